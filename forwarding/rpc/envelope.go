@@ -1,0 +1,81 @@
+package rpc
+
+import (
+	"context"
+	"time"
+
+	"landbridge/store"
+)
+
+// Representation is the form in which the server that answers encodes a body.
+type Representation uint8
+
+const (
+	JSON    Representation = 0
+	Pretty  Representation = 1 // indented by four spaces, with a final newline
+	Raw     Representation = 2 // the value's bytes (KV.Get)
+	Records Representation = 3 // wire messages, for DNS, agents and views
+)
+
+// Origin says where a request entered this process. It is set by whoever
+// received it and never travels.
+type Origin uint8
+
+const (
+	FromHere Origin = iota // our own HTTP, DNS, agent or tasks
+	FromLAN                // a peer of our datacenter
+	FromWAN                // an authenticated server of another datacenter
+)
+
+// MaxHops bounds how often a request is passed on: client -> server -> other
+// datacenter -> its leader is 3. More is a loop, and refused.
+const MaxHops = 5
+
+// Request is one call. It is not changed after it was handed to Do, except that
+// each hop sends a copy with its own Hops and remaining time: the deadline is
+// the context's, and travels as what is left of it.
+type Request struct {
+	Method         MethodID
+	Datacenter     string // "" or the own name: here
+	Token          string // secret; never logged
+	Consistency    store.Consistency
+	MaxStale       time.Duration // with Stale: how old at most; 0 = any
+	MinIndex       store.Index   // > 0: block until the query's index exceeds it
+	Wait           time.Duration // of a blocking query; 0 = default, capped by the server
+	Filter         string        // go-bexpr expression, "" = none
+	Representation Representation
+	TranslateWAN   bool   // the reader wants WAN addresses of foreign datacenters
+	SourceDC       string // the reader's datacenter
+	Hops           uint8
+	Query          store.Query // reads
+	Body           []byte      // writes and internal messages
+
+	Origin Origin // local
+	Peer   string // local: name of the authenticated peer it came from, "" = here
+}
+
+// Response is an answer as it travels: hops copy Body and never look into it.
+// Immutable once returned.
+type Response struct {
+	Index       store.Index
+	KnownLeader bool
+	LastContact time.Duration
+	Effective   store.Consistency
+	NotFound    bool // a single object that is not there: 404 with headers, no body
+	Filtered    bool // ACLs dropped entries
+	Body        []byte
+}
+
+// Doer runs a request: the dispatcher (anywhere it belongs), a client (at its
+// peer), an endpoint (here). Errors are or wrap a *store.Error, whose kind and
+// message cross the wire. It may be called concurrently; it returns when ctx is
+// done at the latest, with a KindTimeout error if its deadline passed.
+type Doer interface {
+	Do(ctx context.Context, req *Request) (*Response, error)
+}
+
+// DoerFunc is a Doer made of a function.
+type DoerFunc func(ctx context.Context, req *Request) (*Response, error)
+
+// Do calls f.
+func (f DoerFunc) Do(ctx context.Context, req *Request) (*Response, error) { return f(ctx, req) }

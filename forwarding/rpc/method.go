@@ -1,0 +1,137 @@
+package rpc
+
+// MethodID names a method on the wire. Numbers are never reused.
+type MethodID uint16
+
+// The methods a server answers. Arguments: a store.Query in Request.Query for
+// reads; the encoded payload of the command in Request.Body for writes.
+const (
+	Ping MethodID = 1 // answers an empty body; liveness
+
+	KVGet   MethodID = 10 // Query.Name = key; json, pretty, raw
+	KVList  MethodID = 11 // Query.Name = prefix
+	KVKeys  MethodID = 12 // Query.Name = prefix, Query.Separator
+	KVApply MethodID = 13 // Body = store.KVCommand
+
+	CatalogRegister        MethodID = 20 // Body = store.RegisterCommand
+	CatalogDeregister      MethodID = 21 // Body = store.DeregisterCommand
+	CatalogDatacenters     MethodID = 22 // answered by any server from its directory
+	CatalogNodes           MethodID = 23
+	CatalogServices        MethodID = 24
+	CatalogServiceNodes    MethodID = 25 // Query.Name = service
+	CatalogConnectNodes    MethodID = 26
+	CatalogNodeServices    MethodID = 27 // Query.Name = node, UUID or its unique prefix: {"Node","Services":{id:..}}
+	CatalogNodeServiceList MethodID = 28 // the same with a list
+	CatalogByAddress       MethodID = 29 // Query.Name = IP; records only: nodes and services with that address (PTR)
+
+	HealthNode    MethodID = 30 // Query.Name = node
+	HealthChecks  MethodID = 31 // Query.Name = service
+	HealthService MethodID = 32 // Query.Name = service; the DNS workhorse
+	HealthConnect MethodID = 33
+	HealthState   MethodID = 34 // Query.Name = status
+
+	StatusLeader MethodID = 40 // json string
+	StatusPeers  MethodID = 41 // json list
+	StatusServer MethodID = 42 // records: store.ServerStatus, for bootstrap and autopilot
+
+	TrustRoots            MethodID = 50 // json, the shape of /v1/connect/ca/roots
+	TrustSignServer       MethodID = 51 // Body = trust's own message: CSR of a server of this datacenter
+	TrustSignIntermediate MethodID = 52 // the same: CSR of a datacenter's intermediate, in the primary
+	TrustJoin             MethodID = 53 // the leader enrols its datacenter with an address
+	FederationPeers       MethodID = 54 // Body = WAN addresses to join: the push after a join
+	AutopilotConfig       MethodID = 60
+	AutopilotSetConfig    MethodID = 61 // Body = store.AutopilotCommand
+	RaftConfiguration     MethodID = 62
+)
+
+// Where says which server of a datacenter can answer a method.
+type Where uint8
+
+const (
+	// ByConsistency: the leader, or any server for stale reads.
+	ByConsistency Where = iota
+	// Leader: only the leader, whatever the consistency (all writes).
+	Leader
+	// AnyServer answers from what it knows, without a leader too.
+	AnyServer
+)
+
+// Resource is the kind of right a method needs; the name it is checked against
+// comes from the request. ACLs are enforced at the server that answers.
+type Resource uint8
+
+const (
+	NoResource Resource = iota
+	KeyResource
+	NodeResource
+	ServiceResource // and the node that hosts it
+	OperatorResource
+	ServerResource // only servers and agents of the federation call it, never a user
+)
+
+// Method declares once where a method runs. The dispatcher reads nothing else.
+type Method struct {
+	ID         MethodID
+	Name       string // "KV.Get": in errors, logs and the metric label method
+	Write      bool
+	Where      Where
+	LocalOnly  bool // refused when it comes from, or is meant for, another datacenter
+	Repeatable bool // may be sent again when its outcome is unknown
+	Blocking   bool // honours Request.MinIndex
+	Resource   Resource
+}
+
+var methods = [...]Method{
+	{ID: Ping, Name: "Status.Ping", Where: AnyServer, Repeatable: true},
+
+	{ID: KVGet, Name: "KV.Get", Repeatable: true, Blocking: true, Resource: KeyResource},
+	{ID: KVList, Name: "KV.List", Repeatable: true, Blocking: true, Resource: KeyResource},
+	{ID: KVKeys, Name: "KV.Keys", Repeatable: true, Blocking: true, Resource: KeyResource},
+	{ID: KVApply, Name: "KV.Apply", Write: true, Where: Leader, Resource: KeyResource},
+
+	{ID: CatalogRegister, Name: "Catalog.Register", Write: true, Where: Leader, Resource: NodeResource},
+	{ID: CatalogDeregister, Name: "Catalog.Deregister", Write: true, Where: Leader, Resource: NodeResource},
+	{ID: CatalogDatacenters, Name: "Catalog.Datacenters", Where: AnyServer, LocalOnly: true, Repeatable: true},
+	{ID: CatalogNodes, Name: "Catalog.Nodes", Repeatable: true, Blocking: true, Resource: NodeResource},
+	{ID: CatalogServices, Name: "Catalog.Services", Repeatable: true, Blocking: true, Resource: ServiceResource},
+	{ID: CatalogServiceNodes, Name: "Catalog.ServiceNodes", Repeatable: true, Blocking: true, Resource: ServiceResource},
+	{ID: CatalogConnectNodes, Name: "Catalog.ConnectNodes", Repeatable: true, Blocking: true, Resource: ServiceResource},
+	{ID: CatalogNodeServices, Name: "Catalog.NodeServices", Repeatable: true, Blocking: true, Resource: NodeResource},
+	{ID: CatalogNodeServiceList, Name: "Catalog.NodeServiceList", Repeatable: true, Blocking: true, Resource: NodeResource},
+	{ID: CatalogByAddress, Name: "Catalog.ByAddress", Repeatable: true, Resource: NodeResource},
+
+	{ID: HealthNode, Name: "Health.Node", Repeatable: true, Blocking: true, Resource: NodeResource},
+	{ID: HealthChecks, Name: "Health.Checks", Repeatable: true, Blocking: true, Resource: ServiceResource},
+	{ID: HealthService, Name: "Health.Service", Repeatable: true, Blocking: true, Resource: ServiceResource},
+	{ID: HealthConnect, Name: "Health.Connect", Repeatable: true, Blocking: true, Resource: ServiceResource},
+	{ID: HealthState, Name: "Health.State", Repeatable: true, Blocking: true, Resource: NodeResource},
+
+	{ID: StatusLeader, Name: "Status.Leader", Where: AnyServer, Repeatable: true},
+	{ID: StatusPeers, Name: "Status.Peers", Where: AnyServer, Repeatable: true},
+	{ID: StatusServer, Name: "Status.Server", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: ServerResource},
+
+	{ID: TrustRoots, Name: "Trust.Roots", Repeatable: true},
+	{ID: TrustSignServer, Name: "Trust.SignServer", Where: Leader, LocalOnly: true, Repeatable: true, Resource: ServerResource},
+	{ID: TrustSignIntermediate, Name: "Trust.SignIntermediate", Where: Leader, Resource: ServerResource},
+	{ID: TrustJoin, Name: "Trust.Join", Where: Leader, LocalOnly: true, Resource: ServerResource},
+	{ID: FederationPeers, Name: "Federation.Peers", Where: AnyServer, Repeatable: true, Resource: ServerResource},
+
+	{ID: AutopilotConfig, Name: "Autopilot.Config", Repeatable: true, Resource: OperatorResource},
+	{ID: AutopilotSetConfig, Name: "Autopilot.SetConfig", Write: true, Where: Leader, Resource: OperatorResource},
+	{ID: RaftConfiguration, Name: "Raft.Configuration", Repeatable: true, Resource: OperatorResource},
+}
+
+var byID = func() map[MethodID]*Method {
+	m := make(map[MethodID]*Method, len(methods))
+	for i := range methods {
+		m[methods[i].ID] = &methods[i]
+	}
+	return m
+}()
+
+// Lookup returns the declaration of a method, or nil for an unknown one (a newer
+// agent's): such a call is refused, naming the number.
+func Lookup(id MethodID) *Method { return byID[id] }
+
+// Methods returns all declarations.
+func Methods() []Method { return methods[:] }
