@@ -1,0 +1,73 @@
+package metrics
+
+import (
+	"fmt"
+	"time"
+
+	gometrics "github.com/hashicorp/go-metrics"
+	gmprom "github.com/hashicorp/go-metrics/prometheus"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Bridge is where raft, memberlist and serf report to. It keeps the last complete
+// interval for the JSON form and registers the same series for Prometheus.
+type Bridge struct {
+	inmem *gometrics.InmemSink
+}
+
+// BridgeConfig names the telemetry settings (spec/config.md 4) the bridge honours.
+type BridgeConfig struct {
+	Prefix          string // telemetry.metrics_prefix, "consul"
+	HostName        string // put into gauge names of the JSON form unless DisableHostname
+	DisableHostname bool
+	FilterDefault   bool
+	AllowedPrefixes []string
+	BlockedPrefixes []string
+	Registerer      prometheus.Registerer
+}
+
+// InstallBridge takes over go-metrics' process-global sink; call it once, from cmd.
+func InstallBridge(cfg BridgeConfig) (*Bridge, error) {
+	b := &Bridge{inmem: gometrics.NewInmemSink(10*time.Second, time.Minute)}
+	prom, err := gmprom.NewPrometheusSinkFrom(gmprom.PrometheusOpts{
+		// Series of members and peers that are gone are forgotten after this.
+		Expiration: 10 * time.Minute,
+		Registerer: cfg.Registerer,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("metrics bridge: %w", err)
+	}
+	conf := gometrics.DefaultConfig(cfg.Prefix)
+	conf.HostName = cfg.HostName
+	conf.EnableHostname = !cfg.DisableHostname
+	conf.FilterDefault = cfg.FilterDefault
+	conf.AllowedPrefixes = cfg.AllowedPrefixes
+	conf.BlockedPrefixes = cfg.BlockedPrefixes
+	if _, err := gometrics.NewGlobal(conf, gometrics.FanoutSink{b.inmem, hostless{prom, cfg.HostName}}); err != nil {
+		return nil, fmt.Errorf("metrics bridge: %w", err)
+	}
+	return b, nil
+}
+
+// Summary returns the last complete interval in the shape of /v1/agent/metrics.
+func (b *Bridge) Summary() (any, error) { return b.inmem.DisplayMetrics(nil, nil) }
+
+// hostless drops the host from gauge names on their way to Prometheus, where the
+// instance label says it.
+type hostless struct {
+	gometrics.MetricSink
+	host string
+}
+
+func (h hostless) trim(key []string) []string {
+	if len(key) > 1 && h.host != "" && key[1] == h.host {
+		return append([]string{key[0]}, key[2:]...)
+	}
+	return key
+}
+
+func (h hostless) SetGauge(key []string, v float32) { h.MetricSink.SetGauge(h.trim(key), v) }
+
+func (h hostless) SetGaugeWithLabels(key []string, v float32, labels []gometrics.Label) {
+	h.MetricSink.SetGaugeWithLabels(h.trim(key), v, labels)
+}
