@@ -1,0 +1,215 @@
+package forwarding
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"landbridge/forwarding/rpc"
+	"landbridge/store"
+)
+
+// Peer is a server a request can be sent to.
+type Peer struct {
+	Name string // "<node>" in the LAN, "<node>.<dc>" in the WAN
+	Addr string // host:port of the transport that reaches it
+	// Federated is whether it takes part in the WAN itself.
+	Federated bool
+}
+
+// LAN is what the dispatcher needs to know of its own datacenter.
+type LAN interface {
+	// Leader returns the current leader, unless it is this server or unknown.
+	Leader() (Peer, bool)
+	// LeaderChanged returns a channel that is closed at the next change of
+	// leadership or of its address.
+	LeaderChanged() <-chan struct{}
+	// Servers returns the other servers thought alive, preferred ones first: a
+	// client agent stays with the first until it fails.
+	Servers() []Peer
+	// Failed tells that a peer did not answer, so that another is preferred.
+	Failed(Peer)
+	// Dial returns a connection to a peer, reused where there is one.
+	Dial(ctx context.Context, p Peer) (rpc.Doer, error)
+}
+
+// WAN is what the dispatcher needs to know of other datacenters.
+type WAN interface {
+	// Known says whether any server of the datacenter is or was a member.
+	Known(dc string) bool
+	// Servers returns servers of the datacenter in the order to try them: healthy
+	// ones in random order, then the rest.
+	Servers(dc string) []Peer
+	Dial(ctx context.Context, p Peer) (rpc.Doer, error)
+}
+
+// Local is this server's own share: nil on client agents.
+type Local interface {
+	rpc.Doer
+	IsLeader() bool
+}
+
+// Config is what a Dispatcher needs.
+type Config struct {
+	Datacenter string
+	Local      Local // nil: a client agent
+	LAN        LAN
+	WAN        WAN // nil: not in the WAN; requests for others go through a peer that is
+	// HoldTimeout is how long a request waits for a leader (or, on a client
+	// agent, for a server): performance.rpc_hold_timeout.
+	HoldTimeout time.Duration
+	// ClientTimeout bounds a request whose caller set no deadline, on top of a
+	// blocking query's own wait: limits.rpc_client_timeout.
+	ClientTimeout time.Duration
+	// MaxQueryTime caps a blocking query's wait.
+	DefaultQueryTime, MaxQueryTime time.Duration
+	Logger                         *slog.Logger
+	Registerer                     prometheus.Registerer
+}
+
+// Dispatcher runs requests where they belong.
+type Dispatcher struct {
+	cfg     Config
+	metrics *metrics
+}
+
+// New returns a dispatcher.
+func New(cfg Config) *Dispatcher {
+	return &Dispatcher{cfg: cfg, metrics: newMetrics(cfg.Registerer)}
+}
+
+// Do runs a request to its end. See rpc.Doer for its errors; kinds that callers
+// may retry are KindNoLeader, KindNoServers, KindUnreachable.
+func (d *Dispatcher) Do(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+	m := rpc.Lookup(req.Method)
+	if m == nil {
+		return nil, store.Errorf(store.KindInvalid, "unknown method %d: the caller is newer than this server", req.Method)
+	}
+	if req.Hops > rpc.MaxHops {
+		return nil, store.Errorf(store.KindUnreachable, "%s: forwarding loop after %d hops", m.Name, req.Hops)
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d.timeout(req, m))
+		defer cancel()
+	}
+	if req.Datacenter != "" && req.Datacenter != d.cfg.Datacenter {
+		if m.LocalOnly {
+			return nil, store.Errorf(store.KindInvalid, "%s is not for other datacenters (asked for %q in %q)", m.Name, req.Datacenter, d.cfg.Datacenter)
+		}
+		return d.remote(ctx, req, m)
+	}
+	if d.cfg.Local == nil {
+		return d.toServer(ctx, req, m)
+	}
+	return d.here(ctx, req, m)
+}
+
+// timeout is the deadline of a request that came without one.
+func (d *Dispatcher) timeout(req *rpc.Request, m *rpc.Method) time.Duration {
+	t := d.cfg.ClientTimeout
+	if m.Blocking && req.MinIndex > 0 {
+		wait := req.Wait
+		if wait <= 0 {
+			wait = d.cfg.DefaultQueryTime
+		}
+		wait = min(wait, d.cfg.MaxQueryTime)
+		t += wait + wait/16
+	}
+	return t
+}
+
+// needsLeader says whether only the leader may answer.
+func needsLeader(req *rpc.Request, m *rpc.Method) bool {
+	switch m.Where {
+	case rpc.Leader:
+		return true
+	case rpc.AnyServer:
+		return false
+	}
+	return req.Consistency != store.Stale
+}
+
+// here runs a request for this datacenter on a server: itself, or at the leader.
+func (d *Dispatcher) here(ctx context.Context, req *rpc.Request, m *rpc.Method) (*rpc.Response, error) {
+	if !needsLeader(req, m) {
+		d.metrics.local.Inc()
+		resp, err := d.cfg.Local.Do(ctx, req)
+		if err == nil && tooStale(req, m, resp) {
+			fresh := *req
+			fresh.Consistency = store.Default
+			return d.here(ctx, &fresh, m)
+		}
+		return resp, err
+	}
+	r := d.newRetry(ctx, m, store.ErrNoLeader)
+	for {
+		changed := d.cfg.LAN.LeaderChanged() // before looking, so that no change is missed
+		var err error
+		if d.cfg.Local.IsLeader() {
+			d.metrics.local.Inc()
+			var resp *rpc.Response
+			if resp, err = d.cfg.Local.Do(ctx, req); err == nil {
+				return resp, nil
+			}
+		} else if p, ok := d.cfg.LAN.Leader(); ok {
+			var resp *rpc.Response
+			if resp, err = d.forward(ctx, req, p, d.cfg.LAN.Dial); err == nil {
+				d.metrics.leaderOK.Inc()
+				return resp, nil
+			}
+			d.metrics.leaderErr.Inc()
+		} else {
+			err = store.ErrNoLeader
+		}
+		if !r.again(ctx, err, changed) {
+			return nil, r.err
+		}
+	}
+}
+
+// tooStale is whether a stale answer is older than its reader allows. Keys are
+// exempt, as clients expect (spec http-common 4).
+func tooStale(req *rpc.Request, m *rpc.Method, resp *rpc.Response) bool {
+	return req.MaxStale > 0 && m.Where == rpc.ByConsistency && m.Resource != rpc.KeyResource && resp.LastContact > req.MaxStale
+}
+
+// toServer sends a request to a server of this datacenter: the way of a client
+// agent, which stays with one server until it fails.
+func (d *Dispatcher) toServer(ctx context.Context, req *rpc.Request, m *rpc.Method) (*rpc.Response, error) {
+	r := d.newRetry(ctx, m, store.ErrNoServers)
+	for {
+		servers := d.cfg.LAN.Servers()
+		if len(servers) == 0 {
+			// Nobody to wait for: a client agent that knows no server says so at once.
+			return nil, store.ErrNoServers
+		}
+		resp, err := d.forward(ctx, req, servers[0], d.cfg.LAN.Dial)
+		if err == nil {
+			d.metrics.serverOK.Inc()
+			return resp, nil
+		}
+		d.metrics.serverErr.Inc()
+		if unanswered(err) {
+			d.cfg.LAN.Failed(servers[0])
+		}
+		if !r.again(ctx, err, nil) {
+			return nil, r.err
+		}
+	}
+}
+
+// forward sends a copy of the request one hop further. The rpc client tells the
+// peer a little less time than is left here, so that this side can still say
+// where a request was lost.
+func (d *Dispatcher) forward(ctx context.Context, req *rpc.Request, p Peer, dial func(context.Context, Peer) (rpc.Doer, error)) (*rpc.Response, error) {
+	next := *req
+	next.Hops++
+	conn, err := dial(ctx, p)
+	if err != nil {
+		return nil, store.Errorf(store.KindUnreachable, "rpc error getting client: %s: %w", p.Name, err)
+	}
+	return conn.Do(ctx, &next)
+}

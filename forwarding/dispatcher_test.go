@@ -1,0 +1,304 @@
+package forwarding
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"landbridge/forwarding/rpc"
+	"landbridge/store"
+)
+
+// world fakes everything a dispatcher asks for: one lock, a leader, servers by
+// name, and the datacenters they belong to.
+type world struct {
+	mu       sync.Mutex
+	leader   string // "self", a server's name, or "" for none
+	changed  chan struct{}
+	servers  []Peer
+	remote   map[string][]Peer
+	known    map[string]bool
+	answer   map[string]rpc.DoerFunc // by server; "self" is Local
+	refused  map[string]bool         // dialing fails
+	calls    []string
+	lastHops uint8
+}
+
+func newWorld() *world {
+	return &world{changed: make(chan struct{}), remote: map[string][]Peer{}, known: map[string]bool{}, answer: map[string]rpc.DoerFunc{}, refused: map[string]bool{}}
+}
+
+func (w *world) elect(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.leader = name
+	close(w.changed)
+	w.changed = make(chan struct{})
+}
+
+func (w *world) IsLeader() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.leader == "self" }
+
+func (w *world) Do(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+	return w.call(ctx, "self", req)
+}
+
+func (w *world) call(ctx context.Context, name string, req *rpc.Request) (*rpc.Response, error) {
+	w.mu.Lock()
+	w.calls = append(w.calls, name)
+	w.lastHops = req.Hops
+	f := w.answer[name]
+	w.mu.Unlock()
+	if f == nil {
+		return &rpc.Response{Body: []byte(name)}, nil
+	}
+	return f(ctx, req)
+}
+
+func (w *world) Leader() (Peer, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return Peer{Name: w.leader}, w.leader != "" && w.leader != "self"
+}
+
+func (w *world) LeaderChanged() <-chan struct{} { w.mu.Lock(); defer w.mu.Unlock(); return w.changed }
+
+func (w *world) Servers() []Peer { w.mu.Lock(); defer w.mu.Unlock(); return w.servers }
+
+func (w *world) Failed(p Peer) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.servers = append(w.servers[1:], w.servers[0])
+}
+
+func (w *world) Dial(_ context.Context, p Peer) (rpc.Doer, error) {
+	if w.refused[p.Name] {
+		return nil, errors.New("connection refused")
+	}
+	return rpc.DoerFunc(func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+		return w.call(ctx, p.Name, req)
+	}), nil
+}
+
+type fakeWAN struct{ *world }
+
+func (w fakeWAN) Known(dc string) bool     { return w.known[dc] }
+func (w fakeWAN) Servers(dc string) []Peer { return w.remote[dc] }
+
+func (w *world) dispatcher(server, federated bool) *Dispatcher {
+	cfg := Config{
+		Datacenter: "dc1", LAN: w, HoldTimeout: 7 * time.Second, ClientTimeout: time.Minute,
+		DefaultQueryTime: 5 * time.Minute, MaxQueryTime: 10 * time.Minute,
+		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Registerer: prometheus.NewRegistry(),
+	}
+	if server {
+		cfg.Local = w
+	}
+	if federated {
+		cfg.WAN = fakeWAN{w}
+	}
+	return New(cfg)
+}
+
+func fails(kind store.Kind, text string) rpc.DoerFunc {
+	return func(context.Context, *rpc.Request) (*rpc.Response, error) {
+		return nil, store.Errorf(kind, "%s", text)
+	}
+}
+
+func (w *world) trace() string { w.mu.Lock(); defer w.mu.Unlock(); return strings.Join(w.calls, " ") }
+
+var (
+	read  = rpc.Request{Method: rpc.KVGet}
+	stale = rpc.Request{Method: rpc.KVGet, Consistency: store.Stale}
+	write = rpc.Request{Method: rpc.KVApply}
+)
+
+func with(r rpc.Request, change func(*rpc.Request)) *rpc.Request { change(&r); return &r }
+
+func inDC2(r *rpc.Request) { r.Datacenter = "dc2" }
+
+func TestWhereRequestsRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			name   string
+			leader string
+			server bool
+			req    *rpc.Request
+			want   string
+		}{
+			{"read on the leader", "self", true, &read, "self"},
+			{"read on a follower goes to the leader", "s2", true, &read, "s2"},
+			{"stale read stays on the follower", "s2", true, &stale, "self"},
+			{"stale read without a leader", "", true, &stale, "self"},
+			{"write on a follower goes to the leader", "s2", true, &write, "s2"},
+			{"stale write still goes to the leader", "s2", true, with(write, func(r *rpc.Request) { r.Consistency = store.Stale }), "s2"},
+			{"status on a follower stays", "s2", true, &rpc.Request{Method: rpc.StatusLeader}, "self"},
+			{"own datacenter by name", "self", true, with(read, func(r *rpc.Request) { r.Datacenter = "dc1" }), "self"},
+			{"client agent asks its first server", "", false, &read, "s2"},
+			{"client agent passes other datacenters on", "", false, with(read, inDC2), "s2"},
+			{"server asks the other datacenter", "self", true, with(read, inDC2), "r1.dc2"},
+		} {
+			w := newWorld()
+			w.leader = c.leader
+			w.servers = []Peer{{Name: "s2"}, {Name: "s3"}}
+			w.remote["dc2"] = []Peer{{Name: "r1.dc2"}, {Name: "r2.dc2"}}
+			if _, err := w.dispatcher(c.server, c.server).Do(t.Context(), c.req); err != nil {
+				t.Errorf("%s: %v", c.name, err)
+			}
+			if got := w.trace(); got != c.want {
+				t.Errorf("%s: ran on %q, want %q", c.name, got, c.want)
+			}
+			if wantHops := uint8(1); c.want != "self" && w.lastHops != wantHops {
+				t.Errorf("%s: hops %d, want %d", c.name, w.lastHops, wantHops)
+			}
+		}
+	})
+}
+
+func TestHoldsForALeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		go func() { time.Sleep(3 * time.Second); w.elect("s2") }()
+		start := time.Now()
+		if _, err := w.dispatcher(true, true).Do(t.Context(), &write); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took != 3*time.Second {
+			t.Errorf("a new leader was used after %s, want at once (3s)", took)
+		}
+	})
+}
+
+func TestNoLeaderAfterTheHoldTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		_, err := newWorld().dispatcher(true, true).Do(t.Context(), &read)
+		if !errors.Is(err, store.ErrNoLeader) || time.Since(start) != 7*time.Second {
+			t.Errorf("got %v after %s, want %v after 7s", err, time.Since(start), store.ErrNoLeader)
+		}
+	})
+}
+
+func TestWritesOfUnknownOutcomeAreNotRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			req  *rpc.Request
+			want string
+		}{{&write, "s2"}, {&read, "s2 self"}} {
+			w := newWorld()
+			w.leader = "s2"
+			w.answer["s2"] = func(context.Context, *rpc.Request) (*rpc.Response, error) {
+				w.elect("self")
+				return nil, store.Errorf(store.KindMaybeApplied, "leadership lost while committing log")
+			}
+			_, err := w.dispatcher(true, true).Do(t.Context(), c.req)
+			if got := w.trace(); got != c.want {
+				t.Errorf("tried %q, want %q (err %v)", got, c.want, err)
+			}
+		}
+	})
+}
+
+func TestClientAgentRotates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.servers = []Peer{{Name: "s1"}, {Name: "s2"}}
+		w.refused["s1"] = true
+		resp, err := w.dispatcher(false, false).Do(t.Context(), &write)
+		if err != nil || string(resp.Body) != "s2" {
+			t.Errorf("got %v, %v; want an answer of s2", resp, err)
+		}
+		w.servers = nil
+		if _, err := w.dispatcher(false, false).Do(t.Context(), &write); !errors.Is(err, store.ErrNoServers) {
+			t.Errorf("without servers: %v, want %v", err, store.ErrNoServers)
+		}
+	})
+}
+
+func TestOtherDatacenters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			name   string
+			setup  func(w *world)
+			req    *rpc.Request
+			trace  string
+			kind   store.Kind
+			errHas string
+		}{
+			{name: "never seen", setup: func(w *world) { delete(w.remote, "dc2") }, req: with(read, inDC2), kind: store.KindNoPath, errHas: "No path to datacenter"},
+			{name: "all gone but known", setup: func(w *world) { delete(w.remote, "dc2"); w.known["dc2"] = true }, req: with(read, inDC2), kind: store.KindUnreachable, errHas: `dc "dc2": no server is reachable`},
+			{name: "a dead server is passed over", setup: func(w *world) { w.refused["r1.dc2"] = true }, req: with(write, inDC2), trace: "r2.dc2"},
+			{name: "a write that was sent is not sent twice", setup: func(w *world) { w.answer["r1.dc2"] = fails(store.KindMaybeApplied, "EOF") }, req: with(write, inDC2), trace: "r1.dc2", kind: store.KindMaybeApplied, errHas: `rpc error making call: dc "dc2": EOF; tried r1.dc2 (0s)`},
+			{name: "a read is", setup: func(w *world) { w.answer["r1.dc2"] = fails(store.KindMaybeApplied, "EOF") }, req: with(read, inDC2), trace: "r1.dc2 r2.dc2"},
+			{name: "no leader there is final", setup: func(w *world) { w.answer["r1.dc2"] = fails(store.KindNoLeader, "No cluster leader") }, req: with(read, inDC2), trace: "r1.dc2", kind: store.KindNoLeader, errHas: `rpc error making call: dc "dc2": No cluster leader`},
+			{name: "refusals pass unchanged", setup: func(w *world) { w.answer["r1.dc2"] = fails(store.KindPermissionDenied, "Permission denied") }, req: with(read, inDC2), trace: "r1.dc2", kind: store.KindPermissionDenied, errHas: "Permission denied"},
+			{name: "local only", setup: func(*world) {}, req: &rpc.Request{Method: rpc.TrustJoin, Datacenter: "dc2"}, kind: store.KindInvalid, errHas: "Trust.Join"},
+			{name: "unknown method", setup: func(*world) {}, req: &rpc.Request{Method: 9999}, kind: store.KindInvalid, errHas: "9999"},
+			{name: "a loop ends", setup: func(*world) {}, req: with(read, func(r *rpc.Request) { r.Hops = rpc.MaxHops + 1 }), kind: store.KindUnreachable, errHas: "loop"},
+		} {
+			w := newWorld()
+			w.leader = "self"
+			w.remote["dc2"] = []Peer{{Name: "r1.dc2"}, {Name: "r2.dc2"}}
+			c.setup(w)
+			_, err := w.dispatcher(true, true).Do(t.Context(), c.req)
+			if c.errHas == "" {
+				if err != nil {
+					t.Errorf("%s: %v", c.name, err)
+				}
+			} else if err == nil || store.KindOf(err) != c.kind || !strings.Contains(err.Error(), c.errHas) {
+				t.Errorf("%s: got %v (kind %d), want kind %d with %q", c.name, err, store.KindOf(err), c.kind, c.errHas)
+			}
+			if got := w.trace(); got != c.trace {
+				t.Errorf("%s: tried %q, want %q", c.name, got, c.trace)
+			}
+		}
+	})
+}
+
+func TestTooStaleIsAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.leader = "s2"
+		w.answer["self"] = func(context.Context, *rpc.Request) (*rpc.Response, error) {
+			return &rpc.Response{LastContact: 2 * time.Second}, nil
+		}
+		req := &rpc.Request{Method: rpc.CatalogNodes, Consistency: store.Stale, MaxStale: time.Second}
+		if _, err := w.dispatcher(true, true).Do(t.Context(), req); err != nil || w.trace() != "self s2" {
+			t.Errorf("ran %q (%v), want self, then the leader", w.trace(), err)
+		}
+	})
+}
+
+func TestRequestsWithoutADeadlineGetOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			req  *rpc.Request
+			want time.Duration
+		}{
+			{&read, time.Minute},
+			{with(read, func(r *rpc.Request) { r.MinIndex, r.Wait = 5, 16*time.Second }), time.Minute + 17*time.Second},
+			{with(read, func(r *rpc.Request) { r.MinIndex = 5 }), time.Minute + 5*time.Minute*17/16},
+		} {
+			w := newWorld()
+			w.leader = "self"
+			var got time.Duration
+			w.answer["self"] = func(ctx context.Context, _ *rpc.Request) (*rpc.Response, error) {
+				at, _ := ctx.Deadline()
+				got = time.Until(at)
+				return &rpc.Response{}, nil
+			}
+			w.dispatcher(true, true).Do(context.Background(), c.req)
+			if got != c.want {
+				t.Errorf("deadline in %s, want %s", got, c.want)
+			}
+		}
+	})
+}
