@@ -1,0 +1,62 @@
+# landbridge: `make` prints what there is.
+GO       ?= go
+TOOL     := $(GO) tool -modfile=.ci/tools.mod
+BIN      := bin/landbridge
+RELEASE  ?= 0.1.0
+LDFLAGS  := -s -w -X landbridge/cmd/internal/cli.release=$(RELEASE)
+# Packages whose tests start many goroutines or share memory across them; the
+# race detector runs on these in CI.
+RACE     := ./store/... ./forwarding/... ./lan/... ./wan/... ./federation/...
+
+.DEFAULT_GOAL := help
+.PHONY: help build test race lint fmt e2e fuzz bench demo cover ci clean $(BIN)
+
+help: ## print the targets
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: $(BIN) ## build bin/landbridge, static and stripped
+$(BIN):
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/landbridge
+
+demo: build ## two federated datacenters of real servers on loopback; Ctrl-C ends it
+	$(GO) run ./cmd/internal/demo -bin $(BIN)
+
+test: ## the fast suite: unit, model and virtual-time cluster tests
+	$(GO) test ./...
+
+race: ## the fast suite under the race detector
+	$(GO) test -race $(RACE)
+
+lint: ## gofmt, vet, staticcheck, import directions
+	@bad=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$bad" || { echo "gofmt: $$bad"; exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags e2e ./...
+	$(TOOL) staticcheck ./...
+	$(GO) test ./cmd/internal/layout
+
+e2e: build ## real processes and real clients on loopback
+	LANDBRIDGE_BIN=$(CURDIR)/$(BIN) $(GO) test -tags e2e -count=1 -timeout 15m ./cmd/landbridge/...
+	cd cmd/internal/apiclient && LANDBRIDGE_BIN=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 5m ./...
+
+FUZZTIME ?= 60s
+fuzz: ## every fuzz target for FUZZTIME each
+	@for p in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+	  done; done
+
+bench: ## benchmarks of the hot paths
+	$(GO) test -run '^$$' -bench . -benchmem ./store/... ./forwarding/... ./federation/...
+
+fmt: ## gofmt all files
+	gofmt -w $$(git ls-files '*.go')
+
+cover: ## coverage of the fast suite
+	$(GO) test -coverprofile=cover.out ./... && $(GO) tool cover -func=cover.out | tail -1
+
+ci: ## what CI runs, exactly
+	bash .ci/run
+
+clean: ## remove what was built
+	rm -rf bin dist cover.out
