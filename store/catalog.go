@@ -17,7 +17,8 @@ type Node struct {
 	CreateIndex     Index
 	ModifyIndex     Index
 
-	json atomic.Pointer[[]byte]
+	json        atomic.Pointer[[]byte]
+	catalogJSON atomic.Pointer[[]byte] // the node's half of the CatalogService form
 }
 
 // ServiceAddress is an address with a port, as found under TaggedAddresses.

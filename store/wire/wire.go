@@ -63,6 +63,12 @@ func Element(b []byte, field int, v []byte) []byte {
 	return protowire.AppendBytes(b, v)
 }
 
+// StringElement appends field = s even if s is empty: for repeated fields.
+func StringElement(b []byte, field int, s string) []byte {
+	b = protowire.AppendTag(b, protowire.Number(field), protowire.BytesType)
+	return protowire.AppendString(b, s)
+}
+
 // Message appends field = what fill appends, even if that is nothing.
 func Message(b []byte, field int, fill func([]byte) []byte) []byte {
 	b = protowire.AppendTag(b, protowire.Number(field), protowire.BytesType)
