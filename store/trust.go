@@ -34,6 +34,10 @@ type TrustRoot struct {
 type TrustDatacenter struct {
 	Name      string
 	ClusterID string
+	// KeyHash is the lower-case hex SHA-256 of the public key (SPKI) of the last
+	// intermediate signed for it: another datacenter may vouch for a known name
+	// only with that same key.
+	KeyHash string
 }
 
 // TrustCommand is the payload of CmdTrust: it replaces the record if the stored

@@ -105,7 +105,8 @@ func (r *TrustRoot) DecodeWire(b []byte) error {
 // AppendWire appends the datacenter's fields.
 func (t *TrustDatacenter) AppendWire(b []byte) []byte {
 	b = wire.String(b, 1, t.Name)
-	return wire.String(b, 2, t.ClusterID)
+	b = wire.String(b, 2, t.ClusterID)
+	return wire.String(b, 3, t.KeyHash)
 }
 
 // DecodeWire replaces t by what AppendWire wrote.
@@ -118,6 +119,8 @@ func (t *TrustDatacenter) DecodeWire(b []byte) error {
 			t.Name = d.String()
 		case 2:
 			t.ClusterID = d.String()
+		case 3:
+			t.KeyHash = d.String()
 		}
 	}
 	return d.Err()

@@ -110,7 +110,7 @@ var methods = [...]Method{
 	{ID: StatusPeers, Name: "Status.Peers", Where: AnyServer, Repeatable: true},
 	{ID: StatusServer, Name: "Status.Server", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: ServerResource},
 
-	{ID: TrustRoots, Name: "Trust.Roots", Repeatable: true},
+	{ID: TrustRoots, Name: "Trust.Roots", Repeatable: true, Blocking: true},
 	{ID: TrustSignServer, Name: "Trust.SignServer", Where: Leader, LocalOnly: true, Repeatable: true, Resource: ServerResource},
 	{ID: TrustSignIntermediate, Name: "Trust.SignIntermediate", Where: Leader, Resource: ServerResource},
 	{ID: TrustJoin, Name: "Trust.Join", Where: Leader, LocalOnly: true, Resource: ServerResource},
