@@ -1,5 +1,7 @@
 package store
 
+import "time"
+
 // Query holds the arguments of a read. Which of them a method looks at is said
 // beside its id (forwarding/rpc).
 type Query struct {
@@ -36,4 +38,7 @@ type ServerStatus struct {
 	Leader    bool
 	// HasState is whether it found its Raft state at start.
 	HasState bool
+	// LastContact is the time since it heard from the leader, 0 on the leader,
+	// negative if it never did.
+	LastContact time.Duration
 }

@@ -1,6 +1,10 @@
 package store
 
-import "landbridge/store/wire"
+import (
+	"time"
+
+	"landbridge/store/wire"
+)
 
 // AppendWire appends the arguments.
 func (q *Query) AppendWire(b []byte) []byte {
@@ -44,7 +48,8 @@ func (s *ServerStatus) AppendWire(b []byte) []byte {
 	b = wire.Uint(b, 5, s.LastTerm)
 	b = wire.Uint(b, 6, s.LastIndex)
 	b = wire.Bool(b, 7, s.Leader)
-	return wire.Bool(b, 8, s.HasState)
+	b = wire.Bool(b, 8, s.HasState)
+	return wire.Int(b, 9, int64(s.LastContact))
 }
 
 // DecodeWire replaces s by what AppendWire wrote.
@@ -69,6 +74,8 @@ func (s *ServerStatus) DecodeWire(b []byte) error {
 			s.Leader = d.Bool()
 		case 8:
 			s.HasState = d.Bool()
+		case 9:
+			s.LastContact = time.Duration(d.Int())
 		}
 	}
 	return d.Err()

@@ -33,6 +33,9 @@ const (
 	StatusLeader MethodID = 40 // json string
 	StatusPeers  MethodID = 41 // json list
 	StatusServer MethodID = 42 // records: store.ServerStatus, for bootstrap and autopilot
+	// StatusBootstrap asks a server to promise that it lets only the server with
+	// id Query.Name bootstrap; refused with KindConflict. Answers like StatusServer.
+	StatusBootstrap MethodID = 43
 
 	TrustRoots            MethodID = 50 // json, the shape of /v1/connect/ca/roots
 	TrustSignServer       MethodID = 51 // Body = trust's own message: CSR of a server of this datacenter
@@ -108,6 +111,7 @@ var methods = [...]Method{
 
 	{ID: StatusLeader, Name: "Status.Leader", Where: AnyServer, Repeatable: true},
 	{ID: StatusPeers, Name: "Status.Peers", Where: AnyServer, Repeatable: true},
+	{ID: StatusBootstrap, Name: "Status.Bootstrap", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: ServerResource},
 	{ID: StatusServer, Name: "Status.Server", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: ServerResource},
 
 	{ID: TrustRoots, Name: "Trust.Roots", Repeatable: true, Blocking: true},
