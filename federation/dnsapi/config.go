@@ -1,0 +1,100 @@
+package dnsapi
+
+import (
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"landbridge/forwarding/rpc"
+)
+
+// Config is what the front end needs.
+type Config struct {
+	Do         rpc.Doer
+	Datacenter string
+	Domain     string // without the final dot
+	AltDomain  string // "" = none
+	Token      func() string
+	Settings   Settings
+	// TranslateWAN answers with WAN addresses for other datacenters.
+	TranslateWAN bool
+	Logger       *slog.Logger
+	Registerer   prometheus.Registerer
+}
+
+// Settings is what a reload may change (dns_config).
+type Settings struct {
+	AllowStale       bool
+	MaxStale         time.Duration
+	NodeTTL          time.Duration
+	ServiceTTL       map[string]time.Duration // name, prefix*, *
+	EnableTruncate   bool
+	OnlyPassing      bool
+	DisableCompress  bool
+	UDPAnswerLimit   int
+	ARecordLimit     int
+	NodeMetaTXT      bool
+	SOARefresh       uint32
+	SOARetry         uint32
+	SOAExpire        uint32
+	SOAMinTTL        uint32
+	Recursors        []string // host:port
+	RecursorTimeout  time.Duration
+	RecursorStrategy string // sequential or random
+}
+
+// DefaultSettings are the spec's (config.md 4).
+func DefaultSettings() Settings {
+	return Settings{
+		AllowStale: true, MaxStale: 87600 * time.Hour, UDPAnswerLimit: 3, NodeMetaTXT: true,
+		SOARefresh: 3600, SOARetry: 600, SOAExpire: 86400,
+		RecursorTimeout: 2 * time.Second, RecursorStrategy: "sequential",
+	}
+}
+
+// Server answers questions. Safe for concurrent use.
+type Server struct {
+	cfg      Config
+	zones    []string // lower case, with the final dot; the domain first
+	settings atomic.Pointer[Settings]
+	metrics  *metrics
+	listeners
+}
+
+// New returns a server that does not listen yet.
+func New(cfg Config) *Server {
+	s := &Server{cfg: cfg, metrics: newMetrics(cfg.Registerer)}
+	for _, d := range []string{cfg.Domain, cfg.AltDomain} {
+		if d != "" {
+			s.zones = append(s.zones, strings.ToLower(dns.Fqdn(d)))
+		}
+	}
+	s.Reload(cfg.Settings)
+	return s
+}
+
+// Reload takes new settings for the questions that come from now on.
+func (s *Server) Reload(set Settings) { s.settings.Store(&set) }
+
+// serviceTTL is the TTL of a service's records: its exact name, then the longest
+// prefix that ends in *, then *.
+func (set *Settings) serviceTTL(name string) uint32 {
+	name = strings.ToLower(name)
+	best, ttl := -1, time.Duration(0)
+	for pattern, d := range set.ServiceTTL {
+		pattern = strings.ToLower(pattern)
+		if pattern == name {
+			return seconds(d)
+		}
+		if prefix, ok := strings.CutSuffix(pattern, "*"); ok && strings.HasPrefix(name, prefix) && len(prefix) > best {
+			best, ttl = len(prefix), d
+		}
+	}
+	return seconds(ttl)
+}
+
+func seconds(d time.Duration) uint32 { return uint32(d / time.Second) }

@@ -1,0 +1,344 @@
+package dnsapi
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	"landbridge/forwarding/rpc"
+	"landbridge/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// catalog answers the front end's requests from a few records, in two datacenters.
+type catalog struct{}
+
+func inst(node, addr, id, service, svcAddr string, port int, status string, tags ...string) store.ServiceInstance {
+	return store.ServiceInstance{
+		Node: &store.Node{Node: node, Address: addr, Datacenter: "dc1", Meta: map[string]string{"rack": "r1", "rfc1035-x": "bare"},
+			TaggedAddresses: map[string]string{"wan": "198.51.100.9", "wan_ipv4": "198.51.100.9"}},
+		Service: &store.Service{ID: id, Name: service, Address: svcAddr, Port: port, Tags: tags, Weights: store.Weights{Passing: 3, Warning: 1}},
+		Checks:  []*store.Check{{Node: node, CheckID: "c", Status: status}},
+	}
+}
+
+func (catalog) instances(dc, name string) []store.ServiceInstance {
+	if dc == "dc2" {
+		return []store.ServiceInstance{inst("beta", "10.2.0.1", "web", "web", "", 80, "passing")}
+	}
+	switch name {
+	case "web":
+		return []store.ServiceInstance{
+			inst("alpha", "10.0.0.1", "web", "web", "", 80, "passing", "V1"),
+			inst("gamma", "10.0.0.3", "web", "web", "10.1.1.2", 81, "warning"),
+			inst("sick", "10.0.0.4", "web", "web", "", 80, "critical"),
+		}
+	case "six":
+		return []store.ServiceInstance{inst("alpha", "10.0.0.1", "six", "six", "2001:db8::1", 80, "passing")}
+	case "host":
+		return []store.ServiceInstance{inst("alpha", "10.0.0.1", "h", "host", "alpha.node.consul", 80, "passing")}
+	case "dead":
+		return []store.ServiceInstance{inst("alpha", "10.0.0.1", "d", "dead", "", 80, "critical")}
+	case "consul":
+		return []store.ServiceInstance{inst("alpha", "10.0.0.1", "consul", "consul", "", 8300, "passing")}
+	case "big":
+		var list []store.ServiceInstance
+		for i := range 40 {
+			list = append(list, inst(fmt.Sprintf("n%02d", i), fmt.Sprintf("10.3.0.%d", i+1), "big", "big", "", 1000, "passing"))
+		}
+		return list
+	}
+	return nil
+}
+
+func (c catalog) Do(_ context.Context, req *rpc.Request) (*rpc.Response, error) {
+	if req.Representation != rpc.Records || req.Consistency != store.Stale {
+		return nil, store.Errorf(store.KindInvalid, "want stale records, got %+v", req)
+	}
+	switch req.Datacenter {
+	case "", "dc1", "dc2":
+	case "broken":
+		return nil, store.Errorf(store.KindUnreachable, "nobody there")
+	default:
+		return nil, store.ErrNoPath
+	}
+	switch req.Method {
+	case rpc.HealthService:
+		var list []store.ServiceInstance
+		for _, i := range c.instances(req.Datacenter, strings.ToLower(req.Query.Name)) {
+			if len(req.Query.Tags) == 0 || (len(i.Service.Tags) > 0 && strings.EqualFold(i.Service.Tags[0], req.Query.Tags[0])) {
+				list = append(list, i)
+			}
+		}
+		return &rpc.Response{Body: store.AppendInstances(nil, list)}, nil
+	case rpc.CatalogNodeServices:
+		switch strings.ToLower(req.Query.Name) {
+		case "alpha", "4c26b2":
+			n := store.NodeServices{Node: inst("alpha", "10.0.0.1", "", "", "", 0, "").Node}
+			return &rpc.Response{Body: n.AppendWire(nil)}, nil
+		}
+		return &rpc.Response{NotFound: true}, nil
+	case rpc.CatalogByAddress:
+		var list []store.NodeServices
+		for _, i := range c.instances("", "web") {
+			if req.Query.Name == i.Node.Address || req.Query.Name == i.Service.Address {
+				list = append(list, store.NodeServices{Node: i.Node, Services: []*store.Service{i.Service}})
+			}
+		}
+		return &rpc.Response{Body: store.AppendNodeServices(nil, list)}, nil
+	}
+	return nil, store.Errorf(store.KindInvalid, "unexpected method %d", req.Method)
+}
+
+func newServer(change func(*Config)) *Server {
+	cfg := Config{Do: catalog{}, Datacenter: "dc1", Domain: "consul", AltDomain: "corp.example", Settings: DefaultSettings(),
+		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Registerer: prometheus.NewRegistry()}
+	if change != nil {
+		change(&cfg)
+	}
+	return New(cfg)
+}
+
+// transcript is the reply as dig would show it, shuffled parts sorted.
+func transcript(m *dns.Msg) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s", dns.RcodeToString[m.Rcode])
+	if !m.Authoritative {
+		b.WriteString(" not-authoritative")
+	}
+	for _, part := range []struct {
+		name string
+		rrs  []dns.RR
+	}{{"answer", m.Answer}, {"authority", m.Ns}, {"additional", m.Extra}} {
+		lines := map[string]bool{}
+		for _, rr := range part.rrs {
+			line := strings.Join(strings.Fields(rr.String()), " ")
+			if rr.Header().Rrtype == dns.TypeSOA {
+				line = rr.Header().Name + " SOA"
+			}
+			if rr.Header().Rrtype == dns.TypeOPT {
+				line = fmt.Sprintf("OPT %d", rr.(*dns.OPT).UDPSize())
+			}
+			lines[line] = true
+		}
+		var sorted []string
+		for l := range lines {
+			sorted = append(sorted, l)
+		}
+		if len(sorted) > 0 {
+			slices.Sort(sorted)
+			fmt.Fprintf(&b, " | %s: %s", part.name, strings.Join(sorted, "; "))
+		}
+	}
+	return b.String()
+}
+
+const soa = " | authority: consul. SOA"
+
+func TestAnswers(t *testing.T) {
+	const (
+		alphaTXT = `alpha.node.consul. 0 IN TXT "bare"; alpha.node.consul. 0 IN TXT "rack=r1"`
+		srvTXT   = `alpha.node.dc1.consul. 0 IN TXT "bare"; alpha.node.dc1.consul. 0 IN TXT "rack=r1"`
+		nameErr  = "NXDOMAIN" + soa
+	)
+	for _, c := range []struct{ name, qtype, want string }{
+		{"alpha.node.consul.", "A", "NOERROR | answer: alpha.node.consul. 0 IN A 10.0.0.1 | additional: " + alphaTXT},
+		{"ALPHA.Node.Consul.", "A", "NOERROR | answer: ALPHA.Node.Consul. 0 IN A 10.0.0.1 | additional: " + strings.ReplaceAll(alphaTXT, "alpha.node.consul.", "ALPHA.Node.Consul.")},
+		{"alpha.node.dc1.consul.", "AAAA", "NOERROR | additional: " + strings.ReplaceAll(alphaTXT, "alpha.node.consul.", "alpha.node.dc1.consul.")},
+		{"alpha.node.dc1.dc.consul.", "TXT", "NOERROR | answer: " + strings.ReplaceAll(alphaTXT, "alpha.node.consul.", "alpha.node.dc1.dc.consul.")},
+		{"alpha.node.consul.", "MX", "NOERROR"},
+		{"nope.node.consul.", "A", nameErr},
+		{"4c26b2.node.consul.", "A", nameErr},
+		{"web.service.consul.", "A", "NOERROR | answer: web.service.consul. 0 IN A 10.0.0.1; web.service.consul. 0 IN A 10.1.1.2"},
+		{"web.service.consul.", "ANY", "NOERROR | answer: web.service.consul. 0 IN A 10.0.0.1; web.service.consul. 0 IN A 10.1.1.2"},
+		{"web.service.consul.", "AAAA", "NOERROR" + soa},
+		{"six.service.consul.", "AAAA", "NOERROR | answer: six.service.consul. 0 IN AAAA 2001:db8::1"},
+		{"six.service.consul.", "SRV", "NOERROR | answer: six.service.consul. 0 IN SRV 1 3 80 20010db8000000000000000000000001.addr.dc1.consul. | additional: 20010db8000000000000000000000001.addr.dc1.consul. 0 IN AAAA 2001:db8::1"},
+		{"web.service.consul.", "MX", "NOERROR" + soa},
+		{"web.service.consul.", "SRV", "NOERROR | answer: web.service.consul. 0 IN SRV 1 1 81 0a010102.addr.dc1.consul.; web.service.consul. 0 IN SRV 1 3 80 alpha.node.dc1.consul. | additional: 0a010102.addr.dc1.consul. 0 IN A 10.1.1.2; alpha.node.dc1.consul. 0 IN A 10.0.0.1; " + srvTXT},
+		{"v1.web.service.consul.", "A", "NOERROR | answer: v1.web.service.consul. 0 IN A 10.0.0.1"},
+		{"v2.web.service.consul.", "A", nameErr},
+		{"_web._tcp.consul.", "A", "NOERROR | answer: _web._tcp.consul. 0 IN A 10.0.0.1; _web._tcp.consul. 0 IN A 10.1.1.2"},
+		{"_web._v1.service.dc1.consul.", "A", "NOERROR | answer: _web._v1.service.dc1.consul. 0 IN A 10.0.0.1"},
+		{"_web._udp.consul.", "SRV", nameErr},
+		{"web.service.dc2.consul.", "A", "NOERROR | answer: web.service.dc2.consul. 0 IN A 10.2.0.1"},
+		{"web.service.dc2.dc.consul.", "SRV", `NOERROR | answer: web.service.dc2.dc.consul. 0 IN SRV 1 3 80 beta.node.dc2.consul. | additional: beta.node.dc2.consul. 0 IN A 10.2.0.1; beta.node.dc2.consul. 0 IN TXT "bare"; beta.node.dc2.consul. 0 IN TXT "rack=r1"`},
+		{"web.service.dc9.consul.", "A", nameErr},
+		{"web.service.broken.consul.", "A", "SERVFAIL"},
+		{"web.service.corp.example.", "A", "NOERROR | answer: web.service.corp.example. 0 IN A 10.0.0.1; web.service.corp.example. 0 IN A 10.1.1.2"},
+		{"dead.service.consul.", "A", nameErr},
+		{"host.service.consul.", "A", "NOERROR | answer: alpha.node.consul. 0 IN A 10.0.0.1; host.service.consul. 0 IN CNAME alpha.node.consul."},
+		{"host.service.consul.", "SRV", "NOERROR | answer: host.service.consul. 0 IN SRV 1 3 80 alpha.node.consul. | additional: alpha.node.consul. 0 IN A 10.0.0.1"},
+		{"web.virtual.consul.", "A", "NOERROR" + soa},
+		{"0a010102.addr.dc1.consul.", "A", "NOERROR | answer: 0a010102.addr.dc1.consul. 0 IN A 10.1.1.2"},
+		{"0a010102.addr.consul.", "AAAA", "NOERROR | additional: 0a010102.addr.consul. 0 IN A 10.1.1.2"},
+		{"0a01.addr.consul.", "A", nameErr},
+		{"zz010102.addr.consul.", "A", nameErr},
+		{"consul.", "A", nameErr},
+		{"consul.", "SOA", "NOERROR | answer: consul. SOA | authority: consul. 0 IN NS alpha.node.dc1.consul. | additional: alpha.node.dc1.consul. 0 IN A 10.0.0.1"},
+		{"consul.", "NS", "NOERROR | answer: consul. 0 IN NS alpha.node.dc1.consul. | additional: alpha.node.dc1.consul. 0 IN A 10.0.0.1"},
+		{"service.consul.", "A", nameErr},
+		{"a.b.c.d.consul.", "A", nameErr},
+		{"1.0.0.10.in-addr.arpa.", "PTR", "NOERROR | answer: 1.0.0.10.in-addr.arpa. 0 IN PTR alpha.node.dc1.consul."},
+		{"2.1.1.10.in-addr.arpa.", "PTR", "NOERROR | answer: 2.1.1.10.in-addr.arpa. 0 IN PTR web.service.dc1.consul."},
+		{"9.9.9.9.in-addr.arpa.", "PTR", nameErr},
+		{"example.com.", "A", "REFUSED not-authoritative"},
+	} {
+		r := new(dns.Msg)
+		r.SetQuestion(c.name, dns.StringToType[c.qtype])
+		if diff := cmp.Diff(c.want, transcript(newServer(nil).Answer(t.Context(), r, true))); diff != "" {
+			t.Errorf("%s %s: want -, got +\n%s", c.name, c.qtype, diff)
+		}
+	}
+}
+
+func TestSettingsChangeAnswers(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*Config)
+		q      string
+		qtype  uint16
+		want   string
+	}{
+		{"only passing", func(c *Config) { c.Settings.OnlyPassing = true }, "web.service.consul.", dns.TypeA, "NOERROR | answer: web.service.consul. 0 IN A 10.0.0.1"},
+		{"translate", func(c *Config) { c.TranslateWAN = true }, "web.service.dc2.consul.", dns.TypeA, "NOERROR | answer: web.service.dc2.consul. 0 IN A 198.51.100.9"},
+		{"ttl", func(c *Config) {
+			c.Settings.ServiceTTL = map[string]time.Duration{"*": time.Second, "we*": 2 * time.Second, "w*": 3 * time.Second}
+		}, "v1.web.service.consul.", dns.TypeA, "NOERROR | answer: v1.web.service.consul. 2 IN A 10.0.0.1"},
+		{"no meta", func(c *Config) { c.Settings.NodeMetaTXT = false; c.Settings.NodeTTL = 7 * time.Second }, "alpha.node.consul.", dns.TypeA, "NOERROR | answer: alpha.node.consul. 7 IN A 10.0.0.1"},
+		{"soa ttl", func(c *Config) { c.Settings.SOAMinTTL = 30 }, "nope.consul.", dns.TypeA, "NXDOMAIN" + soa},
+	} {
+		r := new(dns.Msg)
+		r.SetQuestion(c.q, c.qtype)
+		if diff := cmp.Diff(c.want, transcript(newServer(c.change).Answer(t.Context(), r, true))); diff != "" {
+			t.Errorf("%s: want -, got +\n%s", c.name, diff)
+		}
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		q        string
+		qtype    uint16
+		edns     uint16
+		tcp      bool
+		change   func(*Config)
+		answers  int
+		tc       bool
+		maxBytes int
+	}{
+		{name: "udp without EDNS", q: "big.service.consul.", qtype: dns.TypeA, answers: 3, maxBytes: 512},
+		{name: "udp without EDNS, truncation shown", q: "big.service.consul.", qtype: dns.TypeA, change: func(c *Config) { c.Settings.EnableTruncate = true }, answers: 3, tc: true, maxBytes: 512},
+		{name: "udp with 1232 bytes", q: "big.service.consul.", qtype: dns.TypeA, edns: 1232, answers: 40, maxBytes: 1232},
+		{name: "udp with 512 bytes", q: "big.service.consul.", qtype: dns.TypeA, edns: 512, answers: 3, maxBytes: 512},
+		{name: "tcp", q: "big.service.consul.", qtype: dns.TypeA, tcp: true, answers: 40, maxBytes: 65535},
+		{name: "a_record_limit on tcp", q: "big.service.consul.", qtype: dns.TypeA, tcp: true, change: func(c *Config) { c.Settings.ARecordLimit = 5 }, answers: 5, maxBytes: 65535},
+		{name: "srv in 600 bytes", q: "big.service.consul.", qtype: dns.TypeSRV, edns: 600, answers: 13, maxBytes: 600},
+	} {
+		r := new(dns.Msg)
+		r.SetQuestion(c.q, c.qtype)
+		if c.edns > 0 {
+			r.SetEdns0(c.edns, false)
+		}
+		m := newServer(c.change).Answer(t.Context(), r, c.tcp)
+		if len(m.Answer) != c.answers || m.Truncated != c.tc || m.Len() > c.maxBytes {
+			t.Errorf("%s: %d answers, tc %v, %d bytes; want %d, %v, at most %d", c.name, len(m.Answer), m.Truncated, m.Len(), c.answers, c.tc, c.maxBytes)
+		}
+		if opt := m.IsEdns0(); (opt != nil) != (c.edns > 0) || (opt != nil && opt.UDPSize() != c.edns) {
+			t.Errorf("%s: OPT %v, want size %d", c.name, opt, c.edns)
+		}
+	}
+}
+
+func TestClassesAndSubnets(t *testing.T) {
+	r := new(dns.Msg)
+	r.SetQuestion("web.service.consul.", dns.TypeA)
+	r.Question[0].Qclass = dns.ClassCHAOS
+	if m := newServer(nil).Answer(t.Context(), r, false); m.Rcode != dns.RcodeRefused {
+		t.Errorf("class CH: %s, want REFUSED", dns.RcodeToString[m.Rcode])
+	}
+	r.SetQuestion("web.service.consul.", dns.TypeA)
+	r.SetEdns0(4096, false)
+	r.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 8, SourceScope: 8, Address: []byte{10, 0, 0, 0}}}
+	m := newServer(nil).Answer(t.Context(), r, false)
+	if ecs, ok := m.IsEdns0().Option[0].(*dns.EDNS0_SUBNET); !ok || ecs.SourceScope != 0 || ecs.SourceNetmask != 8 {
+		t.Errorf("client subnet came back as %v, want scope 0", m.IsEdns0().Option)
+	}
+}
+
+// TestOverSockets asks a listening server and a recursor with a real resolver.
+func TestOverSockets(t *testing.T) {
+	upstream := newServer(func(c *Config) { c.Domain = "upstream.example"; c.AltDomain = "" })
+	up, err := upstream.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := "127.0.0.1:1"
+	s := newServer(func(c *Config) { c.Settings.Recursors = []string{dead, up.String()} })
+	addr, err := s.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, srv := range []*Server{s, upstream} {
+			if err := srv.Stop(context.Background()); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for _, network := range []string{"udp", "tcp"} {
+		c := &dns.Client{Net: network, Timeout: 5 * time.Second}
+		for name, want := range map[string]int{"web.service.consul.": 2, "web.service.upstream.example.": 2} {
+			r := new(dns.Msg)
+			r.SetQuestion(name, dns.TypeA)
+			m, _, err := c.Exchange(r, addr.String())
+			if err != nil || len(m.Answer) != want || !m.RecursionAvailable && strings.HasSuffix(name, "consul.") {
+				t.Errorf("%s over %s: %v, %v; want %d addresses", name, network, m, err, want)
+			}
+		}
+		r := new(dns.Msg)
+		r.SetQuestion("web.service.consul.", dns.TypeA)
+		r.Opcode = dns.OpcodeUpdate
+		if m, _, err := c.Exchange(r, addr.String()); err != nil || m.Rcode != dns.RcodeNotImplemented {
+			t.Errorf("UPDATE over %s: %v, %v; want NOTIMP", network, m, err)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{"web.service", "_a._b.service.dc1.dc", "a.b.node.dc2", "0a.addr", "", ".", "..", "x.service.."} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, local string) {
+		name := "consul."
+		if local != "" {
+			name = local + ".consul."
+		}
+		q, ok := parse(name, "consul.")
+		if ok && q.kind != kindZone && q.name == "" {
+			t.Errorf("%q: accepted without a name: %+v", name, q)
+		}
+	})
+}
+
+func BenchmarkServiceA(b *testing.B) {
+	s := newServer(nil)
+	r := new(dns.Msg)
+	r.SetQuestion("web.service.consul.", dns.TypeA)
+	b.ReportAllocs()
+	for b.Loop() {
+		s.Answer(b.Context(), r, false)
+	}
+}
