@@ -1,0 +1,141 @@
+package transport
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/quic-go/quic-go"
+)
+
+// WrongPeerError says that another server answered than the one dialed.
+type WrongPeerError struct {
+	Addr       netip.AddrPort
+	Want, Have string
+}
+
+func (e *WrongPeerError) Error() string {
+	return fmt.Sprintf("%s answered at %s instead of %s", e.Have, e.Addr, e.Want)
+}
+
+// DialRPC opens a session to the server named peer ("<node>.<dc>") at addr. A
+// server with another certificate is refused with a *WrongPeerError. The
+// handshake takes one round trip and is bounded by Config.HandshakeTimeout.
+func (e *Endpoint) DialRPC(ctx context.Context, addr netip.AddrPort, peer string) (*Session, error) {
+	if peer == "" {
+		return nil, fmt.Errorf("wan/transport: dial %s: the peer's name is missing", addr)
+	}
+	c, err := e.dial(ctx, addr, ALPNRPC, peer)
+	if err != nil {
+		return nil, err
+	}
+	return newSession(c), nil
+}
+
+// DialEnroll opens an enrolment connection to whoever answers at addr.
+func (e *Endpoint) DialEnroll(ctx context.Context, addr netip.AddrPort) (*EnrollConn, error) {
+	c, err := e.dial(ctx, addr, ALPNEnroll, "")
+	if err != nil {
+		return nil, err
+	}
+	stream, err := c.quic.OpenStreamSync(ctx)
+	if err != nil {
+		_ = c.quic.CloseWithError(codeClosed, "")
+		return nil, fmt.Errorf("enrol at %s: %w", addr, err)
+	}
+	return newEnrollConn(c, stream), nil
+}
+
+func (e *Endpoint) dial(ctx context.Context, addr netip.AddrPort, alpn, peer string) (*connection, error) {
+	c, err := e.dialConn(ctx, addr, alpn, peer)
+	e.metrics.dials.WithLabelValues(protocolOf(alpn), dialOutcome(err)).Inc()
+	if err != nil {
+		who := addr.String()
+		if peer != "" {
+			who = peer + " at " + who
+		}
+		return nil, fmt.Errorf("dial %s: %w", who, err)
+	}
+	return c, nil
+}
+
+func (e *Endpoint) dialConn(ctx context.Context, addr netip.AddrPort, alpn, peer string) (*connection, error) {
+	if e.ctx.Err() != nil {
+		return nil, ErrStopped
+	}
+	conf, err := e.cfg.ClientTLS(alpn, peer)
+	if err != nil {
+		return nil, err
+	}
+	conf = conf.Clone()
+	conf.MinVersion = tls.VersionTLS13
+	conf.NextProtos = []string{alpn}
+	conf.ClientSessionCache = nil
+	if alpn != ALPNEnroll {
+		conf.ClientSessionCache = scopedCache{e.sessions, alpn + " " + peer + " " + addr.String()}
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, e.cfg.HandshakeTimeout, errNoAnswer)
+	defer cancel()
+	defer context.AfterFunc(e.ctx, cancel)()
+	conn, err := e.quic.Dial(ctx, net.UDPAddrFromAddrPort(addr), conf, e.config)
+	if err != nil {
+		if e.ctx.Err() != nil {
+			return nil, ErrStopped
+		}
+		return nil, cause(err)
+	}
+	c := &connection{quic: conn, protocol: protocolOf(alpn), dialed: true, since: time.Now()}
+	if alpn != ALPNEnroll {
+		if c.peer, err = e.cfg.PeerName(conn.ConnectionState().TLS); err == nil && peer != "" && c.peer != peer {
+			err = &WrongPeerError{Addr: addr, Want: peer, Have: c.peer}
+		}
+	}
+	if err == nil {
+		err = e.register(c)
+	}
+	if err != nil {
+		_ = conn.CloseWithError(codeRefused, "not the server that was dialed")
+		return nil, err
+	}
+	return c, nil
+}
+
+var errNoAnswer = fmt.Errorf("no answer: %w", context.DeadlineExceeded)
+
+func dialOutcome(err error) string {
+	var (
+		wrong   *WrongPeerError
+		refused *quic.TransportError
+		timeout net.Error
+	)
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.As(err, &wrong):
+		return "wrong_peer"
+	case errors.As(err, &refused):
+		return "refused"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return "timeout"
+	}
+	return "error"
+}
+
+// scopedCache keeps sessions apart by protocol, name and address: a session got
+// from one server must not vouch for another.
+type scopedCache struct {
+	cache tls.ClientSessionCache
+	scope string
+}
+
+func (s scopedCache) Get(key string) (*tls.ClientSessionState, bool) {
+	return s.cache.Get(s.scope + " " + key)
+}
+
+func (s scopedCache) Put(key string, state *tls.ClientSessionState) {
+	s.cache.Put(s.scope+" "+key, state)
+}
