@@ -55,6 +55,31 @@ type Service struct {
 
 	json        atomic.Pointer[[]byte] // NodeService form
 	catalogJSON atomic.Pointer[[]byte] // CatalogService form, without the node's half
+	connect     atomic.Pointer[string] // ConnectTarget
+}
+
+// ConnectTarget returns the name of the service the instance speaks for in the
+// mesh: a proxy's destination, or its own if it is native; "" for all others. It
+// is read from the mesh blocks once.
+func (s *Service) ConnectTarget() string {
+	if len(s.Proxy) == 0 && len(s.Connect) == 0 {
+		return ""
+	}
+	if p := s.connect.Load(); p != nil {
+		return *p
+	}
+	var target string
+	var proxy struct{ DestinationServiceName string }
+	var connect struct{ Native bool }
+	if s.Kind == "connect-proxy" {
+		if json.Unmarshal(s.Proxy, &proxy) == nil {
+			target = proxy.DestinationServiceName
+		}
+	} else if json.Unmarshal(s.Connect, &connect) == nil && connect.Native {
+		target = s.Name
+	}
+	s.connect.Store(&target)
+	return target
 }
 
 // Check statuses. A record may hold any other word: catalog registration does

@@ -1,0 +1,235 @@
+package state
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/tidwall/btree"
+
+	"landbridge/store"
+)
+
+// longScan is how many rows a reader walks while holding the lock; the rest of a
+// longer list is read from a copy-on-write copy of the tree.
+const longScan = 4096
+
+// kvTable is the key/value store.
+type kvTable struct {
+	table[store.KVEntry]
+	tombs tombstones
+}
+
+func newKVTable() *kvTable {
+	return &kvTable{table: *newTable[store.KVEntry]()}
+}
+
+// KVGet returns the entry under key, or nil. Its index is the entry's, or that of
+// the table for a missing key. Woken by changes of that key only.
+func (s *Store) KVGet(w *Watch, key string) (store.Index, *store.KVEntry) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	s.watch(w, watchKey, key)
+	e := s.kv.get(key)
+	if e == nil {
+		return atLeastOne(s.kv.max), nil
+	}
+	return e.ModifyIndex, e
+}
+
+// KVList returns the entries whose key has the prefix, in the order of key bytes.
+func (s *Store) KVList(w *Watch, prefix string) (store.Index, []*store.KVEntry) {
+	var list []*store.KVEntry
+	idx := s.kvScan(w, prefix, func(e *store.KVEntry) { list = append(list, e) })
+	return idx, list
+}
+
+// KVKeys returns the keys that have the prefix, each cut after the first
+// separator that follows the prefix, without repetition.
+func (s *Store) KVKeys(w *Watch, prefix, separator string) (store.Index, []string) {
+	var keys []string
+	idx := s.kvScan(w, prefix, func(e *store.KVEntry) {
+		key := e.Key
+		if separator != "" {
+			if i := strings.Index(key[len(prefix):], separator); i >= 0 {
+				key = key[:len(prefix)+i+len(separator)]
+			}
+		}
+		// Keys that are cut alike follow each other.
+		if len(keys) == 0 || keys[len(keys)-1] != key {
+			keys = append(keys, key)
+		}
+	})
+	return idx, keys
+}
+
+// kvScan calls take for each entry under the prefix and returns the index of the
+// list: the highest of its entries and deletions, or the table's for an empty
+// prefix or list.
+func (s *Store) kvScan(w *Watch, prefix string, take func(*store.KVEntry)) store.Index {
+	s.mu.RLock()
+	s.watch(w, watchPrefix, prefix)
+	tableMax := s.kv.max
+	idx := s.kv.tombs.index(prefix)
+	n := 0
+	var rest string
+	var long bool
+	visit := func(_ string, e *store.KVEntry) bool {
+		n++
+		idx = max(idx, e.ModifyIndex)
+		take(e)
+		return true
+	}
+	ascend(&s.kv.tree, prefix, func(key string, e *store.KVEntry) bool {
+		if n == longScan {
+			rest, long = key, true
+			return false
+		}
+		return visit(key, e)
+	})
+	if long {
+		s.copyMu.Lock()
+		tree := s.kv.tree.Copy()
+		s.copyMu.Unlock()
+		s.mu.RUnlock()
+		ascendFrom(tree, rest, prefix, visit)
+	} else {
+		s.mu.RUnlock()
+	}
+	if prefix == "" || n == 0 {
+		idx = tableMax
+	}
+	return atLeastOne(idx)
+}
+
+func (s *Store) applyKV(c *store.KVCommand) (bool, *store.Error) {
+	in := &c.Entry
+	if in.Key == "" && c.Op != store.KVDeleteAll {
+		return false, store.Errorf(store.KindInvalid, "Must provide key")
+	}
+	old := s.kv.get(in.Key)
+	switch c.Op {
+	case store.KVSet:
+		s.kvSet(old, in)
+		return true, nil
+	case store.KVCAS:
+		var have store.Index
+		if old != nil {
+			have = old.ModifyIndex
+		}
+		if in.ModifyIndex != have {
+			return false, nil
+		}
+		s.kvSet(old, in)
+		return true, nil
+	case store.KVDelete:
+		if old != nil {
+			s.kvDelete(old)
+		}
+		return true, nil
+	case store.KVDeleteCAS:
+		if old == nil {
+			return true, nil
+		}
+		if in.ModifyIndex != old.ModifyIndex {
+			return false, nil
+		}
+		s.kvDelete(old)
+		return true, nil
+	case store.KVDeleteAll:
+		var gone []*store.KVEntry
+		ascend(&s.kv.tree, in.Key, func(_ string, e *store.KVEntry) bool {
+			gone = append(gone, e)
+			return true
+		})
+		for _, e := range gone {
+			s.kvDelete(e)
+		}
+		return true, nil
+	case store.KVLock, store.KVUnlock:
+		return false, store.Errorf(store.KindNotBuilt, "key %q: locks need sessions, which this version of landbridge does not have", in.Key)
+	}
+	return false, store.Errorf(store.KindInvalid, "unknown key/value operation %d", c.Op)
+}
+
+// kvSet writes in's value and flags under its key. The lock is kept.
+func (s *Store) kvSet(old, in *store.KVEntry) {
+	if old != nil && old.Flags == in.Flags && bytes.Equal(old.Value, in.Value) {
+		return
+	}
+	// A row of its own: in is reused for the next command.
+	row := &store.KVEntry{Key: in.Key, Value: in.Value, Flags: in.Flags, CreateIndex: s.index, ModifyIndex: s.index}
+	if old != nil {
+		row.Key, row.Session, row.LockIndex, row.CreateIndex = old.Key, old.Session, old.LockIndex, old.CreateIndex
+	} else {
+		s.kv.tombs.revive(row.Key)
+	}
+	s.kv.put(row.Key, row)
+	s.kv.max = s.index
+	s.change(watchKey, row.Key)
+}
+
+func (s *Store) kvDelete(old *store.KVEntry) {
+	s.kv.remove(old.Key)
+	s.kv.tombs.bury(old.Key, s.index)
+	s.kv.max = s.index
+	s.change(watchKey, old.Key)
+}
+
+// tombstones remember the index at which a key was deleted, so that the index of
+// a prefix does not go backwards when its newest entry goes.
+type tombstones struct {
+	btree.Map[string, store.Index]
+	queue []tombstone // in the order of deletion; revived ones stay until reaped
+	// floor is the highest index of a reaped tombstone. Every prefix that still
+	// has entries answers at least with it: coarser than the tombstones were, but
+	// never backwards.
+	floor store.Index
+}
+
+type tombstone struct {
+	key   string
+	index store.Index
+}
+
+func (t *tombstones) bury(key string, at store.Index) {
+	t.Set(key, at)
+	t.queue = append(t.queue, tombstone{key, at})
+}
+
+// revive forgets the tombstone of a key that is written again: the entry's own
+// index is higher.
+func (t *tombstones) revive(key string) {
+	if t.Len() > 0 {
+		t.Delete(key)
+	}
+}
+
+func (t *tombstones) index(prefix string) store.Index {
+	idx := t.floor
+	ascend(&t.Map, prefix, func(_ string, at store.Index) bool {
+		idx = max(idx, at)
+		return true
+	})
+	return idx
+}
+
+// reap drops up to limit tombstones that are not newer than upTo and reports
+// whether some are left.
+func (t *tombstones) reap(upTo store.Index, limit int) bool {
+	n := 0
+	for n < len(t.queue) && n < limit && t.queue[n].index <= upTo {
+		dead := t.queue[n]
+		if at, ok := t.Get(dead.key); ok && at == dead.index {
+			t.Delete(dead.key)
+			t.floor = max(t.floor, dead.index)
+		}
+		n++
+	}
+	clear(t.queue[:n]) // let go of the keys before the slice moves
+	t.queue = t.queue[n:]
+	if len(t.queue) == 0 {
+		t.queue = nil
+		return false
+	}
+	return n == limit && t.queue[0].index <= upTo
+}

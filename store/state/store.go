@@ -1,0 +1,201 @@
+package state
+
+import (
+	"sync"
+
+	"landbridge/store"
+)
+
+// Store is the state of one datacenter.
+type Store struct {
+	mu sync.RWMutex
+	// copyMu lets readers copy a tree, which marks the original as shared: they
+	// exclude each other with it, and writers by holding mu for reading.
+	copyMu sync.Mutex
+
+	index   store.Index // of the last command; the first one gets firstIndex+1
+	cluster store.Cluster
+	kv      *kvTable
+	catalog *catalog
+
+	trust     *store.Trust
+	autopilot *store.AutopilotConfig
+
+	watches *registry
+
+	// Used by Apply only, under mu.
+	changed []topic
+	track   bool
+	kvCmd   store.KVCommand
+}
+
+// firstIndex is the index of an empty store. Answers show 1 for "nothing yet",
+// so the first command must have a higher one, or a reader blocked on 1 would
+// miss it.
+const firstIndex store.Index = 1
+
+// New returns an empty store.
+func New() *Store {
+	return &Store{
+		index:   firstIndex,
+		kv:      newKVTable(),
+		catalog: newCatalog(),
+		watches: newRegistry(),
+	}
+}
+
+// NewWatch returns a watch for use with reads. Its owner closes it.
+func (s *Store) NewWatch() *Watch { return s.watches.newWatch() }
+
+// Index returns the index of the last command.
+func (s *Store) Index() store.Index {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.index
+}
+
+// Cluster returns the datacenter's identity; its fields are empty before the
+// first leader wrote it.
+func (s *Store) Cluster() store.Cluster {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.cluster
+}
+
+// ClusterID returns Cluster().ID.
+func (s *Store) ClusterID() string { return s.Cluster().ID }
+
+// Known reports whether this version can apply commands of the kind.
+func Known(k store.CommandKind) bool {
+	return k >= store.CmdCluster && k <= store.CmdAutopilot
+}
+
+// Apply applies commands in order under one lock hold and sets one result for
+// each; len(results) must be at least len(cmds). Every command, also a refused
+// or skipped one, gets the next index. A kind that is neither known nor
+// ignorable is a broken invariant (store/fsm stops the process first).
+func (s *Store) Apply(cmds []store.Command, results []store.Result) {
+	s.mu.Lock()
+	s.track = s.watches.registered.Load() > 0
+	for i := range cmds {
+		s.index++
+		ok, err := s.apply(&cmds[i])
+		results[i] = store.Result{Index: s.index, OK: ok}
+		if err != nil {
+			results[i].Err = err
+		}
+	}
+	due := s.watches.due(s.changed)
+	s.forgetChanges()
+	s.mu.Unlock()
+	wake(due)
+}
+
+// forgetChanges keeps the slice for the next batch, unless a huge one grew it.
+func (s *Store) forgetChanges() {
+	if cap(s.changed) > 4096 {
+		s.changed = nil
+	}
+	clear(s.changed)
+	s.changed = s.changed[:0]
+}
+
+func (s *Store) apply(cmd *store.Command) (bool, *store.Error) {
+	switch cmd.Kind {
+	case store.CmdCluster:
+		var c store.Cluster
+		if err := c.DecodeWire(cmd.Payload); err != nil {
+			return false, malformed("cluster", err)
+		}
+		return s.applyCluster(c)
+	case store.CmdKV:
+		c := &s.kvCmd
+		if err := c.DecodeWire(cmd.Payload); err != nil {
+			return false, malformed("key/value", err)
+		}
+		return s.applyKV(c)
+	case store.CmdRegister:
+		c := new(store.RegisterCommand)
+		if err := c.DecodeWire(cmd.Payload); err != nil {
+			return false, malformed("register", err)
+		}
+		return s.applyRegister(c)
+	case store.CmdDeregister:
+		var c store.DeregisterCommand
+		if err := c.DecodeWire(cmd.Payload); err != nil {
+			return false, malformed("deregister", err)
+		}
+		return s.applyDeregister(&c)
+	case store.CmdTrust:
+		c := new(store.TrustCommand)
+		if err := c.DecodeWire(cmd.Payload); err != nil {
+			return false, malformed("trust", err)
+		}
+		return s.applyTrust(c)
+	case store.CmdAutopilot:
+		c := new(store.AutopilotCommand)
+		if err := c.DecodeWire(cmd.Payload); err != nil {
+			return false, malformed("autopilot", err)
+		}
+		return s.applyAutopilot(c)
+	}
+	if cmd.Ignorable {
+		return true, nil
+	}
+	panic("state: a command of an unknown kind that may not be skipped reached Apply")
+}
+
+// malformed refuses a command whose payload no decoder of ours wrote. All servers
+// refuse it alike.
+func malformed(what string, err error) *store.Error {
+	return store.Errorf(store.KindInvalid, "malformed %s command: %w", what, err)
+}
+
+// change notes what a command changed, for the watches.
+func (s *Store) change(kind watchKind, name string) {
+	if s.track {
+		s.changed = append(s.changed, topic{kind, name})
+	}
+}
+
+func (s *Store) watch(w *Watch, kind watchKind, name string) {
+	if w != nil {
+		s.watches.add(w, topic{kind, name})
+	}
+}
+
+// atLeastOne keeps 0 out of answers: clients read it as "do not block".
+func atLeastOne(i store.Index) store.Index { return max(i, firstIndex) }
+
+// Counts says how much a store holds.
+type Counts struct {
+	KVEntries        int
+	KVTombstones     int
+	Nodes            int
+	Services         int // distinct names
+	ServiceInstances int
+	// ConnectInstances by kind, connect-native ones under "connect-native".
+	ConnectInstances map[string]int
+	Checks           int
+	Watches          int // registrations of waiting readers
+}
+
+// Counts returns how much the store holds, for metrics and operator/usage.
+func (s *Store) Counts() Counts {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	c := Counts{
+		KVEntries:        s.kv.len(),
+		KVTombstones:     s.kv.tombs.Len(),
+		Nodes:            s.catalog.nodes.len(),
+		Services:         len(s.catalog.byService),
+		ServiceInstances: s.catalog.services.len(),
+		ConnectInstances: make(map[string]int, len(s.catalog.kinds)),
+		Checks:           s.catalog.checks.len(),
+		Watches:          int(s.watches.registered.Load()),
+	}
+	for k, n := range s.catalog.kinds {
+		c.ConnectInstances[k] = n
+	}
+	return c
+}
