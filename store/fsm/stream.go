@@ -1,0 +1,237 @@
+package fsm
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+
+	"landbridge/store"
+	"landbridge/store/state"
+	"landbridge/store/wire"
+)
+
+// The stream is magic, then frames: length and checksum (4 bytes each, little
+// endian), payload. A payload begins with the frame's type.
+const (
+	magic = "lbstate\x01" // the last byte is the format's version
+
+	frameHeader  = 1 // fields of the header
+	frameRecords = 2 // records, each: kind, length (both varint), bytes
+	frameTrailer = 3 // fields of the trailer; nothing follows
+
+	frameTarget = 64 << 10  // a frame is closed once it is this long
+	frameMax    = 256 << 20 // longer ones are refused
+)
+
+// ErrSnapshot is wrapped by every error about a snapshot's content.
+var ErrSnapshot = errors.New("snapshot is damaged or not one of this version")
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// WriteSnapshot writes the stream of a snapshot.
+func WriteSnapshot(w io.Writer, sn *state.Snapshot) error {
+	fw := &frameWriter{w: w, sum: crc32.Checksum([]byte(magic), castagnoli)}
+	if _, err := io.WriteString(w, magic); err != nil {
+		return err
+	}
+	h := sn.Header()
+	fw.begin(frameHeader)
+	fw.buf = wire.Uint(fw.buf, 1, uint64(h.Index))
+	fw.buf = wire.Message(fw.buf, 2, h.Cluster.AppendWire)
+	if err := fw.end(); err != nil {
+		return err
+	}
+	records := uint64(0)
+	fw.begin(frameRecords)
+	err := sn.Encode(func(kind state.RecordKind, record []byte) error {
+		records++
+		fw.buf = binary.AppendUvarint(fw.buf, uint64(kind))
+		fw.buf = binary.AppendUvarint(fw.buf, uint64(len(record)))
+		fw.buf = append(fw.buf, record...)
+		if len(fw.buf) < frameTarget {
+			return nil
+		}
+		err := fw.end()
+		fw.begin(frameRecords)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := fw.end(); err != nil {
+		return err
+	}
+	fw.begin(frameTrailer)
+	fw.buf = wire.Uint(fw.buf, 1, records)
+	return fw.end()
+}
+
+// frameWriter builds a frame in buf, behind room for its head.
+type frameWriter struct {
+	w   io.Writer
+	buf []byte
+	sum uint32 // of everything written so far
+}
+
+func (f *frameWriter) begin(typ byte) { f.buf = append(f.buf[:0], 0, 0, 0, 0, 0, 0, 0, 0, typ) }
+
+func (f *frameWriter) end() error {
+	f.sum = crc32.Update(f.sum, castagnoli, f.buf[8:])
+	binary.LittleEndian.PutUint32(f.buf, uint32(len(f.buf)-8))
+	binary.LittleEndian.PutUint32(f.buf[4:], f.sum)
+	_, err := f.w.Write(f.buf)
+	return err
+}
+
+// ReadSnapshot reads and verifies a whole stream.
+func ReadSnapshot(r io.Reader) (*state.Image, error) {
+	var head [len(magic)]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, damaged("its beginning", err)
+	}
+	if string(head[:]) != magic {
+		return nil, fmt.Errorf("%w: it begins with %q", ErrSnapshot, head[:])
+	}
+	fr := &frameReader{r: r, sum: crc32.Checksum([]byte(magic), castagnoli)}
+	typ, payload, err := fr.next()
+	if err != nil {
+		return nil, err
+	}
+	if typ != frameHeader {
+		return nil, fmt.Errorf("%w: no header", ErrSnapshot)
+	}
+	h, err := decodeHeader(payload)
+	if err != nil {
+		return nil, damaged("its header", err)
+	}
+	im := state.NewImage(h)
+	records := uint64(0)
+	for {
+		typ, payload, err := fr.next()
+		if err != nil {
+			return nil, err
+		}
+		switch typ {
+		case frameRecords:
+			n, err := addRecords(im, payload)
+			if err != nil {
+				return nil, damaged(fmt.Sprintf("record %d", records+n), err)
+			}
+			records += n
+		case frameTrailer:
+			if err := checkTrailer(payload, records); err != nil {
+				return nil, err
+			}
+			if err := fr.atEnd(); err != nil {
+				return nil, err
+			}
+			return im, nil
+		default:
+			return nil, fmt.Errorf("%w: a frame of type %d", ErrSnapshot, typ)
+		}
+	}
+}
+
+func damaged(where string, err error) error {
+	return fmt.Errorf("%w: %s: %w", ErrSnapshot, where, err)
+}
+
+func decodeHeader(b []byte) (h state.Header, err error) {
+	d := wire.NewDecoder(b)
+	for d.Next() {
+		switch d.Field {
+		case 1:
+			h.Index = store.Index(d.Uint())
+		case 2:
+			if err := h.Cluster.DecodeWire(d.Bytes()); err != nil {
+				return h, err
+			}
+		}
+	}
+	return h, d.Err()
+}
+
+func addRecords(im *state.Image, b []byte) (n uint64, err error) {
+	for len(b) > 0 {
+		kind, k := binary.Uvarint(b)
+		if k <= 0 || kind > 1<<16-1 {
+			return n, errors.New("no kind")
+		}
+		b = b[k:]
+		size, k := binary.Uvarint(b)
+		if k <= 0 || size > uint64(len(b)-k) {
+			return n, errors.New("longer than its frame")
+		}
+		if err := im.Add(state.RecordKind(kind), b[k:k+int(size)]); err != nil {
+			return n, err
+		}
+		b = b[k+int(size):]
+		n++
+	}
+	return n, nil
+}
+
+func checkTrailer(b []byte, records uint64) error {
+	var want uint64
+	d := wire.NewDecoder(b)
+	for d.Next() {
+		if d.Field == 1 {
+			want = d.Uint()
+		}
+	}
+	if err := d.Err(); err != nil {
+		return damaged("its trailer", err)
+	}
+	if want != records {
+		return fmt.Errorf("%w: %d records, its trailer says %d", ErrSnapshot, records, want)
+	}
+	return nil
+}
+
+type frameReader struct {
+	r   io.Reader
+	buf bytes.Buffer
+	sum uint32
+}
+
+// next returns the next frame; its payload is valid until the next call. The
+// buffer grows by what arrives, never by a declared length.
+func (f *frameReader) next() (typ byte, payload []byte, err error) {
+	var head [8]byte
+	if _, err := io.ReadFull(f.r, head[:]); err != nil {
+		return 0, nil, damaged("a frame's head", noEOF(err))
+	}
+	size := int64(binary.LittleEndian.Uint32(head[:]))
+	if size == 0 || size > frameMax {
+		return 0, nil, fmt.Errorf("%w: a frame of %d bytes", ErrSnapshot, size)
+	}
+	f.buf.Reset()
+	if n, err := f.buf.ReadFrom(io.LimitReader(f.r, size)); err != nil || n < size {
+		return 0, nil, damaged("a frame", noEOF(err))
+	}
+	b := f.buf.Bytes()
+	f.sum = crc32.Update(f.sum, castagnoli, b)
+	if f.sum != binary.LittleEndian.Uint32(head[4:]) {
+		return 0, nil, fmt.Errorf("%w: a checksum does not match", ErrSnapshot)
+	}
+	return b[0], b[1:], nil
+}
+
+func (f *frameReader) atEnd() error {
+	var b [1]byte
+	if n, err := io.ReadFull(f.r, b[:]); n > 0 || err != io.EOF {
+		return fmt.Errorf("%w: something follows its end", ErrSnapshot)
+	}
+	return nil
+}
+
+// noEOF keeps a stream that ends too early from looking like a clean end.
+func noEOF(err error) error {
+	if err == nil || errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
