@@ -1,0 +1,271 @@
+package consensus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"landbridge/store"
+)
+
+// Bounds of one Raft entry and of entries on the way (LIMITS 2: two give the
+// best throughput with three servers; with one, the second hides the fsync).
+const (
+	maxGroup      = 512
+	maxGroupBytes = 256 << 10
+	inFlight      = 2
+)
+
+// request is one command on its way. It belongs to its caller until it is put
+// in the queue, and again when the caller has received from done.
+type request struct {
+	cmd  store.Command
+	res  store.Result
+	err  error
+	done chan struct{} // one slot
+	// state settles who decides between a caller who leaves and the loop
+	// that takes the request.
+	state atomic.Uint32
+}
+
+const (
+	stateQueued uint32 = iota
+	stateTaken
+	stateLeft
+)
+
+// queue holds the commands that wait, oldest first. Its length is bounded by
+// the callers of Apply, each of whom waits for one.
+type queue struct {
+	mu      sync.Mutex
+	waiting []*request
+	refused error // set: nothing is taken any more
+	filled  chan struct{}
+	gauge   prometheus.Gauge
+	// free requests, per node and not per process: a channel made in one
+	// synctest bubble must not be used in another.
+	free sync.Pool
+}
+
+func (q *queue) init(g prometheus.Gauge) {
+	q.filled = make(chan struct{}, 1)
+	q.gauge = g
+	q.free.New = func() any { return &request{done: make(chan struct{}, 1)} }
+}
+
+func (q *queue) get(cmd store.Command) *request {
+	r := q.free.Get().(*request)
+	r.cmd = cmd
+	r.state.Store(stateQueued)
+	return r
+}
+
+func (q *queue) put(r *request) {
+	r.cmd, r.res, r.err = store.Command{}, store.Result{}, nil
+	q.free.Put(r)
+}
+
+func (q *queue) push(r *request) error {
+	q.mu.Lock()
+	if q.refused != nil {
+		q.mu.Unlock()
+		return q.refused
+	}
+	q.waiting = append(q.waiting, r)
+	first := len(q.waiting) == 1
+	q.mu.Unlock()
+	if first {
+		signal(q.filled)
+	}
+	return nil
+}
+
+// take moves the next group to dst, and leaves a token if some remain.
+func (q *queue) take(dst []*request) []*request {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n, size := 0, 0
+	for _, r := range q.waiting {
+		if len(dst) == maxGroup || len(dst) > 0 && size+len(r.cmd.Payload) > maxGroupBytes {
+			break
+		}
+		n++
+		if r.state.CompareAndSwap(stateQueued, stateTaken) {
+			dst = append(dst, r)
+			size += len(r.cmd.Payload)
+		}
+	}
+	rest := copy(q.waiting, q.waiting[n:])
+	clear(q.waiting[rest:])
+	q.waiting = q.waiting[:rest]
+	if rest > 0 {
+		signal(q.filled)
+	}
+	q.gauge.Set(float64(rest))
+	return dst
+}
+
+// refuse answers all that wait, and all that come, with err.
+func (q *queue) refuse(err error) {
+	q.mu.Lock()
+	waiting := q.waiting
+	q.waiting, q.refused = nil, err
+	q.gauge.Set(0)
+	q.mu.Unlock()
+	for _, r := range waiting {
+		if r.state.CompareAndSwap(stateQueued, stateTaken) {
+			r.err = err
+			r.done <- struct{}{}
+		}
+	}
+}
+
+// Apply has cmd committed and applied, and returns its result. See the package
+// documentation for the kinds of errors; cmd.Payload must not change before
+// Apply returns, nor after if the error is of KindMaybeApplied.
+func (n *Node) Apply(ctx context.Context, cmd store.Command) (store.Result, error) {
+	r := n.raft.Load()
+	if r == nil || r.State() != raft.Leader {
+		n.m.applied.WithLabelValues(outcomeNotSent).Inc()
+		return store.Result{}, noLeader(raft.ErrNotLeader)
+	}
+	if ctx.Err() != nil {
+		n.m.applied.WithLabelValues(outcomeNotSent).Inc()
+		return store.Result{}, notSent(ctx)
+	}
+	req := n.queue.get(cmd)
+	if err := n.queue.push(req); err != nil {
+		n.m.applied.WithLabelValues(outcomeNotSent).Inc()
+		return store.Result{}, err
+	}
+	select {
+	case <-req.done:
+	case <-ctx.Done():
+		if req.state.CompareAndSwap(stateQueued, stateLeft) {
+			// The queue drops it when its turn comes.
+			n.m.applied.WithLabelValues(outcomeNotSent).Inc()
+			return store.Result{}, notSent(ctx)
+		}
+		select {
+		case <-req.done: // it ended at the same moment: say what it gave
+		default:
+			return store.Result{}, leftWaiting(ctx) // req stays with the loop
+		}
+	}
+	res, err := req.res, req.err
+	n.queue.put(req)
+	return res, err
+}
+
+// commitLoop turns waiting commands into Raft entries. There are inFlight of
+// them; the one that holds the turn fills the next entry, so that entries
+// follow each other in the order of the queue, and passes it on before it waits.
+func (n *Node) commitLoop() {
+	var group []*request
+	var cmds []store.Command
+	for {
+		select {
+		case n.turn <- struct{}{}:
+		case <-n.quit:
+			return
+		}
+		group = group[:0]
+		for len(group) == 0 {
+			select {
+			case <-n.queue.filled:
+			case <-n.quit:
+				<-n.turn
+				return
+			}
+			group = n.queue.take(group)
+		}
+		size := 16
+		cmds = cmds[:0]
+		for _, req := range group {
+			cmds = append(cmds, req.cmd)
+			size += len(req.cmd.Payload) + 16
+		}
+		start := time.Now()
+		// Not pooled: Raft's stores and caches keep the bytes.
+		data := n.cfg.EncodeBatch(make([]byte, 0, size), cmds)
+		future := n.raft.Load().Apply(data, 0)
+		<-n.turn
+		err := future.Error()
+		n.finish(group, future, err, start)
+		clear(group)
+		clear(cmds)
+	}
+}
+
+// finish hands each command of a group its result.
+func (n *Node) finish(group []*request, future raft.ApplyFuture, err error, start time.Time) {
+	var results []store.Result
+	err = applyError(err)
+	if err == nil {
+		results, _ = future.Response().([]store.Result)
+		if len(results) != len(group) {
+			err = store.Errorf(store.KindInternal, "the state machine gave %d results for %d commands", len(results), len(group))
+		}
+	}
+	switch {
+	case err == nil:
+		n.m.okCommands.Add(float64(len(group)))
+		n.m.commitSeconds.Observe(time.Since(start).Seconds())
+		n.m.batchCommands.Observe(float64(len(group)))
+	case errors.Is(err, store.ErrNoLeader):
+		n.m.applied.WithLabelValues(outcomeNotSent).Add(float64(len(group)))
+	case store.KindOf(err) == store.KindMaybeApplied:
+		n.m.applied.WithLabelValues(outcomeUnknown).Add(float64(len(group)))
+	default:
+		n.m.applied.WithLabelValues(outcomeRefused).Add(float64(len(group)))
+		n.logger.Error("raft refused a group of commands", "commands", len(group), "err", err)
+	}
+	for i, req := range group {
+		if err == nil {
+			req.res = results[i]
+		}
+		req.err = err
+		req.done <- struct{}{}
+	}
+}
+
+// Barrier returns when everything committed before is applied here. It works on
+// the leader only.
+func (n *Node) Barrier(ctx context.Context) error {
+	return n.wait(ctx, "barrier", func(r *raft.Raft, d time.Duration) raft.Future { return r.Barrier(d) })
+}
+
+// wait runs an operation of Raft and waits for its end or that of ctx.
+func (n *Node) wait(ctx context.Context, what string, f func(r *raft.Raft, enqueue time.Duration) raft.Future) error {
+	n.lifeMu.Lock()
+	if n.life != lifeRunning {
+		n.lifeMu.Unlock()
+		return noLeader(errStopping)
+	}
+	enqueue := defaultEnqueue
+	if t, ok := ctx.Deadline(); ok {
+		enqueue = max(time.Millisecond, min(enqueue, time.Until(t)))
+	}
+	r := n.raft.Load()
+	done := make(chan error, 1)
+	n.loops.Go(func() { done <- f(r, enqueue).Error() })
+	n.lifeMu.Unlock()
+	select {
+	case err := <-done:
+		if err != nil {
+			err = fmt.Errorf("%s: %w", what, applyError(err))
+		}
+		return err
+	case <-ctx.Done():
+		return store.Errorf(store.KindTimeout, "%s: stopped waiting, it may still happen: %w", what, context.Cause(ctx))
+	}
+}
+
+// defaultEnqueue bounds the wait for Raft to take an operation up.
+const defaultEnqueue = 10 * time.Second

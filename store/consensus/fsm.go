@@ -1,0 +1,63 @@
+package consensus
+
+import (
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+)
+
+// hookedFSM is the state machine, watched: how much was applied since the last
+// snapshot, and when the configuration changed. Raft calls it from one
+// goroutine.
+type hookedFSM struct {
+	raft.FSM
+	n        *Node
+	trailing atomic.Uint64 // as configured; 0 = Config.Snapshots
+
+	bytes, entries uint64 // since the last snapshot
+}
+
+var _ raft.ConfigurationStore = (*hookedFSM)(nil)
+
+func (f *hookedFSM) Apply(l *raft.Log) any {
+	res := f.FSM.Apply(l)
+	f.bytes += uint64(len(l.Data))
+	f.entries++
+	if f.bytes >= snapshotBytes {
+		signal(f.n.tooLarge)
+	}
+	return res
+}
+
+// Snapshot also sets how many entries Raft may keep behind the snapshot: as
+// many as configured, but not more than trailingBytes at their average size.
+func (f *hookedFSM) Snapshot() (raft.FSMSnapshot, error) {
+	keep := f.trailing.Load()
+	if keep == 0 {
+		keep = f.n.cfg.Snapshots.TrailingLogs
+	}
+	if f.bytes > 0 {
+		keep = min(keep, max(minTrailing, trailingBytes*f.entries/f.bytes))
+	}
+	if err := f.n.reload(func(rc *raft.ReloadableConfig) { rc.TrailingLogs = keep }); err != nil {
+		f.n.logger.Warn("raft: number of trailing entries not set", "err", err)
+	}
+	snap, err := f.FSM.Snapshot()
+	if err == nil {
+		f.bytes, f.entries = 0, 0
+	}
+	return snap, err
+}
+
+// StoreConfiguration is called when a configuration was committed.
+func (f *hookedFSM) StoreConfiguration(uint64, raft.Configuration) {
+	signal(f.n.confChange)
+}
+
+// signal leaves one token in a channel of one slot.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

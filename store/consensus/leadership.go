@@ -1,0 +1,288 @@
+package consensus
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"landbridge/store"
+)
+
+// IsLeader reports whether this server leads and has applied what earlier
+// leaders committed. It may be wrong for up to a lease: reads use CheckLease.
+func (n *Node) IsLeader() bool {
+	r := n.raft.Load()
+	return r != nil && r.State() == raft.Leader && n.ready.Load() == r.CurrentTerm()
+}
+
+// Leader returns the id and the Raft address of the server this one takes for
+// leader, "" if none.
+func (n *Node) Leader() (id, addr string) {
+	r := n.raft.Load()
+	if r == nil {
+		return "", ""
+	}
+	a, i := r.LeaderWithID()
+	return string(i), string(a)
+}
+
+// Leadership gives true when this server became leader and has applied what
+// earlier leaders committed, and false when it lost leadership. It holds only
+// the latest value, for one receiver: a second true without a false between
+// means that leadership was lost and won again.
+func (n *Node) Leadership() <-chan bool { return n.leadership }
+
+// LeaderChanged returns a channel that is closed when another server becomes
+// leader, or none, or this server becomes ready to lead. Get the channel before
+// looking at Leader or IsLeader.
+func (n *Node) LeaderChanged() <-chan struct{} {
+	n.changedMu.Lock()
+	defer n.changedMu.Unlock()
+	return n.changed
+}
+
+func (n *Node) broadcast() {
+	n.changedMu.Lock()
+	defer n.changedMu.Unlock()
+	close(n.changed)
+	n.changed = make(chan struct{})
+}
+
+// LastContact returns how long ago the leader was heard: 0 on the leader, the
+// time since Start if there was none yet.
+func (n *Node) LastContact() time.Duration {
+	r := n.raft.Load()
+	if r == nil {
+		return 0
+	}
+	if r.State() == raft.Leader {
+		return 0
+	}
+	if t := r.LastContact(); !t.IsZero() {
+		return elapsed(t, time.Now())
+	}
+	return elapsed(n.started, time.Now())
+}
+
+// CheckLease returns nil if this server may answer default reads now; see the
+// package documentation. The error is of KindNoLeader; its cause is ErrLease if
+// VerifyLeader could still tell.
+func (n *Node) CheckLease() error {
+	r := n.raft.Load()
+	if r == nil || r.State() != raft.Leader {
+		return noLeader(raft.ErrNotLeader)
+	}
+	term := r.CurrentTerm()
+	if n.ready.Load() != term {
+		return noLeader(errNotReady)
+	}
+	// Alone, nobody can be elected without us.
+	if n.alone.Load() || n.lease.valid(term, time.Now()) {
+		return nil
+	}
+	n.m.leaseRefused.Inc()
+	return noLeader(ErrLease)
+}
+
+// VerifyLeader asks a quorum whether this server still leads. Callers that come
+// while one round is on the way share the next one.
+func (n *Node) VerifyLeader(ctx context.Context) error {
+	r := n.raft.Load()
+	if r == nil || n.stopping() {
+		return noLeader(errStopping)
+	}
+	if r.State() != raft.Leader {
+		return noLeader(raft.ErrNotLeader)
+	}
+	if n.ready.Load() != r.CurrentTerm() {
+		return noLeader(errNotReady)
+	}
+	round := n.verify.join()
+	select {
+	case <-round.done:
+		return round.err
+	case <-n.quit:
+		return noLeader(errStopping)
+	case <-ctx.Done():
+		return store.Errorf(store.KindTimeout, "verify leader: no quorum answered in time: %w", context.Cause(ctx))
+	}
+}
+
+// verifier holds the round that has not begun yet.
+type verifier struct {
+	mu      sync.Mutex
+	next    *verifyRound
+	waiting chan struct{}
+}
+
+type verifyRound struct {
+	done chan struct{}
+	err  error // set before done is closed
+}
+
+func (v *verifier) init() { v.waiting = make(chan struct{}, 1) }
+
+func (v *verifier) join() *verifyRound {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.next == nil {
+		v.next = &verifyRound{done: make(chan struct{})}
+		signal(v.waiting)
+	}
+	return v.next
+}
+
+func (v *verifier) take() *verifyRound {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	r := v.next
+	v.next = nil
+	return r
+}
+
+func (n *Node) verifyLoop() {
+	for {
+		select {
+		case <-n.verify.waiting:
+		case <-n.quit:
+			return
+		}
+		if round := n.verify.take(); round != nil {
+			if err := n.raft.Load().VerifyLeader().Error(); err != nil {
+				round.err = noLeader(err)
+			}
+			close(round.done)
+		}
+	}
+}
+
+// leadershipLoop follows Raft's changes between leader and follower.
+func (n *Node) leadershipLoop() {
+	r := n.raft.Load()
+	for {
+		select {
+		case <-r.LeaderCh():
+		case <-n.quit:
+			n.publish(false)
+			return
+		}
+		n.ready.Store(0)
+		n.m.leader.Set(0)
+		if n.establish(r) {
+			n.m.leader.Set(1)
+			n.publish(true)
+		} else {
+			n.publish(false)
+		}
+		n.broadcast()
+	}
+}
+
+// establish makes this leader ready: what earlier leaders committed is applied.
+// It reports false if leadership was lost meanwhile.
+func (n *Node) establish(r *raft.Raft) bool {
+	for r.State() == raft.Leader && !n.stopping() {
+		term := r.CurrentTerm()
+		err := r.Barrier(0).Error()
+		if err == nil && r.CurrentTerm() == term {
+			n.refreshAlone()
+			n.ready.Store(term)
+			n.logger.Info("this server leads its datacenter", "term", term)
+			return true
+		}
+		// A transfer under way refuses barriers; if it fails, we go on.
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-n.quit:
+		}
+	}
+	return false
+}
+
+// publish replaces what the receiver of Leadership has not taken yet.
+func (n *Node) publish(leads bool) {
+	select {
+	case <-n.leadership:
+	default:
+	}
+	// This loop is the only sender, so there is room.
+	n.leadership <- leads
+}
+
+// observe is called by Raft's main loop, or with its locks held: it must not
+// wait and must not call Raft. It keeps no observation.
+func (n *Node) observe(o *raft.Observation) bool {
+	switch d := o.Data.(type) {
+	case raft.LeaderObservation:
+		n.m.leaderChanges.Inc()
+		n.broadcast()
+	case raft.PeerObservation:
+		if !d.Removed {
+			n.aloneMu.Lock()
+			n.alone.Store(false)
+			n.aloneMu.Unlock()
+		}
+	case raft.RaftState:
+		if d == raft.Shutdown && !n.stopping() {
+			n.cfg.Fatal(errRaftGone)
+		}
+	}
+	return false
+}
+
+// refreshAlone looks whether we are the whole configuration. It and the clearing
+// in observe hold aloneMu: Raft sets the configuration before it tells observe,
+// so an old look cannot overwrite the news.
+func (n *Node) refreshAlone() {
+	n.aloneMu.Lock()
+	defer n.aloneMu.Unlock()
+	servers := n.configuration().Servers
+	n.alone.Store(len(servers) == 1 && servers[0].Suffrage == raft.Voter && servers[0].ID == raft.ServerID(n.cfg.NodeID))
+}
+
+// housekeepingLoop does what may take long and concerns nobody at once.
+func (n *Node) housekeepingLoop() {
+	n.writePeersInfo()
+	for {
+		select {
+		case <-n.confChange:
+			n.refreshAlone()
+			n.writePeersInfo()
+		case <-n.tooLarge:
+			n.snapshotForSize()
+		case <-n.quit:
+			return
+		}
+	}
+}
+
+func (n *Node) snapshotForSize() {
+	outcome := "ok"
+	if err := n.raft.Load().Snapshot().Error(); err != nil {
+		outcome = "failed"
+		n.logger.Warn("raft snapshot failed; the log grows on", "err", err)
+		select { // not again at once: every entry asks
+		case <-time.After(10 * time.Second):
+		case <-n.quit:
+		}
+	}
+	n.m.snapshots.WithLabelValues(outcome).Inc()
+}
+
+// TransferLeadership hands leadership to the follower that is furthest, or to
+// the one named by id.
+func (n *Node) TransferLeadership(ctx context.Context, id string) error {
+	return n.wait(ctx, "transfer leadership", func(r *raft.Raft, _ time.Duration) raft.Future {
+		if id == "" {
+			return r.LeadershipTransfer()
+		}
+		for _, s := range n.configuration().Servers {
+			if s.ID == raft.ServerID(id) {
+				return r.LeadershipTransferToServer(s.ID, s.Address)
+			}
+		}
+		return failed{errNoServer(id)}
+	})
+}

@@ -1,0 +1,160 @@
+package consensus
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// lease knows when a quorum last acknowledged this server as leader, counted
+// from the moment the acknowledged request was sent. hashicorp/raft counts from
+// the moment the answer arrived, which is later by an unknown time if the
+// process or the network stood still.
+type lease struct {
+	length time.Duration
+	self   raft.ServerID
+	conf   func() raft.Configuration
+
+	mu   sync.Mutex
+	term uint64
+	acks map[raft.ServerID]time.Time // in term, when the request was sent
+	void bool                        // a leadership transfer was begun in term
+
+	held atomic.Pointer[heldLease]
+}
+
+type heldLease struct {
+	term uint64
+	sent time.Time
+}
+
+func newLease(length time.Duration, self raft.ServerID, conf func() raft.Configuration) *lease {
+	return &lease{length: length, self: self, conf: conf, acks: make(map[raft.ServerID]time.Time)}
+}
+
+// beginLocked turns to a newer term; false if term is over.
+func (l *lease) beginLocked(term uint64) bool {
+	if term < l.term {
+		return false
+	}
+	if term > l.term {
+		l.term, l.void = term, false
+		clear(l.acks)
+	}
+	return true
+}
+
+// ack notes that id acknowledged a request of term that was sent at sent.
+func (l *lease) ack(id raft.ServerID, term uint64, sent time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.beginLocked(term) || l.void || !sent.After(l.acks[id]) {
+		return
+	}
+	l.acks[id] = sent
+	voters, need := 0, 0
+	var times []time.Time
+	for _, s := range l.conf().Servers {
+		if s.Suffrage != raft.Voter {
+			continue
+		}
+		voters++
+		if s.ID == l.self {
+			need-- // ourselves
+		} else if t, ok := l.acks[s.ID]; ok {
+			times = append(times, t)
+		}
+	}
+	need += voters/2 + 1
+	if need <= 0 || len(times) < need {
+		return
+	}
+	slices.SortFunc(times, func(a, b time.Time) int { return b.Compare(a) })
+	l.held.Store(&heldLease{term: term, sent: times[need-1]})
+}
+
+// transfer notes that a follower is about to be told to take over in term. From
+// then on voters may elect it whenever its request reaches them, however
+// recently they acknowledged us.
+func (l *lease) transfer(term uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.beginLocked(term) {
+		l.void = true
+		l.held.Store(nil)
+	}
+}
+
+// valid reports whether the lease of term holds at now.
+func (l *lease) valid(term uint64, now time.Time) bool {
+	h := l.held.Load()
+	return h != nil && h.term == term && elapsed(h.sent, now) < l.length
+}
+
+// elapsed is the longer of what the monotonic and the wall clock say: the
+// former may stop with the machine, the latter may be set back.
+func elapsed(from, to time.Time) time.Duration {
+	return max(to.Sub(from), to.Round(0).Sub(from.Round(0)))
+}
+
+// transport is the caller's, with the lease listening. Only plain AppendEntries
+// are heard, not the pipeline: heartbeats go that way ten times per time-out,
+// apart from the disk, and hearing the pipeline would cost every entry one more
+// hop between goroutines.
+type transport struct {
+	raft.Transport
+	addr  raft.ServerAddress
+	lease *lease
+	term  func() uint64
+}
+
+func (t *transport) LocalAddr() raft.ServerAddress { return t.addr }
+
+func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	sent := time.Now()
+	term := args.Term
+	err := t.Transport.AppendEntries(id, target, args, resp)
+	// An answer of our term is one of a server that follows us, also if it
+	// needs older entries first.
+	if err == nil && resp.Term == term {
+		t.lease.ack(id, term, sent)
+	}
+	return err
+}
+
+func (t *transport) TimeoutNow(id raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	t.lease.transfer(t.term())
+	return t.Transport.TimeoutNow(id, target, args, resp)
+}
+
+func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	return t.Transport.(raft.WithPreVote).RequestPreVote(id, target, args, resp)
+}
+
+func (t *transport) Close() error {
+	if c, ok := t.Transport.(raft.WithClose); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// voteGuard is a StableStore that lets no vote be recorded, and so none be
+// given, before a lease has passed since this process started: the vote would
+// break the promise that its predecessor made by answering a heartbeat.
+type voteGuard struct {
+	raft.StableStore
+	until time.Time
+	off   atomic.Bool
+}
+
+func (g *voteGuard) SetUint64(key []byte, val uint64) error {
+	if string(key) == "LastVoteTerm" && !g.off.Load() {
+		if d := time.Until(g.until); d > 0 {
+			time.Sleep(d) // bounded by the lease; Raft's main loop has nothing better to do
+		}
+	}
+	return g.StableStore.SetUint64(key, val)
+}

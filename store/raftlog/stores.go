@@ -1,0 +1,201 @@
+package raftlog
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/hashicorp/raft"
+)
+
+// Stores is what one Raft server keeps. Use it for one raft.Raft at a time.
+type Stores struct {
+	Log       raft.LogStore
+	Stable    raft.StableStore
+	Snapshots raft.SnapshotStore
+
+	disk *disk // nil when in memory
+}
+
+// disk is what belongs to Stores on disk.
+type disk struct {
+	dir    string // the data folder
+	wal    *walStore
+	marker *marker
+	lock   *os.File
+}
+
+// Open opens the stores below the data folder dir, and makes them if there are
+// none. It returns an error that wraps ErrStateMissing if the folder's marker
+// says that there should be some.
+func Open(dir string, opts Options) (_ *Stores, err error) {
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	raftDir := filepath.Join(dir, raftFolder)
+	walDir := filepath.Join(raftDir, "wal")
+	mk, err := readMarker(dir)
+	if err != nil {
+		return nil, err
+	}
+	// Look before anything is made, so that a refused start leaves the folder
+	// as it was found.
+	if mk != nil && !exists(filepath.Join(walDir, "wal-meta.db")) {
+		return nil, missing(dir, mk, "there is no log")
+	}
+	// 0700: the log holds tokens and keys.
+	for _, d := range []string{raftDir, walDir, filepath.Join(raftDir, "snapshots")} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, fmt.Errorf("raft log: %w", err)
+		}
+	}
+	// The folders' own entries must be durable before anything in them counts.
+	for _, d := range []string{dir, raftDir} {
+		if err := syncDir(d); err != nil {
+			return nil, fmt.Errorf("raft log: %w", err)
+		}
+	}
+	lock, err := lockFolder(raftDir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			lock.Close()
+		}
+	}()
+
+	m := newMetrics(opts.Registerer)
+	mark := newMarker(dir, opts.RaftID, mk, opts.Logger)
+	f := newFailure(opts.Fatal, m)
+	w, err := openWAL(walDir, opts, mark, f, m)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			w.Close()
+		}
+	}()
+	snaps, err := newSnapshotStore(filepath.Join(raftDir, "snapshots"), opts.Logger, mark, f, m)
+	if err != nil {
+		return nil, err
+	}
+	s := &Stores{Log: w, Stable: w, Snapshots: snaps, disk: &disk{dir: dir, wal: w, marker: mark, lock: lock}}
+	if err := s.check(mk); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// OpenMemory returns stores that forget everything with the process.
+func OpenMemory() *Stores {
+	mem := raft.NewInmemStore()
+	return &Stores{Log: mem, Stable: mem, Snapshots: raft.NewInmemSnapshotStore()}
+}
+
+// check compares what was found with the marker, and the log with the
+// snapshots: NewRaft would panic on a gap between them.
+func (s *Stores) check(mk *Marker) error {
+	has, err := s.HasState()
+	if err != nil {
+		return fmt.Errorf("raft log: %w", err)
+	}
+	if mk != nil {
+		if !has {
+			return missing(s.disk.dir, mk, "the log is empty")
+		}
+		// CurrentTerm never goes back, and is durable before the first entry
+		// of its term; so a smaller one means an older copy of the folder.
+		term, err := s.Stable.GetUint64([]byte("CurrentTerm"))
+		if err != nil {
+			return fmt.Errorf("raft log: %w", err)
+		}
+		if term < mk.Term {
+			return missing(s.disk.dir, mk, fmt.Sprintf("the log found is older (term %d)", term))
+		}
+	}
+	first, err := s.Log.FirstIndex()
+	if err != nil {
+		return fmt.Errorf("raft log: %w", err)
+	}
+	metas, err := s.Snapshots.List()
+	if err != nil {
+		return fmt.Errorf("raft log: %w", err)
+	}
+	var damaged []error
+	usable := len(metas) == 0 && first <= 1
+	for _, meta := range metas {
+		_, body, err := s.Snapshots.Open(meta.ID)
+		if err != nil {
+			damaged = append(damaged, err)
+			continue
+		}
+		body.Close()
+		if first > meta.Index+1 {
+			damaged = append(damaged, fmt.Errorf("snapshot %s ends at index %d", meta.ID, meta.Index))
+		} else {
+			usable = true
+		}
+		break // Raft takes the newest that opens
+	}
+	if !usable {
+		damaged = append(damaged, fmt.Errorf("the log begins at index %d and no snapshot covers what was before", first))
+		return fmt.Errorf("raft log in %s is damaged: %w; %s", s.disk.dir, errors.Join(damaged...), wayOut)
+	}
+	return nil
+}
+
+// HasState reports whether there is a term, an entry or a snapshot.
+func (s *Stores) HasState() (bool, error) {
+	return raft.HasExistingState(s.Log, s.Stable, s.Snapshots)
+}
+
+// Dir returns the raft folder (of peers.json), "" in memory.
+func (s *Stores) Dir() string {
+	if s.disk == nil {
+		return ""
+	}
+	return filepath.Join(s.disk.dir, raftFolder)
+}
+
+// SetCluster writes the cluster id into the marker, which has none before the
+// first leader made one.
+func (s *Stores) SetCluster(id string) error {
+	if s.disk == nil {
+		return nil
+	}
+	return s.disk.marker.setCluster(id)
+}
+
+// Forget removes the marker and writes none again: the server completed its
+// leave, and what it keeps is no longer the cluster's.
+func (s *Stores) Forget() error {
+	if s.disk == nil {
+		return nil
+	}
+	return s.disk.marker.forget()
+}
+
+// Close closes the files. Raft must have stopped. It may be called again.
+func (s *Stores) Close() error {
+	if s.disk == nil {
+		return nil
+	}
+	err := s.disk.wal.Close()
+	// Last: the lock says that nobody writes.
+	return errors.Join(err, closeOnce(s.disk.lock))
+}
+
+func closeOnce(f *os.File) error {
+	if err := f.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

@@ -1,0 +1,297 @@
+package raftlog
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/segment"
+	"github.com/hashicorp/raft-wal/types"
+)
+
+var (
+	_ raft.LogStore          = (*walStore)(nil)
+	_ raft.StableStore       = (*walStore)(nil)
+	_ raft.MonotonicLogStore = (*walStore)(nil)
+)
+
+// walStore is raft-wal with what it leaves to its user: final fsync errors,
+// life after a full disk, the marker and a small cache.
+type walStore struct {
+	dir    string
+	opts   Options
+	logger *slog.Logger
+	marker *marker
+	failed *failure
+	m      *metrics
+
+	// mu is held for reading while wal is used, for writing while it is
+	// replaced. appendMu comes first.
+	mu  sync.RWMutex
+	wal *wal.WAL
+
+	// appendMu orders appends and truncations, and guards the writer's side
+	// of cache.
+	appendMu sync.Mutex
+	cache    cache
+
+	// Seams for tests; nil otherwise.
+	testVFS  func(types.VFS) types.VFS
+	testMeta func(types.MetaStore) types.MetaStore
+}
+
+func openWAL(dir string, opts Options, mk *marker, f *failure, m *metrics) (*walStore, error) {
+	return openWALWith(dir, opts, mk, f, m, nil, nil)
+}
+
+func openWALWith(dir string, opts Options, mk *marker, f *failure, m *metrics,
+	vfs func(types.VFS) types.VFS, meta func(types.MetaStore) types.MetaStore) (*walStore, error) {
+	s := &walStore{dir: dir, opts: opts, logger: opts.Logger, marker: mk, failed: f, m: m, testVFS: vfs, testMeta: meta}
+	w, err := s.open()
+	if err != nil {
+		return nil, err
+	}
+	s.wal = w
+	return s, nil
+}
+
+func (s *walStore) open() (*wal.WAL, error) {
+	filer := segment.NewFiler(s.dir, newVFS(s.failed, s.m, s.testVFS))
+	meta := newMetaStore(s.failed, s.testMeta)
+	w, err := func() (*wal.WAL, error) {
+		if err := finishRotation(s.dir, meta, filer, s.opts.SegmentSize); err != nil {
+			return nil, err
+		}
+		return wal.Open(s.dir,
+			wal.WithSegmentFiler(filer),
+			wal.WithMetaStore(meta),
+			wal.WithSegmentSize(s.opts.SegmentSize),
+			wal.WithLogger(rotationLogger{hclog.NewNullLogger(), s.logger}))
+	}()
+	if err != nil {
+		meta.Close()
+		return nil, fmt.Errorf("raft log in %s: %w", s.dir, err)
+	}
+	return w, nil
+}
+
+// finishRotation completes what raft-wal does not recover by itself: a crash,
+// or an error of wal-meta.db, after the last append sealed its segment and
+// before the next segment was noted. Opened like this, raft-wal refuses every
+// append with ErrSealed.
+func finishRotation(dir string, meta types.MetaStore, filer *segment.Filer, size int) error {
+	st, err := meta.Load(dir)
+	if err != nil || len(st.Segments) == 0 {
+		return err
+	}
+	tail := &st.Segments[len(st.Segments)-1]
+	if !tail.SealTime.IsZero() {
+		return nil
+	}
+	sw, err := filer.RecoverTail(*tail)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer sw.Close()
+	sealed, indexStart, err := sw.Sealed()
+	if err != nil || !sealed {
+		return err
+	}
+	now := time.Now()
+	tail.SealTime, tail.MaxIndex, tail.IndexStart = now, sw.LastIndex(), indexStart
+	next := types.SegmentInfo{
+		ID: st.NextSegmentID, BaseIndex: tail.MaxIndex + 1, MinIndex: tail.MaxIndex + 1,
+		SizeLimit: uint32(size), Codec: tail.Codec, CreateTime: now,
+	}
+	st.NextSegmentID++
+	st.Segments = append(st.Segments, next)
+	return meta.CommitState(st)
+}
+
+func (s *walStore) IsMonotonic() bool { return true }
+
+func (s *walStore) FirstIndex() (uint64, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.wal.FirstIndex()
+}
+
+func (s *walStore) LastIndex() (uint64, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.wal.LastIndex()
+}
+
+func (s *walStore) GetLog(index uint64, out *raft.Log) error {
+	if s.cache.get(index, out) {
+		s.m.cacheHits.Inc()
+		return nil
+	}
+	s.m.cacheMisses.Inc()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	err := s.wal.GetLog(index, out)
+	if errors.Is(err, wal.ErrNotFound) {
+		return raft.ErrLogNotFound // Raft sends a snapshot instead
+	}
+	return err
+}
+
+func (s *walStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
+
+// StoreLogs returns when the entries are durable. On an error none of them is
+// in the log.
+func (s *walStore) StoreLogs(logs []*raft.Log) error {
+	if len(logs) == 0 {
+		return nil
+	}
+	s.appendMu.Lock()
+	defer s.appendMu.Unlock()
+	if err := s.failed.get(); err != nil {
+		return err
+	}
+	start := time.Now()
+	err := s.store(logs)
+	if errors.Is(err, wal.ErrSealed) {
+		// The last append filled its segment and the next one could not be
+		// made; raft-wal only logged that.
+		if err = s.reopen(); err == nil {
+			err = s.store(logs)
+		}
+	}
+	if err == nil {
+		err = s.failed.get()
+	}
+	if err != nil {
+		reason := reasonOther
+		if diskFull(err) {
+			reason = reasonFull
+		}
+		s.m.refused.WithLabelValues(reason).Inc()
+		return fmt.Errorf("raft log in %s: %w", s.dir, err)
+	}
+	n := 0
+	for _, l := range logs {
+		s.cache.put(l)
+		n += len(l.Data)
+	}
+	s.m.appendSeconds.Observe(time.Since(start).Seconds())
+	s.m.appendBytes.Add(float64(n))
+	s.marker.durable(logs[len(logs)-1].Term)
+	return nil
+}
+
+func (s *walStore) store(logs []*raft.Log) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.wal.StoreLogs(logs)
+}
+
+// reopen begins the segment that could not be made earlier. While there is no
+// room it changes nothing, so that entries can still be read.
+func (s *walStore) reopen() error {
+	if err := probe(s.dir, s.opts.SegmentSize); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.wal.Close(); err != nil {
+		return err
+	}
+	w, err := s.open()
+	if err != nil {
+		// The old one is closed: without a log there is nothing to run on.
+		return s.failed.set(s.dir, err)
+	}
+	s.wal = w
+	s.m.reopens.Inc()
+	s.logger.Warn("raft log: began the segment that could not be made before", "dir", s.dir)
+	return nil
+}
+
+// probe reports whether a segment can be made.
+func probe(dir string, size int) error {
+	const name = "probe.tmp"
+	f, err := baseVFS().Create(dir, name, uint64(size))
+	if err == nil {
+		err = f.Close()
+	}
+	return errors.Join(err, removeIfThere(filepath.Join(dir, name)))
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (s *walStore) DeleteRange(min, max uint64) error {
+	s.appendMu.Lock()
+	defer s.appendMu.Unlock()
+	// Before the log: a reader must not find a cut entry in memory.
+	s.cache.drop(min, max)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.wal.DeleteRange(min, max)
+}
+
+func (s *walStore) Set(key, val []byte) error {
+	if err := s.failed.get(); err != nil {
+		return err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.wal.Set(key, val)
+}
+
+func (s *walStore) Get(key []byte) ([]byte, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.wal.Get(key)
+}
+
+func (s *walStore) SetUint64(key []byte, val uint64) error {
+	if err := s.failed.get(); err != nil {
+		return err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.wal.SetUint64(key, val)
+}
+
+func (s *walStore) GetUint64(key []byte) (uint64, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.wal.GetUint64(key)
+}
+
+// Close waits for an append under way.
+func (s *walStore) Close() error {
+	s.appendMu.Lock()
+	defer s.appendMu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wal.Close()
+}
+
+// rotationLogger passes on what raft-wal logs, all of it about segments that
+// could not be made, closed or deleted.
+type rotationLogger struct {
+	hclog.Logger
+	to *slog.Logger
+}
+
+func (l rotationLogger) Error(msg string, args ...any) {
+	l.to.Warn("raft log: "+msg, args...)
+}
