@@ -1,0 +1,296 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is an agent's configuration: defaults filled in, addresses resolved.
+// Fields carry the name of their key; `reload` marks those a running agent
+// takes over on SIGHUP. Pointers are keys whose absence means something.
+type Config struct {
+	Datacenter        string            `key:"datacenter"`
+	PrimaryDatacenter string            `key:"primary_datacenter"`
+	NodeName          string            `key:"node_name"`
+	NodeID            string            `key:"node_id"`
+	NodeMeta          map[string]string `key:"node_meta" reload:"yes"`
+	DataDir           string            `key:"data_dir"`
+	Domain            string            `key:"domain"`
+	AltDomain         string            `key:"alt_domain"`
+
+	Server          bool `key:"server"`
+	Bootstrap       bool `key:"bootstrap"`
+	BootstrapExpect int  `key:"bootstrap_expect"`
+
+	BindAddr         string    `key:"bind_addr"`
+	ClientAddr       string    `key:"client_addr"`
+	AdvertiseAddr    string    `key:"advertise_addr"`
+	AdvertiseAddr4   string    `key:"advertise_addr_ipv4"`
+	AdvertiseAddr6   string    `key:"advertise_addr_ipv6"`
+	AdvertiseAddrWAN string    `key:"advertise_addr_wan"`
+	AdvertiseWAN4    string    `key:"advertise_addr_wan_ipv4"`
+	AdvertiseWAN6    string    `key:"advertise_addr_wan_ipv6"`
+	SerfLAN          string    `key:"serf_lan"`
+	SerfWAN          string    `key:"serf_wan"`
+	TranslateWAN     bool      `key:"translate_wan_addrs"`
+	Addresses        Addresses `key:"addresses"`
+	Ports            Ports     `key:"ports"`
+	UnixSockets      struct {
+		User  string `key:"user"`
+		Group string `key:"group"`
+		Mode  string `key:"mode"`
+	} `key:"unix_sockets"`
+
+	RetryJoin        []string      `key:"retry_join"`
+	RetryJoinWAN     []string      `key:"retry_join_wan"`
+	RetryInterval    time.Duration `key:"retry_interval"`
+	RetryIntervalWAN time.Duration `key:"retry_interval_wan"`
+	RetryMax         int           `key:"retry_max"`
+	RetryMaxWAN      int           `key:"retry_max_wan"`
+	RejoinAfterLeave bool          `key:"rejoin_after_leave"`
+
+	LeaveOnTerminate     *bool         `key:"leave_on_terminate"`
+	SkipLeaveOnInterrupt *bool         `key:"skip_leave_on_interrupt"`
+	ReconnectTimeout     time.Duration `key:"reconnect_timeout"`
+	ReconnectTimeoutWAN  time.Duration `key:"reconnect_timeout_wan"`
+
+	Encrypt            string `key:"encrypt"`
+	DisableKeyringFile bool   `key:"disable_keyring_file"`
+	GossipLAN          Gossip `key:"gossip_lan"`
+	GossipWAN          Gossip `key:"gossip_wan"`
+
+	Performance struct {
+		RaftMultiplier int           `key:"raft_multiplier"`
+		LeaveDrainTime time.Duration `key:"leave_drain_time"`
+		RPCHoldTimeout time.Duration `key:"rpc_hold_timeout"`
+	} `key:"performance"`
+	RaftSnapshotThreshold int           `key:"raft_snapshot_threshold" reload:"yes"`
+	RaftSnapshotInterval  time.Duration `key:"raft_snapshot_interval" reload:"yes"`
+	RaftTrailingLogs      int           `key:"raft_trailing_logs" reload:"yes"`
+	Autopilot             Autopilot     `key:"autopilot"`
+
+	TLS        TLS        `key:"tls"`
+	Federation Federation `key:"federation"`
+	Connect    Connect    `key:"connect"`
+	Limits     Limits     `key:"limits"`
+	HTTP       HTTP       `key:"http_config"`
+	DNS        DNS        `key:"dns_config" reload:"yes"`
+	Recursors  []string   `key:"recursors" reload:"yes"`
+
+	DefaultQueryTime  time.Duration `key:"default_query_time"`
+	MaxQueryTime      time.Duration `key:"max_query_time"`
+	DiscoveryMaxStale time.Duration `key:"discovery_max_stale" reload:"yes"`
+
+	Services            []Service     `key:"services" reload:"yes"`
+	Checks              []Check       `key:"checks" reload:"yes"`
+	CheckUpdateInterval time.Duration `key:"check_update_interval"`
+	CheckOutputMaxSize  int           `key:"check_output_max_size"`
+	DiscardCheckOutput  bool          `key:"discard_check_output" reload:"yes"`
+
+	EnableDebug bool `key:"enable_debug" reload:"yes"`
+
+	LogLevel          string        `key:"log_level" reload:"yes"`
+	LogJSON           bool          `key:"log_json"`
+	LogFile           string        `key:"log_file"`
+	LogRotateBytes    int           `key:"log_rotate_bytes"`
+	LogRotateDuration time.Duration `key:"log_rotate_duration"`
+	LogRotateMaxFiles int           `key:"log_rotate_max_files"`
+	PidFile           string        `key:"pid_file"`
+
+	Protocol     int `key:"protocol"`
+	RaftProtocol int `key:"raft_protocol"`
+
+	// Derived; no keys of their own.
+
+	Dev      bool       // -dev: everything in memory
+	Bind     netip.Addr // bind_addr
+	LAN, WAN netip.Addr // what others are told to call: advertise_addr, advertise_addr_wan
+	SerfBind struct {   // serf_lan and serf_wan; the zero Addr means Bind
+		LAN, WAN netip.Addr
+	}
+	Listen Listen // where the front ends listen
+	Key    []byte // encrypt, decoded
+}
+
+// Addresses are the front ends' own bind addresses; "" means client_addr.
+type Addresses struct {
+	DNS   string `key:"dns"`
+	HTTP  string `key:"http"`
+	HTTPS string `key:"https"`
+}
+
+// Ports that are off are -1.
+type Ports struct {
+	DNS     int `key:"dns"`
+	HTTP    int `key:"http"`
+	HTTPS   int `key:"https"`
+	SerfLAN int `key:"serf_lan"`
+	SerfWAN int `key:"serf_wan"`
+	Server  int `key:"server"`
+}
+
+// Gossip holds a pool's timings; zero is the pool's own default.
+type Gossip struct {
+	GossipNodes    int           `key:"gossip_nodes"`
+	GossipInterval time.Duration `key:"gossip_interval"`
+	ProbeInterval  time.Duration `key:"probe_interval"`
+	ProbeTimeout   time.Duration `key:"probe_timeout"`
+	RetransmitMult int           `key:"retransmit_mult"`
+	SuspicionMult  int           `key:"suspicion_mult"`
+}
+
+// Autopilot holds the initial values; later ones live in the Raft state.
+type Autopilot struct {
+	CleanupDeadServers      bool          `key:"cleanup_dead_servers"`
+	LastContactThreshold    time.Duration `key:"last_contact_threshold"`
+	MaxTrailingLogs         int           `key:"max_trailing_logs"`
+	MinQuorum               int           `key:"min_quorum"`
+	ServerStabilizationTime time.Duration `key:"server_stabilization_time"`
+}
+
+// TLS is the tls stanza: a specific block overrides Defaults field by field.
+type TLS struct {
+	Defaults    TLSBlock `key:"defaults"`
+	HTTPS       TLSBlock `key:"https"`
+	InternalRPC struct {
+		TLSBlock
+		VerifyServerHostname bool `key:"verify_server_hostname"`
+	} `key:"internal_rpc"`
+}
+
+// TLSBlock is one listener's part of the tls stanza. The files are read again
+// on reload.
+type TLSBlock struct {
+	CAFile         string   `key:"ca_file"`
+	CAPath         string   `key:"ca_path"`
+	CertFile       string   `key:"cert_file"`
+	KeyFile        string   `key:"key_file"`
+	MinVersion     string   `key:"tls_min_version"`
+	CipherSuites   []string `key:"tls_cipher_suites"`
+	VerifyIncoming *bool    `key:"verify_incoming"`
+	VerifyOutgoing *bool    `key:"verify_outgoing"`
+}
+
+// Federation is landbridge's own stanza.
+type Federation struct {
+	Enabled              *bool `key:"enabled"`
+	AdvertisePort        int   `key:"advertise_port"`
+	EnrollByKey          bool  `key:"enroll_by_key" reload:"yes"`
+	AllowUnauthenticated bool  `key:"allow_unauthenticated"`
+}
+
+// Connect is the part of the connect stanza that is there without a mesh.
+type Connect struct {
+	Enabled  bool `key:"enabled"`
+	CAConfig struct {
+		ClusterID string `key:"cluster_id"`
+	} `key:"ca_config"`
+}
+
+// Limits bounds what others may cost us.
+type Limits struct {
+	HTTPMaxConnsPerClient int           `key:"http_max_conns_per_client" reload:"yes"`
+	HTTPSHandshakeTimeout time.Duration `key:"https_handshake_timeout"`
+	RPCHandshakeTimeout   time.Duration `key:"rpc_handshake_timeout"`
+	RPCMaxConnsPerClient  int           `key:"rpc_max_conns_per_client" reload:"yes"`
+	RPCClientTimeout      time.Duration `key:"rpc_client_timeout" reload:"yes"`
+	KVMaxValueSize        int           `key:"kv_max_value_size"`
+	TxnMaxReqLen          int           `key:"txn_max_req_len"`
+}
+
+// HTTP is the http_config stanza.
+type HTTP struct {
+	BlockEndpoints     []string          `key:"block_endpoints"`
+	AllowWriteHTTPFrom []string          `key:"allow_write_http_from"`
+	ResponseHeaders    map[string]string `key:"response_headers"`
+	MaxHeaderBytes     int               `key:"max_header_bytes"`
+}
+
+// DNS is the dns_config stanza.
+type DNS struct {
+	AllowStale         bool                     `key:"allow_stale"`
+	MaxStale           time.Duration            `key:"max_stale"`
+	NodeTTL            time.Duration            `key:"node_ttl"`
+	ServiceTTL         map[string]time.Duration `key:"service_ttl"`
+	EnableTruncate     bool                     `key:"enable_truncate"`
+	OnlyPassing        bool                     `key:"only_passing"`
+	RecursorStrategy   string                   `key:"recursor_strategy"`
+	RecursorTimeout    time.Duration            `key:"recursor_timeout"`
+	DisableCompression bool                     `key:"disable_compression"`
+	UDPAnswerLimit     int                      `key:"udp_answer_limit"`
+	ARecordLimit       int                      `key:"a_record_limit"`
+	NodeMetaTXT        bool                     `key:"enable_additional_node_meta_txt"`
+	UseCache           bool                     `key:"use_cache"`
+	CacheMaxAge        time.Duration            `key:"cache_max_age"`
+	SOA                struct {
+		Refresh int `key:"refresh"`
+		Retry   int `key:"retry"`
+		Expire  int `key:"expire"`
+		MinTTL  int `key:"min_ttl"`
+	} `key:"soa"`
+}
+
+// Listen is where the front ends listen; empty when their port is off.
+type Listen struct {
+	HTTP, HTTPS, DNS []Addr
+}
+
+// Addr is an address and port, or the path of a socket file.
+type Addr struct {
+	netip.AddrPort
+	Unix string
+}
+
+// defaults are the values of keys nobody wrote.
+func defaults() Config {
+	var c Config
+	c.Datacenter = "dc1"
+	c.Domain = "consul."
+	c.BindAddr = "0.0.0.0"
+	c.ClientAddr = "127.0.0.1"
+	c.Ports = Ports{DNS: 8600, HTTP: 8500, HTTPS: -1, SerfLAN: 8301, SerfWAN: 8302, Server: 8300}
+	c.RetryInterval, c.RetryIntervalWAN = 30*time.Second, 30*time.Second
+	c.ReconnectTimeout, c.ReconnectTimeoutWAN = 72*time.Hour, 72*time.Hour
+	c.GossipLAN = Gossip{GossipNodes: 3, GossipInterval: 200 * time.Millisecond, ProbeInterval: time.Second,
+		ProbeTimeout: 500 * time.Millisecond, RetransmitMult: 4, SuspicionMult: 3}
+	c.GossipWAN = Gossip{GossipNodes: 3, GossipInterval: 500 * time.Millisecond, ProbeInterval: 5 * time.Second,
+		ProbeTimeout: 3 * time.Second, RetransmitMult: 4, SuspicionMult: 6}
+	c.Performance.RaftMultiplier = 5
+	c.Performance.LeaveDrainTime = 5 * time.Second
+	c.Performance.RPCHoldTimeout = 7 * time.Second
+	c.RaftSnapshotThreshold, c.RaftSnapshotInterval, c.RaftTrailingLogs = 16384, 30*time.Second, 10240
+	c.Autopilot = Autopilot{CleanupDeadServers: true, LastContactThreshold: 200 * time.Millisecond,
+		MaxTrailingLogs: 250, ServerStabilizationTime: 10 * time.Second}
+	c.Federation.EnrollByKey = true
+	c.Connect.Enabled = true
+	c.Limits = Limits{HTTPMaxConnsPerClient: 200, HTTPSHandshakeTimeout: 5 * time.Second,
+		RPCHandshakeTimeout: 5 * time.Second, RPCMaxConnsPerClient: 100, RPCClientTimeout: 60 * time.Second,
+		KVMaxValueSize: 524288}
+	c.DNS = DNS{AllowStale: true, MaxStale: 87600 * time.Hour, RecursorStrategy: "sequential",
+		RecursorTimeout: 2 * time.Second, UDPAnswerLimit: 3, NodeMetaTXT: true}
+	c.DNS.SOA.Refresh, c.DNS.SOA.Retry, c.DNS.SOA.Expire = 3600, 600, 86400
+	c.DefaultQueryTime, c.MaxQueryTime = 300*time.Second, 600*time.Second
+	c.CheckUpdateInterval = 5 * time.Minute
+	c.CheckOutputMaxSize = 4096
+	c.LogLevel = "INFO"
+	c.LogRotateDuration = 24 * time.Hour
+	c.Protocol, c.RaftProtocol = 2, 3
+	return c
+}
+
+// devDefaults change the defaults for -dev: one server, in memory, on loopback.
+func devDefaults(c *Config) {
+	c.Dev = true
+	c.Server, c.Bootstrap = true, true
+	c.BindAddr = "127.0.0.1"
+	c.LogLevel = "DEBUG"
+	c.EnableDebug = true
+	c.DisableKeyringFile = true
+	c.GossipLAN.ProbeInterval, c.GossipLAN.ProbeTimeout, c.GossipLAN.GossipInterval =
+		100*time.Millisecond, 100*time.Millisecond, 100*time.Millisecond
+	c.GossipWAN.ProbeInterval, c.GossipWAN.ProbeTimeout, c.GossipWAN.GossipInterval =
+		100*time.Millisecond, 100*time.Millisecond, 100*time.Millisecond
+	c.Performance.RaftMultiplier = 1
+	no, yes := false, true
+	c.LeaveOnTerminate, c.SkipLeaveOnInterrupt = &no, &yes
+}
