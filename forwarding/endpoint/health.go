@@ -1,0 +1,118 @@
+package endpoint
+
+import (
+	"context"
+
+	"landbridge/forwarding/endpoint/filter"
+	"landbridge/forwarding/rpc"
+	"landbridge/store"
+	"landbridge/store/state"
+)
+
+func (s *Set) healthService(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+	return s.healthInstances(ctx, req, readHealth)
+}
+
+func (s *Set) healthConnect(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+	return s.healthInstances(ctx, req, readConnect)
+}
+
+func readHealth(st *state.Store, w *state.Watch, q *store.Query) (store.Index, []store.ServiceInstance) {
+	return st.ServiceInstances(w, q.Name)
+}
+
+func readConnect(st *state.Store, w *state.Watch, q *store.Query) (store.Index, []store.ServiceInstance) {
+	return st.ConnectInstances(w, q.Name)
+}
+
+func (s *Set) healthInstances(ctx context.Context, req *rpc.Request, read reader[[]store.ServiceInstance]) (*rpc.Response, error) {
+	if err := wants(req, true); err != nil {
+		return nil, err
+	}
+	if req.Filter == "" {
+		return serve(ctx, s, req, read, renderInstances)
+	}
+	match, err := filter.Compile(req.Filter, s.schemas.instances)
+	if err != nil {
+		return nil, err
+	}
+	return serve(ctx, s, req, read, func(s *Set, req *rpc.Request, list []store.ServiceInstance, resp *rpc.Response) error {
+		return instances(req, s.selected(req, list, match), resp)
+	})
+}
+
+func renderInstances(s *Set, req *rpc.Request, list []store.ServiceInstance, resp *rpc.Response) error {
+	return instances(req, s.selected(req, list, nil), resp)
+}
+
+// instances encodes a health answer, joined from the fragments of its rows.
+func instances(req *rpc.Request, list []store.ServiceInstance, resp *rpc.Response) error {
+	if req.Representation == rpc.Records {
+		resp.Body = store.AppendInstances(nil, list)
+		return nil
+	}
+	const around = len(`{"Node":,"Service":,"Checks":[]},`)
+	n := 2
+	for i := range list {
+		n += around + len(list[i].Node.JSON()) + len(list[i].Service.JSON()) + len(list[i].Checks)
+		for _, c := range list[i].Checks {
+			n += len(c.JSON())
+		}
+	}
+	b := append(make([]byte, 0, n), '[')
+	for i := range list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = list[i].AppendJSON(b)
+	}
+	return finish(req, resp, append(b, ']'))
+}
+
+func (s *Set) healthNode(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+	return s.checks(ctx, req, func(st *state.Store, w *state.Watch, q *store.Query) (store.Index, []*store.Check) {
+		return st.NodeChecks(w, q.Name)
+	})
+}
+
+func (s *Set) healthChecks(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+	return s.checks(ctx, req, func(st *state.Store, w *state.Watch, q *store.Query) (store.Index, []*store.Check) {
+		return st.ServiceChecks(w, q.Name)
+	})
+}
+
+func (s *Set) healthState(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+	return s.checks(ctx, req, func(st *state.Store, w *state.Watch, q *store.Query) (store.Index, []*store.Check) {
+		return st.ChecksInState(w, q.Name)
+	})
+}
+
+func (s *Set) checks(ctx context.Context, req *rpc.Request, read reader[[]*store.Check]) (*rpc.Response, error) {
+	if err := wants(req, true); err != nil {
+		return nil, err
+	}
+	match, err := compiled(req, s.schemas.checks)
+	if err != nil {
+		return nil, err
+	}
+	return serve(ctx, s, req, read, func(s *Set, req *rpc.Request, list []*store.Check, resp *rpc.Response) error {
+		if meta := req.Query.NodeMeta; len(meta) > 0 {
+			on := make(map[string]bool) // whether a node has the metadata
+			list = keep(list, func(c *store.Check) bool {
+				has, seen := on[c.Node]
+				if !seen {
+					_, n := s.state.Node(nil, c.Node)
+					has = n != nil && hasMeta(n, meta)
+					on[c.Node] = has
+				}
+				return has
+			}, true)
+		}
+		list = keep(list, match, match != nil)
+		if req.Representation == rpc.Records {
+			resp.Body = store.AppendChecks(nil, list)
+			return nil
+		}
+		return finish(req, resp, rowsBody(list))
+	})
+}
