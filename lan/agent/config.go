@@ -1,0 +1,115 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"landbridge/store"
+)
+
+// Registrar is the catalog as the agent sees it: usually a server somewhere in
+// the datacenter. Errors are or wrap a *store.Error: permission denied and
+// invalid are final for the item they concern, all others are tried again. An
+// empty token stands for the agent's own.
+//
+// It is called concurrently, with contexts that end after a few seconds.
+type Registrar interface {
+	Register(ctx context.Context, cmd *store.RegisterCommand, token string) error
+	Deregister(ctx context.Context, cmd *store.DeregisterCommand, token string) error
+	// NodeServices returns the node's record and services, nil if the catalog
+	// does not know it. The read may be stale.
+	NodeServices(ctx context.Context, node string) (*store.NodeServices, error)
+	// NodeChecks returns all checks of the node, its services' too.
+	NodeChecks(ctx context.Context, node string) ([]*store.Check, error)
+}
+
+// Config is what an Agent needs. Node, NodeInfo and Registrar are required.
+type Config struct {
+	Node       string // name
+	Datacenter string
+	// NodeInfo returns the node's record as it should be in the catalog: id,
+	// name, address, tagged addresses, meta. NodeChanged tells that it differs.
+	NodeInfo  func() *store.Node
+	Registrar Registrar
+	// Server: this node runs a server, so the service "consul" and its checks
+	// belong to the leader and are left alone.
+	Server bool
+	// ClusterSize is the number of LAN members; it stretches the full sync.
+	ClusterSize func() int
+	// DataDir holds the definitions registered through the API; "" keeps them in
+	// memory only, and forgets them at a reload.
+	DataDir string
+
+	CheckUpdateInterval     time.Duration // pushes of output-only changes wait about so long; default 5m
+	CheckOutputMaxSize      int           // bytes; default 4096
+	DiscardCheckOutput      bool
+	EnableScriptChecks      bool
+	EnableLocalScriptChecks bool
+
+	// RegisterWait is how long a registration waits for the catalog; default 10s.
+	RegisterWait time.Duration
+	// MaxInFlight bounds concurrent calls of the Registrar; default 64.
+	MaxInFlight int
+
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer // nil: not registered
+}
+
+const (
+	defaultCheckUpdateInterval = 5 * time.Minute
+	defaultOutputMaxSize       = 4096
+	defaultRegisterWait        = 10 * time.Second
+	defaultMaxInFlight         = 64
+
+	fullSyncInterval = time.Minute      // in clusters of up to fullSyncScale members
+	fullSyncScale    = 128              // members above which the interval grows
+	callTimeout      = 20 * time.Second // one call of the Registrar
+	retryMin         = time.Second
+	retryMax         = 15 * time.Second // plus up to as much again at random
+	serverUpDelay    = 3 * time.Second  // full sync after a server came: 0 to this
+	reapInterval     = 30 * time.Second
+	minReapAfter     = time.Minute
+	minCheckInterval = time.Second
+)
+
+// Validate reports everything that is missing.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.Node == "" {
+		errs = append(errs, errors.New("agent: Node is required"))
+	}
+	if c.NodeInfo == nil {
+		errs = append(errs, errors.New("agent: NodeInfo is required"))
+	}
+	if c.Registrar == nil {
+		errs = append(errs, errors.New("agent: Registrar is required"))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) setDefaults() {
+	if c.ClusterSize == nil {
+		c.ClusterSize = func() int { return 1 }
+	}
+	if c.CheckUpdateInterval < 0 {
+		c.CheckUpdateInterval = 0
+	} else if c.CheckUpdateInterval == 0 {
+		c.CheckUpdateInterval = defaultCheckUpdateInterval
+	}
+	if c.CheckOutputMaxSize <= 0 {
+		c.CheckOutputMaxSize = defaultOutputMaxSize
+	}
+	if c.RegisterWait <= 0 {
+		c.RegisterWait = defaultRegisterWait
+	}
+	if c.MaxInFlight <= 0 {
+		c.MaxInFlight = defaultMaxInFlight
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+}
