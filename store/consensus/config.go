@@ -10,11 +10,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"landbridge/store"
+	"landbridge/store/fsm"
 	"landbridge/store/raftlog"
 )
 
-// Config of a Node. NodeID, FSM, EncodeBatch, Stores, Transport and Fatal are
-// required.
+// Config of a Node. NodeID, FSM, Stores, Transport and Fatal are required.
 type Config struct {
 	NodeID  string // Raft server id
 	Address string // under which the others reach our Raft; "" = the transport's own
@@ -22,7 +22,8 @@ type Config struct {
 	// FSM is the state machine. Its Apply returns []store.Result, one for each
 	// command of the entry.
 	FSM raft.FSM
-	// EncodeBatch appends commands in the form that FSM.Apply reads.
+	// EncodeBatch appends commands in the form that FSM.Apply reads;
+	// nil means fsm.AppendBatch.
 	EncodeBatch func(b []byte, cmds []store.Command) []byte
 
 	Stores    *raftlog.Stores
@@ -90,7 +91,9 @@ func (c *Config) validate() error {
 	}
 	need(c.NodeID != "", "NodeID is required")
 	need(c.FSM != nil, "FSM is required")
-	need(c.EncodeBatch != nil, "EncodeBatch is required")
+	if c.EncodeBatch == nil {
+		c.EncodeBatch = fsm.AppendBatch
+	}
 	need(c.Stores != nil, "Stores are required")
 	need(c.Fatal != nil, "Fatal is required")
 	need(c.Transport != nil, "Transport is required")

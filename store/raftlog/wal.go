@@ -200,7 +200,7 @@ func (s *walStore) store(logs []*raft.Log) error {
 // reopen begins the segment that could not be made earlier. While there is no
 // room it changes nothing, so that entries can still be read.
 func (s *walStore) reopen() error {
-	if err := probe(s.dir, s.opts.SegmentSize); err != nil {
+	if err := s.probe(); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -220,13 +220,16 @@ func (s *walStore) reopen() error {
 }
 
 // probe reports whether a segment can be made.
-func probe(dir string, size int) error {
+func (s *walStore) probe() error {
 	const name = "probe.tmp"
-	f, err := baseVFS().Create(dir, name, uint64(size))
-	if err == nil {
-		err = f.Close()
+	if err := removeIfThere(filepath.Join(s.dir, name)); err != nil { // of a process that died here
+		return err
 	}
-	return errors.Join(err, removeIfThere(filepath.Join(dir, name)))
+	f, err := newVFS(s.failed, s.m, s.testVFS).Create(s.dir, name, uint64(s.opts.SegmentSize))
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), removeIfThere(filepath.Join(s.dir, name)))
 }
 
 func removeIfThere(path string) error {
