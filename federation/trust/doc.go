@@ -1,0 +1,34 @@
+// Package trust is the federation's certificate authority: who a server of
+// another datacenter is, and how a datacenter becomes part of the federation.
+//
+// The first leader of a datacenter makes a root and an intermediate and keeps
+// them in the datacenter's own Raft state (store.Trust). The leader signs each
+// server's certificate with the intermediate; Run keeps this server's valid. A
+// `wan join` (Join on one side, ServeEnroll on the other) proves on both sides
+// that the same gossip key is held, bound to the TLS channel, and then the
+// winner's root signs the other datacenter's intermediate. Which side wins is
+// in decide.go; it does not depend on who dialed when it matters.
+//
+// # Promises
+//
+//   - A certificate is accepted on a gossip or RPC channel only if it is a
+//     server's, not expired, not revoked, carries the expected name, and was
+//     signed by the intermediate of the datacenter it names, directly below a
+//     root in this datacenter's record. This holds on resumed sessions too.
+//   - Nothing about a joiner is stored before it proved itself and no refusal
+//     applies.
+//   - A datacenter's record changes only by compare-and-set on what the decision
+//     was based on: two joins at once leave one root, never two swapped ones.
+//   - A server that restarts serves its old certificate at once, without leader.
+//
+// # Concurrency
+//
+// All methods of Authority may be called concurrently. Run is called once and
+// owns the certificate; TLS handshakes read an immutable snapshot of it.
+//
+// # Outside
+//
+// The TLS of the LAN port, the sockets (wan/transport dials and accepts), where
+// a call runs (the Doer in Config), and what happens after a join (gossip).
+// Roots are not rotated before their ten years; ACLs play no part yet.
+package trust

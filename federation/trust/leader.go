@@ -1,0 +1,372 @@
+package trust
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"slices"
+	"strings"
+	"time"
+
+	"landbridge/forwarding/rpc"
+	"landbridge/store"
+)
+
+// errChanged says that the record moved on under a decision.
+var errChanged = &store.Error{Kind: store.KindConflict, Message: "the trust record changed meanwhile; try again"}
+
+// attempts bounds how often a compare-and-set is tried anew.
+const attempts = 4
+
+// EstablishLeadership makes the root and the intermediate if this datacenter has
+// none. A new leader calls it once its barrier is applied.
+func (a *Authority) EstablishLeadership(ctx context.Context) error {
+	a.confirmMu.Lock()
+	clear(a.confirmed) // what was told to an earlier term may be out of date
+	a.confirmMu.Unlock()
+	defer a.wake()
+	for range attempts {
+		rec := a.cfg.State.Trust()
+		next := rec
+		switch {
+		case rec == nil || len(rec.Roots) == 0:
+			var err error
+			if next, err = a.firstRecord(rec); err != nil {
+				return err
+			}
+		case a.cfg.PrimaryDatacenter == a.cfg.Datacenter && rec.Primary == "" && rec.RootKey != nil:
+			next = rec.Clone()
+			next.Primary = a.cfg.Datacenter
+		default:
+			if a.cfg.PrimaryDatacenter != "" && rec.Primary != "" && a.cfg.PrimaryDatacenter != rec.Primary {
+				a.log.Error("primary_datacenter does not match the federation this datacenter is part of",
+					"configured", a.cfg.PrimaryDatacenter, "primary", rec.Primary)
+			}
+			return nil
+		}
+		if err := a.replace(ctx, next); err == nil {
+			if rec == nil {
+				a.log.Info("certificate authority created", "root", next.Roots[0].ID, "federation", next.FederationID)
+			}
+			return nil
+		} else if store.KindOf(err) != store.KindConflict {
+			return store.Errorf(store.KindOf(err), "certificate authority of %s: %w", a.cfg.Datacenter, err)
+		}
+	}
+	return errChanged
+}
+
+// firstRecord makes a new root and intermediate.
+func (a *Authority) firstRecord(old *store.Trust) (*store.Trust, error) {
+	clusterID := a.cfg.State.ClusterID()
+	if clusterID == "" {
+		return nil, store.Errorf(store.KindInternal, "datacenter %s has no cluster id yet", a.cfg.Datacenter)
+	}
+	rec := &store.Trust{FederationID: a.cfg.FederationID}
+	if rec.FederationID == "" {
+		rec.FederationID = clusterID
+	}
+	if old != nil {
+		rec.ModifyIndex = old.ModifyIndex
+	}
+	if a.cfg.PrimaryDatacenter == a.cfg.Datacenter {
+		rec.Primary = a.cfg.Datacenter
+	}
+	now := time.Now()
+	rootDER, rootKey, err := newRoot(now, rec.FederationID+trustDomainSuffix)
+	if err != nil {
+		return nil, store.Errorf(store.KindInternal, "root: %w", err)
+	}
+	root, err := parseIssuer(rootDER, rootKey)
+	if err != nil {
+		return nil, store.Errorf(store.KindInternal, "root: %w", err)
+	}
+	rec.Roots = []store.TrustRoot{newTrustRoot(root.cert, rec.FederationID, true)}
+	rec.RootKey = rootKey
+	if err := a.newIntermediate(rec, root, now); err != nil {
+		return nil, err
+	}
+	a.metrics.issued.WithLabelValues("root").Inc()
+	return rec, nil
+}
+
+// newIntermediate gives rec an intermediate with a new key below its own root.
+func (a *Authority) newIntermediate(rec *store.Trust, root issuer, now time.Time) error {
+	key, keyDER, err := newKey()
+	if err != nil {
+		return store.Errorf(store.KindInternal, "intermediate: %w", err)
+	}
+	der, err := signIntermediate(now, root, key.Public(), a.cfg.Datacenter, a.cfg.Domain)
+	if err != nil {
+		return store.Errorf(store.KindInternal, "intermediate: %w", err)
+	}
+	rec.Intermediate, rec.IntermediateKey = der, keyDER
+	setDatacenter(rec, store.TrustDatacenter{Name: a.cfg.Datacenter, ClusterID: a.cfg.State.ClusterID(), KeyHash: keyHash(key.Public())})
+	a.metrics.issued.WithLabelValues("intermediate").Inc()
+	return nil
+}
+
+func newTrustRoot(c *x509.Certificate, federationID string, active bool) store.TrustRoot {
+	return store.TrustRoot{ID: fingerprint(c.Raw), DER: c.Raw, FederationID: federationID, CreatedUnix: createdAt(c), Active: active}
+}
+
+// setDatacenter inserts or replaces dc in the list, which is kept in order, and
+// reports whether that changed anything.
+func setDatacenter(rec *store.Trust, dc store.TrustDatacenter) bool {
+	i, found := slices.BinarySearchFunc(rec.Datacenters, dc.Name, func(d store.TrustDatacenter, n string) int { return strings.Compare(d.Name, n) })
+	if found {
+		if rec.Datacenters[i] == dc {
+			return false
+		}
+		rec.Datacenters[i] = dc
+		return true
+	}
+	rec.Datacenters = slices.Insert(rec.Datacenters, i, dc)
+	return true
+}
+
+// replace writes rec if the record is still the one it was made from.
+func (a *Authority) replace(ctx context.Context, rec *store.Trust) error {
+	cmd := store.TrustCommand{Trust: *rec}
+	res, err := a.cfg.Apply(ctx, store.Command{Kind: store.CmdTrust, Payload: cmd.AppendWire(nil)})
+	switch {
+	case err != nil:
+		return err
+	case res.Err != nil:
+		return res.Err
+	case !res.OK:
+		return errChanged
+	}
+	return nil
+}
+
+// maintain is the leader's share of Run: it renews the intermediate at two
+// thirds of its life and drops replaced roots. It returns when to look again.
+func (a *Authority) maintain(ctx context.Context, rec *store.Trust) (time.Duration, error) {
+	now := time.Now()
+	next := longestSleep
+	cert, err := x509.ParseCertificate(rec.Intermediate)
+	if err != nil {
+		return next, store.Errorf(store.KindInternal, "own intermediate: %w", err)
+	}
+	made := cert.NotBefore.Add(slack)
+	due := made.Add(cert.NotAfter.Sub(made) * 2 / 3)
+	if !now.Before(due) {
+		if err := a.renewIntermediate(ctx, rec); err != nil {
+			a.metrics.failures.WithLabelValues("intermediate").Inc()
+			return next, err
+		}
+		return 0, nil // the record changed: Run comes again with it
+	}
+	next = min(next, due.Sub(now))
+	if len(rec.Roots) > 1 {
+		// Nothing below a replaced root was signed after the current intermediate
+		// was made.
+		last := made.Add(leafLife + slack)
+		if now.After(last) || a.allConfirmed(rec.Roots[0].ID) {
+			return 0, a.dropRoots(ctx, rec)
+		}
+		next = min(next, last.Sub(now)+time.Second)
+	}
+	return next, nil
+}
+
+// renewIntermediate replaces the intermediate: signed here in the primary, by
+// the primary elsewhere.
+func (a *Authority) renewIntermediate(ctx context.Context, rec *store.Trust) error {
+	next := rec.Clone()
+	if rec.RootKey != nil {
+		root, err := parseIssuer(rec.Roots[0].DER, rec.RootKey)
+		if err != nil {
+			return store.Errorf(store.KindInternal, "root: %w", err)
+		}
+		if err := a.newIntermediate(next, root, time.Now()); err != nil {
+			return err
+		}
+	} else {
+		key, keyDER, err := newKey()
+		if err != nil {
+			return store.Errorf(store.KindInternal, "intermediate: %w", err)
+		}
+		csr, err := newCSR(key, "", a.cfg.Datacenter, a.cfg.Domain)
+		if err != nil {
+			return store.Errorf(store.KindInternal, "intermediate: %w", err)
+		}
+		msg := signIntermediateRequest{csr: csr, subject: a.facts(rec, ""), renewal: true}
+		var rep signIntermediateReply
+		ctx, cancel := context.WithTimeout(ctx, callTime)
+		defer cancel()
+		if err := a.call(ctx, rpc.TrustSignIntermediate, rec.Primary, msg.append, rep.decode, a.SignIntermediate); err != nil {
+			return store.Errorf(store.KindOf(err), "intermediate from primary datacenter %s: %w", rec.Primary, err)
+		}
+		next.IntermediateKey = keyDER
+		if err := a.take(next, &rep.grant); err != nil {
+			return err
+		}
+	}
+	if err := a.replace(ctx, next); err != nil {
+		return err
+	}
+	a.log.Info("intermediate certificate renewed", "primary", rec.Primary)
+	return nil
+}
+
+// dropRoots keeps the current root only.
+func (a *Authority) dropRoots(ctx context.Context, rec *store.Trust) error {
+	next := rec.Clone()
+	next.Roots = next.Roots[:1]
+	if err := a.replace(ctx, next); err != nil {
+		return err
+	}
+	a.log.Info("replaced root dropped: no certificate below it is left", "root", rec.Roots[0].ID)
+	return nil
+}
+
+// allConfirmed reports whether every server told this leader that its
+// certificate is below root.
+func (a *Authority) allConfirmed(root string) bool {
+	if a.cfg.Servers == nil {
+		return false
+	}
+	servers := a.cfg.Servers()
+	a.confirmMu.Lock()
+	defer a.confirmMu.Unlock()
+	for _, s := range servers {
+		if a.confirmed[strings.ToLower(s)] != root {
+			return false
+		}
+	}
+	return len(servers) > 0
+}
+
+// facts says of this datacenter what a decision with other needs.
+func (a *Authority) facts(rec *store.Trust, other string) facts {
+	f := facts{
+		datacenter: a.cfg.Datacenter,
+		node:       a.cfg.Node,
+		clusterID:  a.cfg.State.ClusterID(),
+		configured: a.cfg.PrimaryDatacenter,
+	}
+	if rec == nil || len(rec.Roots) == 0 {
+		return f
+	}
+	f.primary, f.root = rec.Primary, rec.Roots[0].DER
+	for _, dc := range rec.Datacenters {
+		if dc.Name != f.datacenter && dc.Name != other {
+			f.others++
+		}
+	}
+	return f
+}
+
+func (a *Authority) party(rec *store.Trust, other string) *party {
+	return &party{facts: a.facts(rec, other), known: rec.Datacenters}
+}
+
+// take puts a grant into a copy of our record, if it is one: a root that signed
+// an intermediate for our key and our datacenter only.
+func (a *Authority) take(next *store.Trust, g *grant) error {
+	bad := func(format string, args ...any) error {
+		return store.Errorf(store.KindInvalid, "grant of a federation: "+format, args...)
+	}
+	if len(g.roots) == 0 || g.federationID == "" {
+		return bad("not complete")
+	}
+	if a.cfg.PrimaryDatacenter != "" && a.cfg.PrimaryDatacenter != g.primary {
+		return store.Errorf(store.KindConflict, "primary_datacenter of %s is %q, the federation's is %q", a.cfg.Datacenter, a.cfg.PrimaryDatacenter, g.primary)
+	}
+	if err := validDatacenter(g.primary); err != nil {
+		return bad("%w", err)
+	}
+	now := time.Now()
+	var list []store.TrustRoot
+	for i, der := range g.roots {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return bad("root: %w", err)
+		}
+		domain, err := trustDomainOf(c)
+		if err != nil {
+			return bad("%w", err)
+		}
+		if !c.IsCA || c.CheckSignatureFrom(c) != nil || now.After(c.NotAfter) || now.Before(c.NotBefore) {
+			return bad("root %s is not a valid root", fingerprint(der))
+		}
+		federation, ok := strings.CutSuffix(domain, trustDomainSuffix)
+		if !ok || (i == 0 && federation != g.federationID) {
+			return bad("root %s is not of federation %s", fingerprint(der), g.federationID)
+		}
+		list = append(list, newTrustRoot(c, federation, i == 0))
+	}
+	root, err := x509.ParseCertificate(list[0].DER)
+	if err != nil {
+		return bad("root: %w", err)
+	}
+	inter, err := x509.ParseCertificate(g.intermediate)
+	if err != nil {
+		return bad("intermediate: %w", err)
+	}
+	if err := inter.CheckSignatureFrom(root); err != nil {
+		return bad("intermediate: %w", err)
+	}
+	dc, domain, err := datacenterOf(inter)
+	if err != nil {
+		return bad("%w", err)
+	}
+	if dc != a.cfg.Datacenter || domain != g.federationID+trustDomainSuffix {
+		return bad("intermediate is for datacenter %s of %s", dc, domain)
+	}
+	if _, err := parseIssuer(g.intermediate, next.IntermediateKey); err != nil {
+		return bad("%w", err)
+	}
+	if err := nameFree(g.datacenters, a.cfg.Datacenter, a.cfg.State.ClusterID()); err != nil {
+		return err
+	}
+	// Roots still trusted from before stay until dropRoots.
+	for _, r := range next.Roots {
+		if !slices.ContainsFunc(list, func(n store.TrustRoot) bool { return n.ID == r.ID }) && len(list) < maxRoots {
+			r.Active = false
+			list = append(list, r)
+		}
+	}
+	next.FederationID, next.Primary, next.Roots = g.federationID, g.primary, list
+	next.Intermediate = bytes.Clone(g.intermediate)
+	next.Datacenters = g.datacenters
+	if next.Primary != a.cfg.Datacenter {
+		next.RootKey = nil
+	}
+	return nil
+}
+
+// watchExpiry warns once per certificate at 30, 7 and 1 days before its end, as
+// far as that is less than half its life.
+func (a *Authority) watchExpiry(rec *store.Trust, k *keeper, now time.Time) {
+	if k.warned == nil {
+		k.warned = make(map[string]time.Duration)
+	}
+	check := func(kind string, c *x509.Certificate) {
+		a.metrics.expires.WithLabelValues(kind).Set(float64(c.NotAfter.Unix()))
+		left, life := c.NotAfter.Sub(now), c.NotAfter.Sub(c.NotBefore)
+		for _, days := range []time.Duration{1, 7, 30} {
+			limit := days * 24 * time.Hour
+			if left > limit || limit*2 > life {
+				continue
+			}
+			id := kind + c.SerialNumber.Text(16)
+			if w, ok := k.warned[id]; !ok || w > limit {
+				k.warned[id] = limit
+				a.log.Warn("certificate expires soon", "certificate", kind, "expires", c.NotAfter, "left", left.Round(time.Hour))
+			}
+			return
+		}
+	}
+	if c, err := x509.ParseCertificate(rec.Roots[0].DER); err == nil {
+		check("root", c)
+	}
+	if c, err := x509.ParseCertificate(rec.Intermediate); err == nil {
+		check("intermediate", c)
+	}
+	if c := a.certificate(); c != nil && c.Leaf != nil {
+		check("server", c.Leaf)
+	}
+}

@@ -1,0 +1,242 @@
+package trust
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	mrand "math/rand/v2"
+	"os"
+	"path/filepath"
+	"time"
+
+	"landbridge/store"
+)
+
+// view is what TLS handshakes use: this server's certificate and the roots it
+// trusts. It is immutable once installed.
+type view struct {
+	creds  *creds
+	roots  *roots
+	keyDER []byte // of creds, for keeping it on disk
+	server map[string]*tls.Config
+}
+
+// creds is this server's certificate.
+type creds struct {
+	tls                tls.Certificate
+	leaf, intermediate *x509.Certificate
+	renewAt            time.Time
+}
+
+// roots are the certificates all verification starts from.
+type roots struct {
+	list   []*x509.Certificate // the current one first
+	pool   *x509.CertPool
+	active string // fingerprint of the current one
+}
+
+func newRoots(rec *store.Trust) (*roots, error) {
+	ders := make([][]byte, len(rec.Roots))
+	for i := range rec.Roots {
+		ders[i] = rec.Roots[i].DER
+	}
+	return rootsOf(ders)
+}
+
+func rootsOf(ders [][]byte) (*roots, error) {
+	r := &roots{pool: x509.NewCertPool()}
+	for _, der := range ders {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("root certificate: %w", err)
+		}
+		r.list = append(r.list, c)
+		r.pool.AddCert(c)
+	}
+	if len(r.list) == 0 {
+		return nil, errors.New("no root certificate")
+	}
+	r.active = fingerprint(r.list[0].Raw)
+	return r, nil
+}
+
+// equal reports whether these are the record's roots, in its order.
+func (r *roots) equal(rec *store.Trust) bool {
+	if len(r.list) != len(rec.Roots) {
+		return false
+	}
+	for i := range r.list {
+		if !bytes.Equal(r.list[i].Raw, rec.Roots[i].DER) {
+			return false
+		}
+	}
+	return true
+}
+
+// below reports whether the certificate was issued under root, one of ours.
+func (v *view) below(root string) bool {
+	for _, r := range v.roots.list {
+		if fingerprint(r.Raw) == root {
+			return v.creds.intermediate.CheckSignatureFrom(r) == nil
+		}
+	}
+	return false
+}
+
+// due reports whether a new certificate is needed: there is none, it was signed
+// by another intermediate than the record's, or two thirds of its life are over.
+func (v *view) due(rec *store.Trust, now time.Time) bool {
+	return v.creds == nil || !bytes.Equal(v.creds.intermediate.Raw, rec.Intermediate) || !now.Before(v.creds.renewAt)
+}
+
+// with returns a view with another certificate, once it is checked that it is
+// ours.
+func (v *view) with(key *ecdsa.PrivateKey, leafDER, intermediateDER []byte, node, dc string, now time.Time) (*view, error) {
+	if v.roots == nil {
+		return nil, errors.New("certificate without a root")
+	}
+	leaf, err := x509.ParseCertificate(leafDER)
+	if err != nil {
+		return nil, fmt.Errorf("certificate: %w", err)
+	}
+	intermediate, err := x509.ParseCertificate(intermediateDER)
+	if err != nil {
+		return nil, fmt.Errorf("issuing certificate: %w", err)
+	}
+	if !key.PublicKey.Equal(leaf.PublicKey) {
+		return nil, errors.New("certificate is for another key")
+	}
+	chain := []*x509.Certificate{leaf, intermediate}
+	who, err := verifyChain(chain, v.roots.pool, x509.ExtKeyUsageServerAuth, now)
+	if err != nil {
+		return nil, err
+	}
+	if who.node != node || who.datacenter != dc {
+		return nil, fmt.Errorf("certificate is for %s, not %s.%s", who, node, dc)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	// Two thirds of the life from now on, and up to a tenth of it later: servers
+	// that got theirs together do not ask together.
+	life := leaf.NotAfter.Sub(leaf.NotBefore.Add(slack))
+	renewAt := leaf.NotBefore.Add(slack).Add(life * 2 / 3).Add(mrand.N(life/10 + 1))
+	return &view{
+		roots:  v.roots,
+		keyDER: keyDER,
+		creds: &creds{
+			tls:          tls.Certificate{Certificate: [][]byte{leafDER, intermediateDER}, PrivateKey: key, Leaf: leaf},
+			leaf:         leaf,
+			intermediate: intermediate,
+			renewAt:      renewAt,
+		},
+	}, nil
+}
+
+// build makes the TLS configurations of the accepting side. They are shared by
+// all handshakes under this view, so that sessions can be resumed, and end with
+// it: a ticket from before a change of trust costs a full handshake.
+func (v *view) build(a *Authority) {
+	v.server = make(map[string]*tls.Config, 3)
+	var ticket [32]byte
+	_, _ = rand.Read(ticket[:])
+	for _, alpn := range []string{GossipALPN, RPCALPN, EnrollALPN} {
+		conf := a.serverConfig(alpn)
+		conf.SetSessionTicketKeys([][32]byte{ticket})
+		v.server[alpn] = conf
+	}
+}
+
+func identityPath(dataDir string) string {
+	return filepath.Join(dataDir, "federation", "server.pem")
+}
+
+// save keeps key, certificate, issuer and roots in one file (mode 0600), so that
+// a restarted server can show itself and check others before it has a leader.
+// The file is replaced as a whole or not at all.
+func (v *view) save(path string, keyDER []byte) error {
+	var b bytes.Buffer
+	block := func(typ string, der []byte) { _ = pem.Encode(&b, &pem.Block{Type: typ, Bytes: der}) }
+	block("PRIVATE KEY", keyDER)
+	block("CERTIFICATE", v.creds.leaf.Raw)
+	block("CERTIFICATE", v.creds.intermediate.Raw)
+	for _, r := range v.roots.list {
+		block("CERTIFICATE", r.Raw)
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, "server-*.tmp") // CreateTemp makes it 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // gone already when the rename below succeeded
+	_, err = f.Write(b.Bytes())
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// load reads what save wrote. A missing file is no error.
+func (v *view) load(path, node, dc string, now time.Time) error {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var keyDER []byte
+	var certs [][]byte
+	for {
+		var p *pem.Block
+		if p, b = pem.Decode(b); p == nil {
+			break
+		}
+		switch p.Type {
+		case "PRIVATE KEY":
+			keyDER = p.Bytes
+		case "CERTIFICATE":
+			certs = append(certs, p.Bytes)
+		}
+	}
+	if len(certs) < 3 {
+		return fmt.Errorf("%s is not complete", path)
+	}
+	key, err := parseKey(keyDER)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	r, err := rootsOf(certs[2:])
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	loaded, err := (&view{roots: r}).with(key, certs[0], certs[1], node, dc, now)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	*v = *loaded
+	return nil
+}
