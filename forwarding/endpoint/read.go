@@ -10,6 +10,7 @@ import (
 
 	"landbridge/forwarding/rpc"
 	"landbridge/store"
+	"landbridge/store/consensus"
 	"landbridge/store/state"
 )
 
@@ -25,19 +26,14 @@ type renderer[T any] func(s *Set, req *rpc.Request, v T, resp *rpc.Response) err
 func serve[T any](ctx context.Context, s *Set, req *rpc.Request, read reader[T], render renderer[T]) (*rpc.Response, error) {
 	var idx store.Index
 	var v T
+	var err error
 	if req.MinIndex == 0 {
-		if err := s.before(ctx, req); err != nil {
-			return nil, err
-		}
-		idx, v = read(s.state, nil, &req.Query)
-		if err := s.after(req); err != nil {
-			return nil, err
-		}
+		idx, v, err = once(ctx, s, req, nil, read)
 	} else {
-		var err error
-		if idx, v, err = block(ctx, s, req, read); err != nil {
-			return nil, err
-		}
+		idx, v, err = block(ctx, s, req, read)
+	}
+	if err != nil {
+		return nil, err
 	}
 	resp := s.response(req, idx)
 	if err := render(s, req, v, resp); err != nil {
@@ -66,12 +62,9 @@ func block[T any](ctx context.Context, s *Set, req *rpc.Request, read reader[T])
 		if req.Consistency != store.Stale {
 			changed = s.raft.LeaderChanged() // before the check, so that no change is missed
 		}
-		if err := s.before(ctx, req); err != nil {
-			return 0, none, err
-		}
-		idx, v := read(s.state, w, &req.Query)
-		if idx > req.MinIndex || expired {
-			return idx, v, s.after(req)
+		idx, v, err := once(ctx, s, req, w, read)
+		if err != nil || idx > req.MinIndex || expired {
+			return idx, v, err
 		}
 		select {
 		case <-w.C():
@@ -95,24 +88,45 @@ func ended(ctx context.Context) error {
 	return store.Errorf(store.KindTimeout, "the caller has gone: %w", context.Cause(ctx))
 }
 
-// before says whether this server may read its state for the request.
-func (s *Set) before(ctx context.Context, req *rpc.Request) error {
-	switch req.Consistency {
-	case store.Stale:
-		return nil
-	case store.Consistent:
-		return s.raft.VerifyLeader(ctx)
+// once reads the state where the request's consistency allows it.
+//
+// In default mode the lease is checked before and after: a process that was
+// frozen between the check and the read must not answer. A lease that ran out
+// while nobody else can be sure to lead yet is replaced by asking a quorum. After
+// that no second check is needed: what was committed when the quorum answered is
+// in what is read, and the request had not been answered by then.
+func once[T any](ctx context.Context, s *Set, req *rpc.Request, w *state.Watch, read reader[T]) (store.Index, T, error) {
+	verify := req.Consistency == store.Consistent
+	for {
+		if req.Consistency == store.Stale {
+			idx, v := read(s.state, w, &req.Query)
+			return idx, v, nil
+		}
+		var none T
+		if !verify {
+			switch err := s.raft.CheckLease(); {
+			case errors.Is(err, consensus.ErrLease):
+				verify = true
+			case err != nil:
+				return 0, none, err
+			}
+		}
+		if verify {
+			if err := s.raft.VerifyLeader(ctx); err != nil {
+				return 0, none, err
+			}
+			idx, v := read(s.state, w, &req.Query)
+			return idx, v, nil
+		}
+		idx, v := read(s.state, w, &req.Query)
+		switch err := s.raft.CheckLease(); {
+		case err == nil:
+			return idx, v, nil
+		case !errors.Is(err, consensus.ErrLease):
+			return 0, none, err
+		}
+		verify = true
 	}
-	return s.raft.CheckLease()
-}
-
-// after says whether what was read was still the truth when it was read: a
-// process that was frozen between the check and the read must not answer.
-func (s *Set) after(req *rpc.Request) error {
-	if req.Consistency == store.Default {
-		return s.raft.CheckLease()
-	}
-	return nil
 }
 
 // response starts an answer with its header.

@@ -64,14 +64,16 @@ func (s *Set) raftConfiguration(ctx context.Context, req *rpc.Request) (*rpc.Res
 	if err := wants(req, false); err != nil {
 		return nil, err
 	}
-	if err := s.before(ctx, req); err != nil {
-		return nil, err
+	var failed error
+	_, servers, err := once(ctx, s, req, nil, func(*state.Store, *state.Watch, *store.Query) (store.Index, []RaftServer) {
+		var list []RaftServer
+		list, failed = s.cfg.Servers()
+		return 1, list
+	})
+	if err == nil {
+		err = failed
 	}
-	servers, err := s.cfg.Servers()
 	if err != nil {
-		return nil, err
-	}
-	if err := s.after(req); err != nil {
 		return nil, err
 	}
 	body, err := json.Marshal(struct {

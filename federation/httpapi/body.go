@@ -1,0 +1,67 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+)
+
+// bodyTimeout is how long a body may take to arrive.
+const bodyTimeout = time.Minute
+
+// maxJSONBody bounds the bodies of registrations and the like.
+const maxJSONBody = 2 << 20
+
+// body reads the request's body into a pooled buffer, which the caller gives
+// back with putBuffer. What counts is the bytes read: a length that was declared
+// is only believed when it is too large.
+func (c *call) body(limit int64, key string) (*bytes.Buffer, error) {
+	if c.r.ContentLength > limit {
+		return nil, errBodyTooLarge(c.r.ContentLength, limit, key)
+	}
+	buf := getBuffer()
+	if c.r.Body == nil || c.r.Body == http.NoBody {
+		return buf, nil
+	}
+	// A body that trickles in holds a connection and a goroutine. The deadline is
+	// lifted at once: it would end the wait for the client's departure, too.
+	conn := http.NewResponseController(c.w)
+	timed := conn.SetReadDeadline(time.Now().Add(bodyTimeout)) == nil
+	n, err := buf.ReadFrom(io.LimitReader(c.r.Body, limit+1))
+	if timed && err == nil {
+		err = conn.SetReadDeadline(time.Time{})
+	}
+	if err == nil && n > limit {
+		err = errBodyTooLarge(n, limit, key)
+	} else if err != nil {
+		err = badRequest("reading the request's body: %w", err)
+	}
+	if err != nil {
+		putBuffer(buf)
+		return nil, err
+	}
+	return buf, nil
+}
+
+// decode reads a JSON body into v, which gets copies. Unknown fields are
+// refused; names match case-insensitively; what follows the first value is not
+// looked at.
+func (c *call) decode(v any) error {
+	buf, err := c.body(maxJSONBody, "http_config")
+	if err != nil {
+		return err
+	}
+	defer putBuffer(buf)
+	d := json.NewDecoder(buf)
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			err = errors.New("unexpected EOF")
+		}
+		return errDecode(err)
+	}
+	return nil
+}

@@ -1,0 +1,329 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"landbridge/forwarding/rpc"
+	"landbridge/store"
+)
+
+// call is one request on its way through a handler. It is pooled: nothing may
+// keep it, or a slice of its buffers, once the handler has returned.
+type call struct {
+	s      *Server
+	w      http.ResponseWriter
+	r      *http.Request
+	ep     *endpoint
+	rest   string // what follows the endpoint's prefix, decoded
+	live   *Reloadable
+	p      params
+	token  string
+	status int
+	// indexed is set by reads whose errors carry the index headers too.
+	indexed bool
+}
+
+var calls = sync.Pool{New: func() any { return new(call) }}
+
+// buffers holds bodies while they are read, indented or encoded.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// maxPooled keeps a rare large body from staying in the pool for ever.
+const maxPooled = 1 << 20
+
+func getBuffer() *bytes.Buffer {
+	b := buffers.Get().(*bytes.Buffer)
+	b.Reset()
+	return b
+}
+
+func putBuffer(b *bytes.Buffer) {
+	if b.Cap() <= maxPooled {
+		buffers.Put(b)
+	}
+}
+
+// Header values that never change: net/http only reads them.
+var (
+	typeJSON    = []string{"application/json"}
+	typeError   = []string{"text/plain; charset=utf-8"}
+	typeText    = []string{"text/plain"}
+	one         = []string{"1"}
+	zero        = []string{"0"}
+	yes         = []string{"true"}
+	no          = []string{"false"}
+	nosniff     = []string{"nosniff"}
+	sandbox     = []string{"sandbox"}
+	allow       = []string{"allow"}
+	vary        = []string{"Accept-Encoding"}
+	gzipCoding  = []string{"gzip"}
+	blocking    = []string{"blocking-query"}
+	effectiveOf = [...][]string{
+		store.Default:    {store.Default.String()},
+		store.Consistent: {store.Consistent.String()},
+		store.Stale:      {store.Stale.String()},
+	}
+)
+
+// Header names in the form net/http keeps them, so that setting one is a map
+// write without canonicalisation.
+const (
+	hType        = "Content-Type"
+	hLength      = "Content-Length"
+	hEncoding    = "Content-Encoding"
+	hVary        = "Vary"
+	hAllow       = "Allow"
+	hIndex       = "X-Consul-Index"
+	hKnownLeader = "X-Consul-Knownleader"
+	hLastContact = "X-Consul-Lastcontact"
+	hBackend     = "X-Consul-Query-Backend"
+	hEffective   = "X-Consul-Effective-Consistency"
+	hFiltered    = "X-Consul-Results-Filtered-By-Acls"
+	hPolicy      = "X-Consul-Default-Acl-Policy"
+	hTranslate   = "X-Consul-Translate-Addresses"
+	hReason      = "X-Consul-Reason"
+	hContentHash = "X-Consul-Contenthash"
+)
+
+// request starts a request for the dispatcher, for the datacenter and with the
+// token of this call.
+func (c *call) request(method rpc.MethodID) *rpc.Request {
+	return &rpc.Request{Method: method, Datacenter: c.p.dc, Token: c.token, SourceDC: c.s.cfg.Datacenter}
+}
+
+// query adds the options of a read: consistency, blocking, filter.
+func (c *call) query(req *rpc.Request, discovery bool) error {
+	p := &c.p
+	if p.has(fStale) && p.has(fConsistent) {
+		return badRequest("Cannot specify ?stale with ?consistent, conflicting semantics.")
+	}
+	if p.has(fCached) && p.has(fConsistent) {
+		return badRequest("Cannot specify ?cached with ?consistent, conflicting semantics.")
+	}
+	if p.maxStale != "" {
+		d, err := time.ParseDuration(p.maxStale)
+		if err != nil {
+			return badRequest("Invalid max_stale value %q", p.maxStale)
+		}
+		req.MaxStale = d
+	}
+	switch {
+	case p.has(fConsistent):
+		req.Consistency = store.Consistent
+	case p.has(fLeader):
+	case p.has(fStale), p.has(fMaxStale):
+		req.Consistency = store.Stale
+	case discovery && c.live.DiscoveryMaxStale > 0:
+		req.Consistency = store.Stale
+		req.MaxStale = c.live.DiscoveryMaxStale
+	}
+	if p.index != "" {
+		n, err := strconv.ParseUint(p.index, 10, 64)
+		if err != nil {
+			return badRequest("Invalid index")
+		}
+		req.MinIndex = store.Index(n)
+	}
+	if p.wait != "" {
+		d, err := time.ParseDuration(p.wait)
+		if err != nil {
+			return badRequest("Invalid wait time")
+		}
+		switch {
+		case d < 0:
+			req.MinIndex = 0 // answers at once
+		case d > c.s.cfg.MaxQueryTime:
+			d = c.s.cfg.MaxQueryTime
+		}
+		req.Wait = d
+	}
+	if req.Wait == 0 {
+		req.Wait = c.s.cfg.DefaultQueryTime
+	}
+	req.Filter = p.filter
+	req.Query.Near = p.near
+	if p.near == "_agent" {
+		req.Query.Near = c.s.cfg.NodeName
+	}
+	req.TranslateWAN = c.s.cfg.TranslateWAN
+	return nil
+}
+
+// read runs a read and writes its answer: JSON with the index headers, and with
+// X-Consul-Effective-Consistency if effective.
+func (c *call) read(req *rpc.Request, effective bool) error {
+	resp, err := c.s.cfg.Do.Do(c.r.Context(), req)
+	if err != nil {
+		c.indexed = true
+		return err
+	}
+	c.indexHeaders(resp, effective)
+	if resp.NotFound {
+		c.send(http.StatusNotFound, nil, nil)
+		return nil
+	}
+	c.json(http.StatusOK, resp.Body)
+	return nil
+}
+
+// indexHeaders sets what every answer of a blocking read carries.
+func (c *call) indexHeaders(resp *rpc.Response, effective bool) {
+	h := c.w.Header()
+	h[hIndex] = []string{strconv.FormatUint(uint64(max(resp.Index, 1)), 10)}
+	h[hKnownLeader] = no
+	if resp.KnownLeader {
+		h[hKnownLeader] = yes
+	}
+	h[hLastContact] = zero
+	if ms := resp.LastContact.Milliseconds(); ms > 0 {
+		h[hLastContact] = []string{strconv.FormatInt(ms, 10)}
+	}
+	h[hBackend] = blocking
+	if effective {
+		h[hEffective] = effectiveOf[min(int(resp.Effective), len(effectiveOf)-1)]
+	}
+	if resp.Filtered {
+		h[hFiltered] = yes
+	}
+	if c.s.cfg.TranslateWAN {
+		h[hTranslate] = yes
+	}
+}
+
+// plain runs a read that has no index: status, operator.
+func (c *call) plain(req *rpc.Request) error {
+	resp, err := c.s.cfg.Do.Do(c.r.Context(), req)
+	if err != nil {
+		return err
+	}
+	c.json(http.StatusOK, resp.Body)
+	return nil
+}
+
+// json writes a JSON body, indented if asked for. Ownership stays with the caller.
+func (c *call) json(status int, body []byte) {
+	pretty := c.p.has(fPretty)
+	if !pretty && !c.s.cfg.DevMode {
+		c.send(status, typeJSON, body)
+		return
+	}
+	buf := getBuffer()
+	defer putBuffer(buf)
+	if err := json.Indent(buf, body, "", "    "); err != nil {
+		c.send(status, typeJSON, body) // not ours to mend: pass on what was answered
+		return
+	}
+	if pretty {
+		buf.WriteByte('\n')
+	}
+	c.send(status, typeJSON, buf.Bytes())
+}
+
+// encode writes v with encoding/json: for answers made in this process that are
+// not asked for often.
+func (c *call) encode(status int, v any) error {
+	buf := getBuffer()
+	defer putBuffer(buf)
+	if err := json.NewEncoder(buf).Encode(v); err != nil {
+		return err
+	}
+	c.json(status, bytes.TrimSuffix(buf.Bytes(), []byte{'\n'}))
+	return nil
+}
+
+// done answers a write without a body.
+func (c *call) done() error {
+	c.send(http.StatusOK, typeJSON, nil)
+	return nil
+}
+
+// gzipFrom is the size from which bodies are compressed for clients that take it.
+const gzipFrom = 1400
+
+// send writes status, type and body.
+func (c *call) send(status int, contentType []string, body []byte) {
+	c.status = status
+	h := c.w.Header()
+	if contentType != nil {
+		h[hType] = contentType
+	}
+	if len(body) >= gzipFrom && acceptsGzip(c.r.Header) {
+		h[hEncoding] = gzipCoding
+		c.w.WriteHeader(status)
+		gz := getGzip(c.w)
+		_, err := gz.Write(body)
+		if err == nil {
+			err = gz.Close()
+		}
+		putGzip(gz)
+		c.lost(err)
+		return
+	}
+	if len(body) > 2048 { // net/http counts shorter ones itself, longer ones it would chunk
+		h[hLength] = []string{strconv.Itoa(len(body))}
+	}
+	c.w.WriteHeader(status)
+	if len(body) > 0 {
+		_, err := c.w.Write(body)
+		c.lost(err)
+	}
+}
+
+// lost counts an answer whose client had gone: there is nobody left to tell.
+func (c *call) lost(err error) {
+	if err != nil {
+		c.s.metrics.lost.Inc()
+	}
+}
+
+func acceptsGzip(h http.Header) bool {
+	for _, v := range h["Accept-Encoding"] {
+		for v != "" {
+			var item string
+			item, v, _ = strings.Cut(v, ",")
+			coding, param, _ := strings.Cut(strings.TrimSpace(item), ";")
+			if !strings.EqualFold(strings.TrimSpace(coding), "gzip") {
+				continue
+			}
+			q, weighted := strings.CutPrefix(strings.TrimSpace(param), "q=")
+			if !weighted {
+				return true
+			}
+			f, err := strconv.ParseFloat(q, 64)
+			return err == nil && f > 0
+		}
+	}
+	return false
+}
+
+// fail writes an error as plain text.
+func (c *call) fail(err error) {
+	if c.indexed {
+		h := c.w.Header()
+		h[hIndex], h[hKnownLeader], h[hLastContact] = one, no, zero
+	}
+	c.send(statusOf(err), typeError, []byte(textOf(err)))
+}
+
+// secret returns the token of a request: the parameter, the header, or a bearer
+// token, in this order.
+func secret(r *http.Request, p *params) string {
+	if p.token != "" {
+		return p.token
+	}
+	if v := r.Header["X-Consul-Token"]; len(v) > 0 && v[0] != "" {
+		return v[0]
+	}
+	if v := r.Header["Authorization"]; len(v) > 0 {
+		if scheme, token, ok := strings.Cut(v[0], " "); ok && strings.EqualFold(scheme, "bearer") {
+			return strings.TrimSpace(token)
+		}
+	}
+	return ""
+}

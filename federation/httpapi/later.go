@@ -1,0 +1,97 @@
+package httpapi
+
+import "net/http"
+
+// unbuilt is a family of endpoints that the interface has and this version does
+// not. They are listed so that a caller is told so, and so that a wrong method is
+// told apart from a missing feature.
+type unbuilt struct {
+	what   string
+	family family
+	scope  scope
+	paths  []unbuiltPath
+}
+
+type unbuiltPath struct {
+	path    string
+	methods []string
+}
+
+var (
+	mGet       = []string{http.MethodGet}
+	mPut       = []string{http.MethodPut}
+	mPost      = []string{http.MethodPost}
+	mGetPut    = []string{http.MethodGet, http.MethodPut}
+	mGetDelete = []string{http.MethodGet, http.MethodDelete}
+	mGetPutDel = []string{http.MethodGet, http.MethodPut, http.MethodDelete}
+	mGetPost   = []string{http.MethodGet, http.MethodPost}
+)
+
+// unbuiltFamilies is the whole list. An entry goes when its endpoints come.
+var unbuiltFamilies = []unbuilt{
+	{"Transactions", famTxn, noTenancy, []unbuiltPath{{"/v1/txn", mPut}}},
+	{"Sessions", famSession, noTenancy, []unbuiltPath{
+		{"/v1/session/create", mPut}, {"/v1/session/destroy/", mPut}, {"/v1/session/renew/", mPut},
+		{"/v1/session/info/", mGet}, {"/v1/session/node/", mGet}, {"/v1/session/list", mGet}}},
+	{"Prepared queries", famQuery, 0, []unbuiltPath{{"/v1/query", mGetPost}, {"/v1/query/", mGetPutDel}}},
+	{"Events", famEvent, 0, []unbuiltPath{{"/v1/event/fire/", mPut}, {"/v1/event/list", mGet}}},
+	{"Coordinates", famCoordinate, 0, []unbuiltPath{{"/v1/coordinate/datacenters", mGet}, {"/v1/coordinate/update", mPut}}},
+	{"Coordinates", famCoordinate, noPartition, []unbuiltPath{{"/v1/coordinate/nodes", mGet}, {"/v1/coordinate/node/", mGet}}},
+	{"Config entries", famConfig, noTenancy, []unbuiltPath{{"/v1/config", mPut}, {"/v1/config/", mGetDelete}}},
+	{"Snapshots", famSnapshot, 0, []unbuiltPath{{"/v1/snapshot", mGetPut}}},
+	{"Keyring operations", famOperator, 0, []unbuiltPath{
+		{"/v1/operator/keyring", []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete}}}},
+	{"Autopilot health", famOperator, 0, []unbuiltPath{
+		{"/v1/operator/autopilot/health", mGet}, {"/v1/operator/autopilot/state", mGet}}},
+	{"Changing the Raft configuration", famOperator, 0, []unbuiltPath{
+		{"/v1/operator/raft/peer", []string{http.MethodDelete}}, {"/v1/operator/raft/transfer-leader", mPost}}},
+	{"Usage", famOperator, noTenancy, []unbuiltPath{{"/v1/operator/usage", mGet}}},
+	{"Host information", famAgent, 0, []unbuiltPath{{"/v1/agent/host", mGet}}},
+	{"The metrics stream", famAgent, 0, []unbuiltPath{{"/v1/agent/metrics/stream", mGet}}},
+	{"Ingress health", famHealth, noTenancy, []unbuiltPath{{"/v1/health/ingress/", mGet}}},
+	{"Connect", famConnect, noTenancy, []unbuiltPath{
+		{"/v1/agent/connect/authorize", mPost}, {"/v1/agent/connect/ca/leaf/", mGet},
+		{"/v1/connect/ca/configuration", mGetPut},
+		{"/v1/connect/intentions", mGetPost}, {"/v1/connect/intentions/", mGetPutDel},
+		{"/v1/connect/intentions/match", mGet}, {"/v1/connect/intentions/check", mGet},
+		{"/v1/connect/intentions/exact", mGetPutDel},
+		{"/v1/catalog/gateway-services/", mGet},
+		{"/v1/discovery-chain/", mGetPost}, {"/v1/exported-services", mGet},
+		{"/v1/internal/service-virtual-ip", mPut}, {"/v1/internal/federation-states", mGet},
+		{"/v1/internal/federation-state/", mGet}}},
+	{"Peering", famOther, 0, []unbuiltPath{{"/v1/peerings", mGet}, {"/v1/peering", mPut}, {"/v1/peering/", mGetPutDel}}},
+	{"The web interface", famOther, noTenancy, []unbuiltPath{{"/v1/internal/ui/", mGet}}},
+}
+
+// aclPaths answer like any agent whose ACLs are off, which is the only way an
+// agent of this version can be: acl.enabled refuses to start.
+var aclPaths = []unbuiltPath{
+	{"/v1/acl/bootstrap", mPut}, {"/v1/acl/replication", mGet}, {"/v1/acl/login", mPost}, {"/v1/acl/logout", mPost},
+	{"/v1/acl/tokens", mGet}, {"/v1/acl/token", mPut}, {"/v1/acl/token/", mGetPutDel},
+	{"/v1/acl/policies", mGet}, {"/v1/acl/policy", mPut}, {"/v1/acl/policy/", mGetPutDel},
+	{"/v1/acl/roles", mGet}, {"/v1/acl/role", mPut}, {"/v1/acl/role/", mGetPutDel},
+	{"/v1/acl/auth-methods", mGet}, {"/v1/acl/auth-method", mPut}, {"/v1/acl/auth-method/", mGetPutDel},
+	{"/v1/acl/binding-rules", mGet}, {"/v1/acl/binding-rule", mPut}, {"/v1/acl/binding-rule/", mGetPutDel},
+	{"/v1/acl/templated-policies", mGet}, {"/v1/acl/templated-policy/name/", mGet}, {"/v1/acl/templated-policy/preview/", mPost},
+	{"/v1/agent/token/", mPut},
+}
+
+func later() []endpoint {
+	var out []endpoint
+	add := func(f family, s scope, p unbuiltPath, h handler) {
+		ep := endpoint{path: p.path, family: f, scope: s}
+		for _, m := range p.methods {
+			ep.routes = append(ep.routes, route{m, h})
+		}
+		out = append(out, ep)
+	}
+	for _, u := range unbuiltFamilies {
+		for _, p := range u.paths {
+			add(u.family, u.scope, p, func(*call) error { return errNotBuilt(u.what) })
+		}
+	}
+	for _, p := range aclPaths {
+		add(famACL, noTenancy, p, func(*call) error { return errACLOff })
+	}
+	return out
+}

@@ -1,0 +1,103 @@
+package httpapi
+
+import (
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// family groups endpoints for metrics and for the table of what is not built.
+type family uint8
+
+const (
+	famKV family = iota
+	famCatalog
+	famHealth
+	famStatus
+	famAgent
+	famOperator
+	famConnect
+	famACL
+	famSession
+	famTxn
+	famQuery
+	famEvent
+	famCoordinate
+	famConfig
+	famSnapshot
+	famOther
+	families
+)
+
+var familyNames = [families]string{"kv", "catalog", "health", "status", "agent", "operator", "connect", "acl",
+	"session", "txn", "query", "event", "coordinate", "config", "snapshot", "other"}
+
+func (f family) String() string { return familyNames[f] }
+
+type metrics struct {
+	requests    [families][6]prometheus.Counter // by status / 100
+	seconds     [families]prometheus.Observer
+	connections prometheus.Gauge
+	refused     prometheus.Counter
+	lost        prometheus.Counter
+	once        sync.Once
+	prometheus  http.Handler
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "landbridge_httpapi_requests_total",
+		Help: "HTTP requests answered, by family of endpoints and class of status.",
+	}, []string{"family", "code"})
+	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "landbridge_httpapi_request_seconds",
+		Help:    "Time to answer HTTP requests, by family of endpoints; without blocking queries and streams.",
+		Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5, 10},
+	}, []string{"family"})
+	m := &metrics{
+		connections: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "landbridge_httpapi_connections",
+			Help: "Open HTTP and HTTPS connections.",
+		}),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "landbridge_httpapi_connections_refused_total",
+			Help: "Connections closed because their client had too many open (limits.http_max_conns_per_client).",
+		}),
+		lost: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "landbridge_httpapi_answers_lost_total",
+			Help: "Answers that could not be written because the client had gone.",
+		}),
+	}
+	for f := range families {
+		m.seconds[f] = seconds.WithLabelValues(f.String())
+		for class := 2; class <= 5; class++ {
+			m.requests[f][class] = requests.WithLabelValues(f.String(), strconv.Itoa(class)+"xx")
+		}
+	}
+	reg.MustRegister(requests, seconds, m.connections, m.refused, m.lost)
+	return m
+}
+
+func (m *metrics) observe(f family, status int, waited bool, took time.Duration) {
+	if c := m.requests[f][min(max(status/100, 2), 5)]; c != nil {
+		c.Inc()
+	}
+	if !waited {
+		m.seconds[f].Observe(took.Seconds())
+	}
+}
+
+// show answers with all series of the process in Prometheus' text form.
+func (m *metrics) show(c *call) {
+	m.once.Do(func() {
+		m.prometheus = promhttp.HandlerFor(c.s.cfg.Gatherer, promhttp.HandlerOpts{
+			ErrorHandling: promhttp.ContinueOnError, // one broken collector must not hide the rest
+			Timeout:       10 * time.Second,
+		})
+	})
+	m.prometheus.ServeHTTP(c.w, c.r)
+}

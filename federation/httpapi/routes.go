@@ -1,0 +1,166 @@
+package httpapi
+
+import (
+	"net/http"
+	"strings"
+)
+
+// handler answers a request, or returns the error to answer with: nothing may
+// have been written then.
+type handler func(*call) error
+
+// route is one method of an endpoint.
+type route struct {
+	method string
+	serve  handler
+}
+
+// scope says which of the parameters that this interface does not have are
+// refused rather than ignored.
+type scope uint8
+
+const (
+	noNamespace scope = 1 << iota
+	noPartition
+	noTenancy = noNamespace | noPartition
+)
+
+// endpoint is a path with its methods. A path that ends in a slash stands for
+// all paths below it; what follows the slash is call.rest.
+type endpoint struct {
+	path   string
+	family family
+	scope  scope
+	stream bool // lasts as long as the client likes
+	routes []route
+	allow  []string // header value: OPTIONS and the methods, in their order
+}
+
+func (ep *endpoint) handler(method string) handler {
+	for i := range ep.routes {
+		if ep.routes[i].method == method {
+			return ep.routes[i].serve
+		}
+	}
+	return nil
+}
+
+// table finds endpoints by path.
+type table struct {
+	kv, healthService *endpoint
+	exact             map[string]*endpoint
+	prefixes          map[string]*endpoint
+}
+
+func newTable() *table {
+	t := &table{exact: make(map[string]*endpoint), prefixes: make(map[string]*endpoint)}
+	for _, list := range [][]endpoint{built(), later()} {
+		for i := range list {
+			ep := &list[i]
+			names := []string{"OPTIONS"}
+			for _, r := range ep.routes {
+				names = append(names, r.method)
+			}
+			ep.allow = []string{strings.Join(names, ",")}
+			if strings.HasSuffix(ep.path, "/") {
+				t.prefixes[ep.path] = ep
+			} else {
+				t.exact[ep.path] = ep
+			}
+		}
+	}
+	t.kv, t.healthService = t.prefixes[pathKV], t.prefixes[pathHealthService]
+	return t
+}
+
+const (
+	pathKV            = "/v1/kv/"
+	pathHealthService = "/v1/health/service/"
+)
+
+// find returns the endpoint of a path, still escaped, and where its rest begins;
+// nil if there is none.
+func (t *table) find(path string) (*endpoint, int) {
+	switch {
+	case strings.HasPrefix(path, pathKV):
+		return t.kv, len(pathKV)
+	case strings.HasPrefix(path, pathHealthService):
+		return t.healthService, len(pathHealthService)
+	}
+	if ep := t.exact[path]; ep != nil {
+		return ep, len(path)
+	}
+	for n := strings.LastIndexByte(path, '/') + 1; n > 1; n = strings.LastIndexByte(path[:n-1], '/') + 1 {
+		if ep := t.prefixes[path[:n]]; ep != nil {
+			return ep, n
+		}
+	}
+	return nil, 0
+}
+
+func get(h handler) []route { return []route{{http.MethodGet, h}} }
+func put(h handler) []route { return []route{{http.MethodPut, h}} }
+
+// built lists what this front end answers. The order of methods is that of the
+// Allow header.
+func built() []endpoint {
+	return []endpoint{
+		{path: pathKV, family: famKV, scope: noTenancy, routes: []route{
+			{http.MethodGet, (*call).kvGet}, {http.MethodPut, (*call).kvPut}, {http.MethodDelete, (*call).kvDelete}}},
+
+		{path: "/v1/catalog/register", family: famCatalog, routes: put((*call).catalogRegister)},
+		{path: "/v1/catalog/deregister", family: famCatalog, routes: put((*call).catalogDeregister)},
+		{path: "/v1/catalog/datacenters", family: famCatalog, routes: get((*call).catalogDatacenters)},
+		{path: "/v1/catalog/nodes", family: famCatalog, scope: noPartition, routes: get((*call).catalogNodes)},
+		{path: "/v1/catalog/services", family: famCatalog, scope: noTenancy, routes: get((*call).catalogServices)},
+		{path: "/v1/catalog/service/", family: famCatalog, scope: noTenancy, routes: get((*call).catalogService)},
+		{path: "/v1/catalog/connect/", family: famCatalog, scope: noTenancy, routes: get((*call).catalogConnect)},
+		{path: "/v1/catalog/node/", family: famCatalog, scope: noTenancy, routes: get((*call).catalogNode)},
+		{path: "/v1/catalog/node-services/", family: famCatalog, scope: noTenancy, routes: get((*call).catalogNodeServices)},
+
+		{path: "/v1/health/node/", family: famHealth, scope: noTenancy, routes: get((*call).healthNode)},
+		{path: "/v1/health/checks/", family: famHealth, scope: noTenancy, routes: get((*call).healthChecks)},
+		{path: "/v1/health/state/", family: famHealth, scope: noTenancy, routes: get((*call).healthState)},
+		{path: pathHealthService, family: famHealth, scope: noTenancy, routes: get((*call).healthService)},
+		{path: "/v1/health/connect/", family: famHealth, scope: noTenancy, routes: get((*call).healthConnect)},
+
+		{path: "/v1/status/leader", family: famStatus, routes: get((*call).statusLeader)},
+		{path: "/v1/status/peers", family: famStatus, routes: get((*call).statusPeers)},
+
+		{path: "/v1/agent/self", family: famAgent, routes: get((*call).agentSelf)},
+		{path: "/v1/agent/version", family: famAgent, routes: get((*call).agentVersion)},
+		{path: "/v1/agent/members", family: famAgent, scope: noPartition, routes: get((*call).agentMembers)},
+		{path: "/v1/agent/join/", family: famAgent, routes: put((*call).agentJoin)},
+		{path: "/v1/agent/leave", family: famAgent, routes: put((*call).agentLeave)},
+		{path: "/v1/agent/force-leave/", family: famAgent, routes: put((*call).agentForceLeave)},
+		{path: "/v1/agent/reload", family: famAgent, routes: put((*call).agentReload)},
+		{path: "/v1/agent/metrics", family: famAgent, routes: get((*call).agentMetrics)},
+		{path: "/v1/agent/monitor", family: famAgent, stream: true, routes: get((*call).agentMonitor)},
+		{path: "/v1/agent/maintenance", family: famAgent, routes: put((*call).agentMaintenance)},
+
+		{path: "/v1/agent/services", family: famAgent, scope: noTenancy, routes: get((*call).agentServices)},
+		{path: "/v1/agent/service/", family: famAgent, scope: noTenancy, routes: get((*call).agentService)},
+		{path: "/v1/agent/health/service/name/", family: famAgent, scope: noTenancy, routes: get((*call).agentHealthByName)},
+		{path: "/v1/agent/health/service/id/", family: famAgent, scope: noTenancy, routes: get((*call).agentHealthByID)},
+		{path: "/v1/agent/service/register", family: famAgent, scope: noTenancy, routes: put((*call).agentServiceRegister)},
+		{path: "/v1/agent/service/deregister/", family: famAgent, scope: noTenancy, routes: put((*call).agentServiceDeregister)},
+		{path: "/v1/agent/service/maintenance/", family: famAgent, scope: noTenancy, routes: put((*call).agentServiceMaintenance)},
+
+		{path: "/v1/agent/checks", family: famAgent, scope: noTenancy, routes: get((*call).agentChecks)},
+		{path: "/v1/agent/check/register", family: famAgent, scope: noTenancy, routes: put((*call).agentCheckRegister)},
+		{path: "/v1/agent/check/deregister/", family: famAgent, scope: noTenancy, routes: put((*call).agentCheckDeregister)},
+		{path: "/v1/agent/check/pass/", family: famAgent, scope: noTenancy, routes: put((*call).agentCheckPass)},
+		{path: "/v1/agent/check/warn/", family: famAgent, scope: noTenancy, routes: put((*call).agentCheckWarn)},
+		{path: "/v1/agent/check/fail/", family: famAgent, scope: noTenancy, routes: put((*call).agentCheckFail)},
+		{path: "/v1/agent/check/update/", family: famAgent, scope: noTenancy, routes: put((*call).agentCheckUpdate)},
+
+		{path: "/v1/agent/connect/ca/roots", family: famConnect, routes: get((*call).connectRoots)},
+		{path: "/v1/connect/ca/roots", family: famConnect, routes: get((*call).connectRoots)},
+
+		{path: "/v1/operator/raft/configuration", family: famOperator, routes: get((*call).raftConfiguration)},
+		{path: "/v1/operator/autopilot/configuration", family: famOperator, routes: []route{
+			{http.MethodGet, (*call).autopilotGet}, {http.MethodPut, (*call).autopilotPut}}},
+
+		{path: "/v1/internal/federation", family: famOther, routes: get((*call).internalFederation)},
+	}
+}
