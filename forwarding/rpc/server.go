@@ -1,0 +1,268 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"landbridge/store"
+)
+
+// ServerConfig configures a Server. Handler is required.
+type ServerConfig struct {
+	Handler    Doer
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer // nil: no metrics
+
+	MaxInFlight int           // calls that run at once per session, blocking ones apart; default 4096
+	MaxBlocking int           // blocking queries that wait at once per session; default 16384
+	MaxBytes    int           // of requests being received or answered, all sessions together; default 256 MB
+	BulkBytes   int           // a larger answer gets a stream of its own; default 32 KB
+	MaxBody     int           // largest answer sent; default 64 MB
+	DrainTime   time.Duration // how long calls under way may go on when ServeSession's context ends; default 1 s
+}
+
+const (
+	// maxBulkRequest is the largest request accepted: a few values of the largest
+	// size that users may set.
+	maxBulkRequest = 16 << 20
+	// maxStreams is how many streams one session may have open towards us.
+	maxStreams = 1024
+	// streamTimeout bounds the pauses inside what ought to come in one go.
+	streamTimeout = 10 * time.Second
+)
+
+func (c *ServerConfig) setDefaults() {
+	def := func(v *int, d int) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	def(&c.MaxInFlight, 4096)
+	def(&c.MaxBlocking, 16384)
+	def(&c.MaxBytes, 256<<20)
+	def(&c.BulkBytes, 32<<10)
+	c.BulkBytes = min(c.BulkBytes, maxLaneAnswer-envelopeRoom)
+	def(&c.MaxBody, 64<<20)
+	if c.DrainTime <= 0 {
+		c.DrainTime = time.Second
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Server answers the calls that arrive on sessions. It starts nothing by
+// itself: each ServeSession owns its goroutines and ends with all of them.
+type Server struct {
+	cfg     ServerConfig
+	z       *compressor
+	metrics *serverMetrics
+	workers workers
+	bytes   atomic.Int64 // of requests held
+}
+
+// NewServer makes a server.
+func NewServer(cfg ServerConfig) *Server {
+	cfg.setDefaults()
+	return &Server{cfg: cfg, z: newCompressor(maxBulkRequest), metrics: newServerMetrics(cfg.Registerer)}
+}
+
+// session is one session that is being served.
+type session struct {
+	s      *Server
+	sess   Session
+	origin Origin
+	peer   string
+
+	stopping atomic.Bool  // new calls are refused
+	running  atomic.Int64 // calls begun and not finished
+	small    atomic.Int64 // of them, those that do not block
+	blocking atomic.Int64 // of them, those that do
+	streams  atomic.Int64
+	lanes    atomic.Int64
+	idle     chan struct{} // holds 1: stopping, and running may have become 0
+
+	readers sync.WaitGroup // one per stream
+
+	mu   sync.Mutex // guards ends and over; taken before a lane's
+	over bool
+	ends map[ender]struct{} // everything with calls whose contexts end with the session
+}
+
+// ender ends the contexts of the calls of one stream.
+type ender interface{ endCalls() }
+
+// ServeSession answers calls on sess until it ends or ctx does, and returns why.
+// It takes sess over. When ctx ends, new calls are refused with KindUnreachable,
+// those under way have DrainTime to finish, then their contexts end; the session
+// is closed last.
+//
+// origin and peer become Request.Origin and Request.Peer of each call. peer is
+// the name that the transport has authenticated; without one, methods for
+// servers (ServerResource) are refused. Who runs a network of trusted machines
+// without TLS passes the address instead: that is a decision of the caller.
+func (s *Server) ServeSession(ctx context.Context, sess Session, origin Origin, peer string) error {
+	n := &session{s: s, sess: sess, origin: origin, peer: peer, idle: make(chan struct{}, 1), ends: make(map[ender]struct{})}
+	s.metrics.sessions.Inc()
+	defer s.metrics.sessions.Dec()
+	s.workers.join()
+	defer s.workers.leave()
+
+	err := n.accept(ctx)
+	n.stopping.Store(true)
+	if ctx.Err() != nil && sess.Context().Err() == nil {
+		n.drain()
+		err = context.Cause(ctx)
+	}
+	if cause := context.Cause(sess.Context()); cause != nil {
+		err = cause
+	}
+	n.endCalls()
+	// The calls see their contexts end; closing the session ends their writes.
+	sess.CloseWithCause(err)
+	n.readers.Wait()
+	for n.running.Load() > 0 {
+		<-n.idle
+	}
+	return err
+}
+
+// accept takes streams until the session or ctx ends.
+func (n *session) accept(ctx context.Context) error {
+	for {
+		conn, err := n.sess.AcceptStream(ctx)
+		if err != nil {
+			return err
+		}
+		if n.streams.Add(1) > maxStreams {
+			n.streams.Add(-1)
+			n.s.metrics.refused["streams"].Inc()
+			conn.Close()
+			continue
+		}
+		n.readers.Go(func() {
+			defer n.streams.Add(-1)
+			defer conn.Close()
+			n.serveStream(conn)
+		})
+	}
+}
+
+// drain waits until calls under way have finished, at most DrainTime.
+func (n *session) drain() {
+	timeout := time.NewTimer(n.s.cfg.DrainTime)
+	defer timeout.Stop()
+	ended := false
+	for n.running.Load() > 0 {
+		select {
+		case <-n.idle:
+		case <-n.sess.Context().Done():
+			return
+		case <-timeout.C:
+			if ended {
+				return
+			}
+			// Their last words still want to be written.
+			ended = true
+			n.endCalls()
+			timeout.Reset(n.s.cfg.DrainTime)
+		}
+	}
+}
+
+// begin counts a call in; false if the session is ending.
+func (n *session) begin() bool {
+	n.running.Add(1)
+	if n.stopping.Load() {
+		n.finish()
+		return false
+	}
+	return true
+}
+
+// finish counts a call out.
+func (n *session) finish() {
+	if n.running.Add(-1) == 0 && n.stopping.Load() {
+		select {
+		case n.idle <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// endCalls ends the contexts of all calls, and of those to come.
+func (n *session) endCalls() {
+	n.mu.Lock()
+	n.over = true
+	ends := make([]ender, 0, len(n.ends))
+	for e := range n.ends {
+		ends = append(ends, e)
+	}
+	n.mu.Unlock()
+	for _, e := range ends {
+		e.endCalls()
+	}
+}
+
+// watch has e end with the session's calls; the result takes it out again.
+func (n *session) watch(e ender) (unwatch func()) {
+	n.mu.Lock()
+	n.ends[e] = struct{}{}
+	over := n.over
+	n.mu.Unlock()
+	if over {
+		e.endCalls()
+	}
+	return func() {
+		n.mu.Lock()
+		delete(n.ends, e)
+		n.mu.Unlock()
+	}
+}
+
+// reserve takes n bytes out of what all requests together may hold.
+func (s *Server) reserve(n int) error {
+	if s.bytes.Add(int64(n)) > int64(s.cfg.MaxBytes) {
+		s.bytes.Add(int64(-n))
+		s.metrics.refused["bytes"].Inc()
+		return store.Errorf(store.KindRateLimited, "this server holds requests of %d bytes already, it accepts no more", s.cfg.MaxBytes)
+	}
+	return nil
+}
+
+// serveStream runs one accepted stream.
+func (n *session) serveStream(conn net.Conn) {
+	conn.SetReadDeadline(time.Now().Add(streamTimeout))
+	kind, err := readPreamble(conn)
+	if err == nil {
+		conn.SetReadDeadline(time.Time{})
+		switch kind {
+		case streamLane:
+			err = n.serveLane(conn)
+		case streamCall:
+			err = n.serveCall(conn)
+		default:
+			err = store.Errorf(store.KindInvalid, "a stream of kind %d is not answered", kind)
+		}
+	}
+	if err == nil || n.sess.Context().Err() != nil || n.stopping.Load() {
+		return
+	}
+	var e *store.Error
+	if !errors.As(err, &e) {
+		return // the stream broke or timed out: nobody to tell
+	}
+	n.s.metrics.refused["protocol"].Inc()
+	n.s.cfg.Logger.Debug("stream refused", "peer", n.peer, "err", err)
+	b := appendError(make([]byte, headerSize), err)
+	putHeader(b, 0, frameError, 0)
+	conn.SetWriteDeadline(time.Now().Add(streamTimeout))
+	conn.Write(b)
+}
