@@ -247,4 +247,3 @@ type namedConn struct {
 }
 
 func (c namedConn) RemoteAddr() net.Addr { return c.remote }
-
