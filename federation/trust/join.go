@@ -174,8 +174,12 @@ func (a *Authority) sign(ctx context.Context, rec *store.Trust, m *signIntermedi
 
 // hello says everything about us in one message, with the proof over it.
 func (a *Authority) hello(conn EnrollConn, rec *store.Trust, them name, exp []byte) (*hello, error) {
-	h := &hello{version: enrollVersion, facts: a.facts(rec, them.datacenter)}
 	key := a.gossipKey()
+	h := &hello{
+		version:  enrollVersion,
+		facts:    a.facts(rec, them.datacenter),
+		unproven: a.cfg.AllowUnauthenticated || len(key) == 0,
+	}
 	switch {
 	case a.operator.on():
 		h.mode = modeOperator

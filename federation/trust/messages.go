@@ -105,6 +105,9 @@ type hello struct {
 	proof   []byte
 	facts   facts
 	csr     []byte // for its intermediate, should the other side win
+	// unproven says that the joiner takes an answer without proof. An acceptor
+	// that can give none then knows beforehand whether it will be believed.
+	unproven bool
 }
 
 func (h *hello) append(b []byte) []byte {
@@ -112,7 +115,8 @@ func (h *hello) append(b []byte) []byte {
 	b = wire.Uint(b, 2, uint64(h.mode))
 	b = wire.Bytes(b, 3, h.proof)
 	b = wire.Message(b, 4, h.facts.append)
-	return wire.Bytes(b, 5, h.csr)
+	b = wire.Bytes(b, 5, h.csr)
+	return wire.Bool(b, 6, h.unproven)
 }
 
 func (h *hello) decode(b []byte) error {
@@ -134,6 +138,8 @@ func (h *hello) decode(b []byte) error {
 			}
 		case 5:
 			h.csr = bytes.Clone(d.Bytes())
+		case 6:
+			h.unproven = d.Bool()
 		}
 	}
 	if err := d.Err(); err != nil {

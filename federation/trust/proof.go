@@ -81,7 +81,12 @@ func (a *Authority) checkJoiner(conn EnrollConn, h *hello, exp []byte) (mode, er
 			return 0, store.Errorf(store.KindPermissionDenied, "datacenter %s refused the join: its gossip key (encrypt) is not that of datacenter %s", us, h.facts.datacenter)
 		}
 		return modeKey, nil
-	case len(key) > 0 && a.cfg.AllowUnauthenticated, len(key) == 0 && a.unauthenticated(conn):
+	case len(key) > 0 && a.cfg.AllowUnauthenticated:
+		return modeNone, nil
+	case len(key) == 0 && a.unauthenticated(conn):
+		if !h.unproven {
+			return 0, store.Errorf(store.KindPermissionDenied, "datacenter %s has no gossip key (encrypt), datacenter %s requires a proof of its own: %s", us, h.facts.datacenter, threeWays)
+		}
 		return modeNone, nil
 	case len(key) > 0:
 		return 0, store.Errorf(store.KindPermissionDenied, "datacenter %s refused the join: datacenter %s offered no proof that it belongs: %s", us, h.facts.datacenter, threeWays)
