@@ -140,8 +140,12 @@ func (s *walStore) GetLog(index uint64, out *raft.Log) error {
 	s.m.cacheMisses.Inc()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	err := s.wal.GetLog(index, out)
-	if errors.Is(err, wal.ErrNotFound) {
+	// raft-wal still finds cut entries while their segment lives.
+	first, err := s.wal.FirstIndex()
+	if err == nil && index >= first {
+		err = s.wal.GetLog(index, out)
+	}
+	if index < first || errors.Is(err, wal.ErrNotFound) {
 		return raft.ErrLogNotFound // Raft sends a snapshot instead
 	}
 	return err
