@@ -118,7 +118,7 @@ var methods = [...]Method{
 	{ID: TrustSignServer, Name: "Trust.SignServer", Where: Leader, LocalOnly: true, Repeatable: true, Resource: ServerResource},
 	{ID: TrustSignIntermediate, Name: "Trust.SignIntermediate", Where: Leader, Resource: ServerResource},
 	{ID: TrustJoin, Name: "Trust.Join", Where: Leader, LocalOnly: true, Resource: ServerResource},
-	{ID: FederationPeers, Name: "Federation.Peers", Where: AnyServer, Repeatable: true, Resource: ServerResource},
+	{ID: FederationPeers, Name: "Federation.Peers", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: ServerResource},
 
 	{ID: AutopilotConfig, Name: "Autopilot.Config", Repeatable: true, Resource: OperatorResource},
 	{ID: AutopilotSetConfig, Name: "Autopilot.SetConfig", Write: true, Where: Leader, Resource: OperatorResource},
