@@ -86,8 +86,9 @@ func (n *Node) CheckLease() error {
 	return noLeader(ErrLease)
 }
 
-// VerifyLeader asks a quorum whether this server still leads. Callers that come
-// while one round is on the way share the next one.
+// VerifyLeader asks a quorum whether this server still leads; the quorum answers
+// requests that are sent after the call. Callers that come while one round is on
+// the way share the next one. It renews the lease.
 func (n *Node) VerifyLeader(ctx context.Context) error {
 	r := n.raft.Load()
 	if r == nil || n.stopping() {
@@ -150,10 +151,41 @@ func (n *Node) verifyLoop() {
 			return
 		}
 		if round := n.verify.take(); round != nil {
-			if err := n.raft.Load().VerifyLeader().Error(); err != nil {
-				round.err = noLeader(err)
-			}
+			round.err = n.askQuorum()
 			close(round.done)
+		}
+	}
+}
+
+// askQuorum has Raft send heartbeats and waits for a quorum of answers. Raft
+// would count any answer that arrives from now on, also one to a request from
+// before a freeze; here the request must be younger than the question.
+func (n *Node) askQuorum() error {
+	r := n.raft.Load()
+	since := time.Now()
+	term := r.CurrentTerm()
+	for {
+		if err := r.VerifyLeader().Error(); err != nil {
+			return noLeader(err)
+		}
+		// Raft's heartbeats are on their way, each after the one before it
+		// was answered; that may need another nudge.
+		again := time.After(n.lease.length / 4)
+		for waiting := true; waiting; {
+			ok, changed := n.lease.confirmed(term, since)
+			if ok {
+				return nil
+			}
+			select {
+			case <-changed:
+			case <-again:
+				waiting = false
+			case <-n.quit:
+				return noLeader(errStopping)
+			}
+		}
+		if r.CurrentTerm() != term {
+			return noLeader(raft.ErrNotLeader)
 		}
 	}
 }

@@ -18,21 +18,26 @@ type lease struct {
 	self   raft.ServerID
 	conf   func() raft.Configuration
 
-	mu   sync.Mutex
-	term uint64
-	acks map[raft.ServerID]time.Time // in term, when the request was sent
-	void bool                        // a leadership transfer was begun in term
+	mu      sync.Mutex
+	term    uint64
+	acks    map[raft.ServerID]time.Time // in term, when the request was sent
+	void    bool                        // a leadership transfer was begun in term
+	changed chan struct{}               // closed and replaced when held changes
 
 	held atomic.Pointer[heldLease]
 }
 
+// heldLease says that a quorum acknowledged requests of term sent at sent or
+// later.
 type heldLease struct {
 	term uint64
 	sent time.Time
+	void bool
 }
 
 func newLease(length time.Duration, self raft.ServerID, conf func() raft.Configuration) *lease {
-	return &lease{length: length, self: self, conf: conf, acks: make(map[raft.ServerID]time.Time)}
+	return &lease{length: length, self: self, conf: conf,
+		acks: make(map[raft.ServerID]time.Time), changed: make(chan struct{})}
 }
 
 // beginLocked turns to a newer term; false if term is over.
@@ -51,29 +56,55 @@ func (l *lease) beginLocked(term uint64) bool {
 func (l *lease) ack(id raft.ServerID, term uint64, sent time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.beginLocked(term) || l.void || !sent.After(l.acks[id]) {
+	if !l.beginLocked(term) || !sent.After(l.acks[id]) {
 		return
 	}
 	l.acks[id] = sent
-	voters, need := 0, 0
+	voters, need := l.others()
 	var times []time.Time
-	for _, s := range l.conf().Servers {
-		if s.Suffrage != raft.Voter {
-			continue
-		}
-		voters++
-		if s.ID == l.self {
-			need-- // ourselves
-		} else if t, ok := l.acks[s.ID]; ok {
+	for _, v := range voters {
+		if t, ok := l.acks[v]; ok {
 			times = append(times, t)
 		}
 	}
-	need += voters/2 + 1
-	if need <= 0 || len(times) < need {
+	if need == 0 || len(times) < need {
 		return
 	}
 	slices.SortFunc(times, func(a, b time.Time) int { return b.Compare(a) })
-	l.held.Store(&heldLease{term: term, sent: times[need-1]})
+	l.setLocked(&heldLease{term: term, sent: times[need-1], void: l.void})
+}
+
+// others returns the other voters, and how many of them make a quorum with us.
+func (l *lease) others() (voters []raft.ServerID, need int) {
+	self := 0
+	for _, s := range l.conf().Servers {
+		switch {
+		case s.Suffrage != raft.Voter:
+		case s.ID == l.self:
+			self = 1
+		default:
+			voters = append(voters, s.ID)
+		}
+	}
+	return voters, (len(voters)+self)/2 + 1 - self
+}
+
+func (l *lease) setLocked(h *heldLease) {
+	l.held.Store(h)
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// confirmed reports whether a quorum acknowledged a request of term sent after
+// since. If not, the channel is closed when that may have changed.
+func (l *lease) confirmed(term uint64, since time.Time) (bool, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, need := l.others(); need == 0 {
+		return true, nil
+	}
+	h := l.held.Load()
+	return h != nil && h.term == term && !h.sent.Before(since), l.changed
 }
 
 // transfer notes that a follower is about to be told to take over in term. From
@@ -84,14 +115,14 @@ func (l *lease) transfer(term uint64) {
 	defer l.mu.Unlock()
 	if l.beginLocked(term) {
 		l.void = true
-		l.held.Store(nil)
+		l.setLocked(nil)
 	}
 }
 
 // valid reports whether the lease of term holds at now.
 func (l *lease) valid(term uint64, now time.Time) bool {
 	h := l.held.Load()
-	return h != nil && h.term == term && elapsed(h.sent, now) < l.length
+	return h != nil && h.term == term && !h.void && elapsed(h.sent, now) < l.length
 }
 
 // elapsed is the longer of what the monotonic and the wall clock say: the
