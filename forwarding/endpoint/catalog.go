@@ -6,7 +6,6 @@ import (
 	"sort"
 	"strings"
 
-	"landbridge/forwarding/endpoint/filter"
 	"landbridge/forwarding/rpc"
 	"landbridge/store"
 	"landbridge/store/state"
@@ -45,19 +44,11 @@ func (s *Set) datacenters(_ context.Context, req *rpc.Request) (*rpc.Response, e
 	return resp, finish(req, resp, store.AppendJSONStrings(nil, s.cfg.Datacenters()))
 }
 
-// compiled makes the predicate of a request's filter, nil if it has none.
-func compiled[T any](req *rpc.Request, s filter.Schema[T]) (filter.Predicate[T], error) {
-	if req.Filter == "" {
-		return nil, nil
-	}
-	return filter.Compile(req.Filter, s)
-}
-
 func (s *Set) nodes(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
 	if err := wants(req, true); err != nil {
 		return nil, err
 	}
-	match, err := compiled(req, s.schemas.nodes)
+	match, err := s.filters.nodes.of(req)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +75,7 @@ func (s *Set) services(ctx context.Context, req *rpc.Request) (*rpc.Response, er
 	if err := wants(req, false); err != nil {
 		return nil, err
 	}
-	match, err := compiled(req, s.schemas.catalog)
+	match, err := s.filters.catalog.of(req)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +147,7 @@ func (s *Set) catalogInstances(ctx context.Context, req *rpc.Request, read reade
 	if err := wants(req, true); err != nil {
 		return nil, err
 	}
-	match, err := compiled(req, s.schemas.catalog)
+	match, err := s.filters.catalog.of(req)
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +203,7 @@ func (s *Set) nodeOnly(ctx context.Context, req *rpc.Request, none string, join 
 	if err := wants(req, true); err != nil {
 		return nil, err
 	}
-	match, err := compiled(req, s.schemas.services)
+	match, err := s.filters.services.of(req)
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package endpoint
 import (
 	"context"
 
-	"landbridge/forwarding/endpoint/filter"
 	"landbridge/forwarding/rpc"
 	"landbridge/store"
 	"landbridge/store/state"
@@ -32,7 +31,7 @@ func (s *Set) healthInstances(ctx context.Context, req *rpc.Request, read reader
 	if req.Filter == "" {
 		return serve(ctx, s, req, read, renderInstances)
 	}
-	match, err := filter.Compile(req.Filter, s.schemas.instances)
+	match, err := s.filters.instances.of(req)
 	if err != nil {
 		return nil, err
 	}
@@ -42,15 +41,32 @@ func (s *Set) healthInstances(ctx context.Context, req *rpc.Request, read reader
 }
 
 func renderInstances(s *Set, req *rpc.Request, list []store.ServiceInstance, resp *rpc.Response) error {
-	return instances(req, s.selected(req, list, nil), resp)
+	q := &req.Query
+	if req.Representation == rpc.Pretty || len(q.Tags) > 0 || len(q.NodeMeta) > 0 || s.translates(req) {
+		return instances(req, s.selected(req, list, nil), resp)
+	}
+	v := variant{req.Method, req.Representation, q.PassingOnly}
+	resp.Body = s.bodies.cached(q.Name, list, v, func(list []store.ServiceInstance) []byte {
+		list = s.selected(req, list, nil)
+		if v.form == rpc.Records {
+			return store.AppendInstances(nil, list)
+		}
+		return instancesBody(list)
+	})
+	return nil
 }
 
-// instances encodes a health answer, joined from the fragments of its rows.
+// instances encodes a health answer that nobody else is likely to ask for.
 func instances(req *rpc.Request, list []store.ServiceInstance, resp *rpc.Response) error {
 	if req.Representation == rpc.Records {
 		resp.Body = store.AppendInstances(nil, list)
 		return nil
 	}
+	return finish(req, resp, instancesBody(list))
+}
+
+// instancesBody joins the fragments of rows.
+func instancesBody(list []store.ServiceInstance) []byte {
 	const around = len(`{"Node":,"Service":,"Checks":[]},`)
 	n := 2
 	for i := range list {
@@ -66,7 +82,7 @@ func instances(req *rpc.Request, list []store.ServiceInstance, resp *rpc.Respons
 		}
 		b = list[i].AppendJSON(b)
 	}
-	return finish(req, resp, append(b, ']'))
+	return append(b, ']')
 }
 
 func (s *Set) healthNode(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
@@ -91,7 +107,7 @@ func (s *Set) checks(ctx context.Context, req *rpc.Request, read reader[[]*store
 	if err := wants(req, true); err != nil {
 		return nil, err
 	}
-	match, err := compiled(req, s.schemas.checks)
+	match, err := s.filters.checks.of(req)
 	if err != nil {
 		return nil, err
 	}

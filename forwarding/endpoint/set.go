@@ -77,20 +77,21 @@ type Set struct {
 	state   *state.Store
 	raft    Consensus
 	methods [maxMethod]rpc.DoerFunc
-	schemas schemas
+	filters filters
+	bodies  bodies
 	metrics *metrics
 
 	stopOnce sync.Once
 	stopc    chan struct{} // closed by Stop: ends blocking queries
 }
 
-// schemas are what ?filter can select, made once.
-type schemas struct {
-	nodes     filter.Schema[*store.Node]
-	services  filter.Schema[*store.Service]
-	checks    filter.Schema[*store.Check]
-	catalog   filter.Schema[store.ServiceInstance]
-	instances filter.Schema[store.ServiceInstance]
+// filters are what ?filter can select, by the kind of row.
+type filters struct {
+	nodes     *predicates[*store.Node]
+	services  *predicates[*store.Service]
+	checks    *predicates[*store.Check]
+	catalog   *predicates[store.ServiceInstance]
+	instances *predicates[store.ServiceInstance]
 }
 
 // New returns a set of the methods that need nothing but cfg.
@@ -120,11 +121,17 @@ func New(cfg Config) (*Set, error) {
 	}
 	s := &Set{
 		cfg: cfg, state: cfg.State, raft: cfg.Consensus,
-		schemas: schemas{nodes: filter.Nodes(), services: filter.Services(), checks: filter.Checks(),
-			catalog: filter.CatalogServices(), instances: filter.Instances()},
+		filters: filters{
+			nodes:     newPredicates(filter.Nodes()),
+			services:  newPredicates(filter.Services()),
+			checks:    newPredicates(filter.Checks()),
+			catalog:   newPredicates(filter.CatalogServices()),
+			instances: newPredicates(filter.Instances()),
+		},
 		metrics: newMetrics(cfg.Registerer),
 		stopc:   make(chan struct{}),
 	}
+	s.bodies.init()
 	s.Handle(rpc.Ping, s.ping)
 	s.Handle(rpc.KVGet, s.kvGet)
 	s.Handle(rpc.KVList, s.kvList)

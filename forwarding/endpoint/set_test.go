@@ -253,6 +253,44 @@ func TestHealthSelection(t *testing.T) {
 	}
 }
 
+// A body is shared until its list changes, and only by requests that ask for the
+// same.
+func TestBodiesFollowTheState(t *testing.T) {
+	s, _ := newSet(t)
+	web(t, s, "n1", store.Passing)
+	web(t, s, "n2", store.Warning)
+	req := &rpc.Request{Method: rpc.HealthService, Query: store.Query{Name: "web"}}
+	do := func(req *rpc.Request) []byte {
+		resp, err := s.Do(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.Body
+	}
+	first := do(req)
+	if again := do(req); &first[0] != &again[0] {
+		t.Error("the same answer was encoded twice")
+	}
+	passing := &rpc.Request{Method: rpc.HealthService, Query: store.Query{Name: "web", PassingOnly: true}}
+	for range 2 {
+		if n := strings.Count(string(do(passing)), `{"Node":{`); n != 1 {
+			t.Errorf("passing: %d instances, want 1", n)
+		}
+		if n := strings.Count(string(do(req)), `{"Node":{`); n != 2 {
+			t.Errorf("all: %d instances, want 2", n)
+		}
+	}
+	web(t, s, "n2", store.Passing)
+	for range 2 {
+		if n := strings.Count(string(do(passing)), `{"Node":{`); n != 2 {
+			t.Errorf("passing after the change: %d instances, want 2", n)
+		}
+	}
+	if string(first) == string(do(req)) {
+		t.Error("the answer did not follow the change")
+	}
+}
+
 func TestCatalogAnswers(t *testing.T) {
 	s, _ := newSet(t)
 	web(t, s, "n1", store.Passing, "v1", "blue")
