@@ -173,8 +173,10 @@ func fragment(at *atomic.Pointer[[]byte], encode func([]byte) []byte) []byte {
 	if p := at.Load(); p != nil {
 		return *p
 	}
-	var scratch [1024]byte
-	b := bytes.Clone(encode(scratch[:0]))
+	b := encode(make([]byte, 0, 512))
+	if cap(b)-len(b) > 64 {
+		b = bytes.Clone(b) // it may live as long as its row
+	}
 	at.Store(&b)
 	return b
 }

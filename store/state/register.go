@@ -41,7 +41,7 @@ func (s *Store) applyRegister(c *store.RegisterCommand) (bool, *store.Error) {
 		}
 	}
 	if c.Service != nil {
-		s.registerService(key, node.Node, c.Service)
+		s.registerService(key, node.Node, c)
 	}
 	for _, check := range c.Checks {
 		check.Node = node.Node
@@ -92,7 +92,8 @@ func (s *Store) vetChecks(node string, c *store.RegisterCommand) *store.Error {
 	return nil
 }
 
-func (s *Store) registerService(node, nodeName string, svc *store.Service) {
+func (s *Store) registerService(node, nodeName string, c *store.RegisterCommand) {
+	svc := c.Service
 	svc.Node = nodeName
 	key := instanceKey(node, svc.ID)
 	old := s.catalog.services.get(key)
@@ -103,8 +104,11 @@ func (s *Store) registerService(node, nodeName string, svc *store.Service) {
 	if old == nil || old.Name == svc.Name && slices.Equal(old.Tags, svc.Tags) {
 		return
 	}
-	// Its checks show its name and tags.
+	// Its checks show its name and tags; those that come with it follow by themselves.
 	for _, k := range slices.Clone(s.catalog.checksByInstance.group(key)) {
+		if slices.ContainsFunc(c.Checks, func(n *store.Check) bool { return n.CheckID == k.row.CheckID }) {
+			continue
+		}
 		check := k.row.Clone()
 		check.ServiceName, check.ServiceTags = svc.Name, svc.Tags
 		s.putCheck(k.key, k.row, check)
