@@ -176,7 +176,12 @@ func (t *Transport) DialAddressTimeout(a memberlist.Address, timeout time.Durati
 		if !t.net.isCut(t, a.Addr) {
 			return nil, fmt.Errorf("dial %s: connection refused", a.Addr)
 		}
-		return nil, t.wait(ctx, timeout)
+		select {
+		case <-ctx.Done():
+			return nil, os.ErrDeadlineExceeded
+		case <-t.done:
+			return nil, net.ErrClosed
+		}
 	}
 	if err := t.wait(ctx, 2*delay); err != nil {
 		return nil, err
@@ -206,9 +211,6 @@ func (t *Transport) wait(ctx context.Context, d time.Duration) error {
 	case <-t.done:
 		return net.ErrClosed
 	case <-timer.C:
-		if ctx.Err() != nil {
-			return os.ErrDeadlineExceeded
-		}
 		return nil
 	}
 }

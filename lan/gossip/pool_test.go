@@ -1,0 +1,550 @@
+package gossip_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"landbridge/lan/gossip"
+	"landbridge/lan/gossip/gossiptest"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func addrOf(i int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 8301)
+}
+
+type option func(*gossip.Config)
+
+// agent starts a pool member "n<i>" at addrOf(i).
+func agent(t *testing.T, net *gossiptest.Network, i int, opts ...option) *gossip.Pool {
+	t.Helper()
+	p, err := newAgent(net, i, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func newAgent(net *gossiptest.Network, i int, opts ...option) (*gossip.Pool, error) {
+	cfg := gossip.Config{
+		Name: fmt.Sprintf("n%d", i), ID: fmt.Sprintf("id-%d", i), Datacenter: "dc1",
+		Tags:    map[string]string{"role": "node"},
+		Profile: gossip.LAN(), Transport: net.Listen(addrOf(i)),
+		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+	}
+	for _, o := range opts {
+		o(&cfg)
+	}
+	return gossip.New(cfg)
+}
+
+func stop(t *testing.T, p *gossip.Pool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := p.Stop(ctx); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+}
+
+func join(t *testing.T, p *gossip.Pool, to ...int) {
+	t.Helper()
+	addrs := make([]string, len(to))
+	for i, n := range to {
+		addrs[i] = addrOf(n).String()
+	}
+	if n, err := p.Join(t.Context(), addrs); n != len(to) || err != nil {
+		t.Fatalf("join %v = %d, %v", addrs, n, err)
+	}
+}
+
+func status(p *gossip.Pool, name string) gossip.Status {
+	for _, m := range p.Members() {
+		if m.Name == name {
+			return m.Status
+		}
+	}
+	return gossip.None
+}
+
+// until waits, at most d, for cond; it looks every 100 ms of virtual time.
+func until(t *testing.T, d time.Duration, what string, cond func() bool) time.Duration {
+	t.Helper()
+	began := time.Now()
+	for !cond() {
+		if time.Since(began) > d {
+			t.Fatalf("not within %s: %s", d, what)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return time.Since(began)
+}
+
+func TestTwentyMembersFindADeadOne(t *testing.T) {
+	gossiptest.Bubble(t, func(t *testing.T) {
+		const n = 20
+		net := gossiptest.NewNetwork(7)
+		net.SetDelay(time.Millisecond)
+		net.SetLoss(0.02)
+		var pools []*gossip.Pool
+		for i := range n {
+			p := agent(t, net, i)
+			defer stop(t, p)
+			if i > 0 {
+				join(t, p, 0)
+			}
+			pools = append(pools, p)
+		}
+		all := func(name string, want gossip.Status) func() bool {
+			return func() bool {
+				for _, p := range pools {
+					if status(p, name) != want {
+						return false
+					}
+				}
+				return true
+			}
+		}
+		for i := range n {
+			until(t, 10*time.Second, "all know all", all(fmt.Sprintf("n%d", i), gossip.Alive))
+		}
+		m := pools[3].Members()[0]
+		if m.Tags["dc"] != "dc1" || m.Tags["id"] == "" || m.Tags["role"] != "node" || !m.Addr.IsValid() || m.ProtocolMax == 0 || m.DelegateCur == 0 {
+			t.Errorf("member = %+v, want tags, address and versions", m)
+		}
+
+		net.Crash(addrOf(5))
+		dead := pools[5]
+		pools = append(pools[:5:5], pools[6:]...)
+		d := until(t, 15*time.Second, "the dead one is found", all("n5", gossip.Failed))
+		t.Logf("found dead after %s", d)
+		stop(t, dead)
+		for i := range n {
+			if i != 5 && !all(fmt.Sprintf("n%d", i), gossip.Alive)() {
+				t.Errorf("n%d is not alive everywhere", i)
+			}
+		}
+		if err := pools[0].RemoveFailed("n5", true); err != nil {
+			t.Fatal(err)
+		}
+		until(t, 10*time.Second, "the dead one is forgotten", all("n5", gossip.None))
+	})
+}
+
+func TestLeaveAndComeBack(t *testing.T) {
+	gossiptest.Bubble(t, func(t *testing.T) {
+		net := gossiptest.NewNetwork(1)
+		a, b := agent(t, net, 1), agent(t, net, 2)
+		defer stop(t, a)
+		join(t, b, 1)
+		time.Sleep(time.Second) // the events of the join have passed
+		events, cancel := a.Subscribe()
+		defer cancel()
+		began := time.Now()
+		if err := b.Leave(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(began); d > 4*time.Second {
+			t.Errorf("leaving took %s, want a few seconds at most", d)
+		}
+		stop(t, b)
+		until(t, 5*time.Second, "n2 has left", func() bool { return status(a, "n2") == gossip.Left })
+		b = agent(t, net, 2)
+		defer stop(t, b)
+		join(t, b, 1)
+		until(t, 5*time.Second, "n2 is back", func() bool { return status(a, "n2") == gossip.Alive })
+		time.Sleep(time.Minute)
+		if s := status(a, "n2"); s != gossip.Alive {
+			t.Errorf("n2 is %s a minute after its return", s)
+		}
+		var kinds []string
+		for len(events) > 0 {
+			ev := <-events
+			kinds = append(kinds, ev.Kind.String()+" "+ev.Members[0].Name)
+		}
+		if got := strings.Join(kinds, ", "); got != "left n2, joined n2" {
+			t.Errorf("events = %q", got)
+		}
+	})
+}
+
+func TestSetTags(t *testing.T) {
+	gossiptest.Bubble(t, func(t *testing.T) {
+		net := gossiptest.NewNetwork(1)
+		a, b := agent(t, net, 1), agent(t, net, 2)
+		defer stop(t, a)
+		defer stop(t, b)
+		join(t, b, 1)
+		if err := b.SetTags(map[string]string{"role": "consul", "dc": "lies"}); err != nil {
+			t.Fatal(err)
+		}
+		until(t, 5*time.Second, "the tags arrive", func() bool {
+			for _, m := range a.Members() {
+				if m.Name == "n2" {
+					return m.Tags["role"] == "consul" && m.Tags["dc"] == "dc1" && m.Tags["id"] == "id-2"
+				}
+			}
+			return false
+		})
+		if m := b.Local(); m.Tags["role"] != "consul" || m.AddrPort() != addrOf(2) {
+			t.Errorf("local = %+v", m)
+		}
+		if err := b.SetTags(map[string]string{"x": strings.Repeat("long", 200)}); err == nil {
+			t.Error("tags beyond the limit were accepted")
+		}
+	})
+}
+
+func TestRefusals(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		opt  option
+		want string
+	}{
+		{"another datacenter", func(c *gossip.Config) { c.Datacenter = "dc2" }, `is in datacenter "dc1", this pool is of "dc2"`},
+		{"a taken name", func(c *gossip.Config) { c.Name = "n1" }, `node name "n1" is held by node id-2 at 10.0.0.2:8301 and wanted by node id-1 at 10.0.0.1:8301`},
+		{"a hook's refusal", func(c *gossip.Config) {
+			c.Admit = func(m gossip.Member) error { return fmt.Errorf("%s looks odd", m.Name) }
+		}, `"n1": n1 looks odd`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			gossiptest.Bubble(t, func(t *testing.T) {
+				net := gossiptest.NewNetwork(1)
+				a, b := agent(t, net, 1), agent(t, net, 2, tt.opt)
+				defer stop(t, a)
+				defer stop(t, b)
+				_, err := b.Join(t.Context(), []string{addrOf(1).String()})
+				if err == nil || !strings.Contains(err.Error(), tt.want) {
+					t.Errorf("join = %v, want %q", err, tt.want)
+				}
+				time.Sleep(time.Minute)
+				if na, nb := len(a.Members()), len(b.Members()); na != 1 && tt.name != "a hook's refusal" || nb != 1 {
+					t.Errorf("members = %d and %d, want the pools apart", na, nb)
+				}
+			})
+		})
+	}
+}
+
+// TestNameIsFreeAfterFailure: a machine is replaced by another with its name.
+func TestNameIsFreeAfterFailure(t *testing.T) {
+	gossiptest.Bubble(t, func(t *testing.T) {
+		net := gossiptest.NewNetwork(1)
+		a, b, c := agent(t, net, 1), agent(t, net, 2), agent(t, net, 3)
+		defer stop(t, a)
+		defer stop(t, c)
+		join(t, b, 1)
+		join(t, c, 1)
+		net.Crash(addrOf(2))
+		stop(t, b)
+		until(t, 20*time.Second, "n2 failed", func() bool { return status(a, "n2") == gossip.Failed && status(c, "n2") == gossip.Failed })
+		time.Sleep(6 * time.Second) // a failed member's address may change then
+		b = agent(t, net, 4, func(c *gossip.Config) { c.Name, c.ID = "n2", "another" })
+		defer stop(t, b)
+		join(t, b, 1)
+		until(t, 10*time.Second, "the new n2 is alive", func() bool { return status(a, "n2") == gossip.Alive && status(c, "n2") == gossip.Alive })
+	})
+}
+
+// TestRestartInPlace: the same address, name and no data: accepted at once.
+func TestRestartInPlace(t *testing.T) {
+	gossiptest.Bubble(t, func(t *testing.T) {
+		net := gossiptest.NewNetwork(1)
+		a, b := agent(t, net, 1), agent(t, net, 2)
+		defer stop(t, a)
+		join(t, b, 1)
+		net.Crash(addrOf(2))
+		stop(t, b)
+		b = agent(t, net, 2, func(c *gossip.Config) { c.ID = "another" })
+		defer stop(t, b)
+		join(t, b, 1)
+		until(t, 5*time.Second, "the new id is known", func() bool {
+			for _, m := range a.Members() {
+				if m.Name == "n2" {
+					return m.Status == gossip.Alive && m.Tags["id"] == "another"
+				}
+			}
+			return false
+		})
+	})
+}
+
+func TestPartitionHeals(t *testing.T) {
+	gossiptest.Bubble(t, func(t *testing.T) {
+		net := gossiptest.NewNetwork(3)
+		a, b := agent(t, net, 1), agent(t, net, 2)
+		defer stop(t, a)
+		defer stop(t, b)
+		join(t, b, 1)
+		net.Cut(addrOf(1), addrOf(2))
+		until(t, 20*time.Second, "both find the other failed", func() bool {
+			return status(a, "n2") == gossip.Failed && status(b, "n1") == gossip.Failed
+		})
+		net.Heal(addrOf(1), addrOf(2))
+		until(t, 2*time.Minute, "both are back", func() bool {
+			return status(a, "n2") == gossip.Alive && status(b, "n1") == gossip.Alive
+		})
+	})
+}
+
+func TestJoinReportsEachAddress(t *testing.T) {
+	gossiptest.Bubble(t, func(t *testing.T) {
+		net := gossiptest.NewNetwork(1)
+		a, b := agent(t, net, 1), agent(t, net, 2)
+		defer stop(t, a)
+		defer stop(t, b)
+		net.Cut(addrOf(2), addrOf(8))
+		net.Cut(addrOf(2), addrOf(9))
+		began := time.Now()
+		n, err := b.Join(t.Context(), []string{addrOf(7).String(), addrOf(8).String(), addrOf(9).String(), "bad:port", "10.0.0.1"})
+		if n != 0 && err != nil || n != 1 && err == nil {
+			t.Errorf("join = %d, %v", n, err)
+		}
+		if d := time.Since(began); d > 11*time.Second {
+			t.Errorf("three dead addresses took %s, want one time-out", d)
+		}
+		_, err = b.Join(t.Context(), []string{addrOf(7).String(), addrOf(8).String(), "bad:port"})
+		for _, want := range []string{"10.0.0.7:8301", "10.0.0.8:8301", "bad:port"} {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("error does not name %s: %v", want, err)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began = time.Now()
+		if _, err := b.Join(ctx, []string{addrOf(8).String()}); err == nil || time.Since(began) > time.Second {
+			t.Errorf("join with a deadline of 1s = %v after %s", err, time.Since(began))
+		}
+	})
+}
+
+func TestSlowSubscriberGetsOneResync(t *testing.T) {
+	gossiptest.Bubble(t, func(t *testing.T) {
+		net := gossiptest.NewNetwork(1)
+		a, b := agent(t, net, 1), agent(t, net, 2)
+		defer stop(t, a)
+		join(t, b, 1)
+		slow, cancel := a.Subscribe()
+		defer cancel()
+		stop(t, b)
+		for range 150 { // each return and each departure is an event
+			b := agent(t, net, 2)
+			join(t, b, 1)
+			time.Sleep(time.Second) // serf refutes the old departure in the background
+			_ = b.Leave(t.Context())
+			stop(t, b)
+			until(t, 10*time.Second, "n2 has left", func() bool { return status(a, "n2") == gossip.Left })
+		}
+		first := <-slow
+		if first.Kind != gossip.Resync || len(slow) > 256 {
+			t.Errorf("first of %d events = %s, want resync", len(slow)+1, first.Kind)
+		}
+		cancel()
+		cancel()
+		for range slow { // closed
+		}
+	})
+}
+
+func TestLifecycle(t *testing.T) {
+	gossiptest.Bubble(t, func(t *testing.T) {
+		net := gossiptest.NewNetwork(1)
+		p, err := newAgent(net, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Join(t.Context(), []string{"10.0.0.2"}); err == nil {
+			t.Error("joined before start")
+		}
+		if m := p.Local(); m.Name != "n1" || m.Tags["dc"] != "dc1" || len(p.Members()) != 0 {
+			t.Errorf("before start: local %+v, %d members", m, len(p.Members()))
+		}
+		stop(t, p) // before start
+		stop(t, p) // twice
+		if err := p.Start(t.Context()); err == nil {
+			t.Error("started after stop")
+		}
+		q := agent(t, net, 1)
+		if err := q.Start(t.Context()); err == nil {
+			t.Error("started twice")
+		}
+		events, _ := q.Subscribe()
+		stop(t, q)
+		for range events { // closed by Stop
+		}
+		if _, ok := <-events; ok {
+			t.Error("channel open after stop")
+		}
+		if closed, _ := q.Subscribe(); closed != nil {
+			if _, ok := <-closed; ok {
+				t.Error("subscribed after stop")
+			}
+		}
+	})
+}
+
+func TestOwnAddressOutsideTheCIDRs(t *testing.T) {
+	gossiptest.Bubble(t, func(t *testing.T) {
+		p, err := newAgent(gossiptest.NewNetwork(1), 1, func(c *gossip.Config) {
+			c.AllowedCIDRs = []netip.Prefix{netip.MustParsePrefix("192.168.0.0/16")}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "CIDR") {
+			t.Errorf("start = %v, want an error about CIDRs", err)
+		}
+		stop(t, p)
+	})
+}
+
+func TestKeyring(t *testing.T) {
+	dir := t.TempDir()
+	gossiptest.Bubble(t, func(t *testing.T) {
+		net := gossiptest.NewNetwork(1)
+		key, other := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)
+		file := filepath.Join(dir, "serf", "local.keyring")
+		encrypted := func(c *gossip.Config) { c.Key = bytes.Clone(key) }
+		a := agent(t, net, 1, encrypted, func(c *gossip.Config) { c.KeyringFile = file })
+		b := agent(t, net, 2, encrypted)
+		plain := agent(t, net, 3)
+		wrong := agent(t, net, 4, func(c *gossip.Config) { c.Key = other })
+		for _, p := range []*gossip.Pool{b, plain, wrong} {
+			defer stop(t, p)
+		}
+		join(t, b, 1)
+		for name, p := range map[string]*gossip.Pool{"without a key": plain, "with another key": wrong} {
+			if _, err := p.Join(t.Context(), []string{addrOf(1).String()}); err == nil {
+				t.Errorf("joined %s", name)
+			}
+		}
+		if _, err := plain.Keys(t.Context()); err == nil {
+			t.Error("keys of a plain pool")
+		}
+
+		enc := base64.StdEncoding.EncodeToString
+		if _, err := a.InstallKey(t.Context(), enc(other)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.UseKey(t.Context(), enc(other)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.RemoveKey(t.Context(), enc(key)); err != nil {
+			t.Fatal(err)
+		}
+		r, err := b.Keys(t.Context())
+		if err != nil || r.NumNodes != 2 || r.Keys[enc(other)] != 2 || len(r.Keys) != 1 || r.PrimaryKeys[enc(other)] != 2 {
+			t.Errorf("keys = %+v, %v; want only the new one, on both", r, err)
+		}
+		if !bytes.Equal(a.PrimaryKey(), other) || !bytes.Equal(b.PrimaryKey(), other) {
+			t.Error("primary key is not the new one")
+		}
+		if _, err := a.InstallKey(t.Context(), "c2hvcnQ="); err == nil || strings.Contains(err.Error(), "c2hvcnQ") {
+			t.Errorf("install of a short key = %v, want an error without the key", err)
+		}
+
+		// The file wins over the configuration after a restart.
+		stop(t, a)
+		a = agent(t, net, 1, encrypted, func(c *gossip.Config) { c.KeyringFile = file })
+		defer stop(t, a)
+		if !bytes.Equal(a.PrimaryKey(), other) {
+			t.Error("the keyring file was ignored")
+		}
+		join(t, a, 2)
+	})
+	for name, content := range map[string]string{"text": "not json", "empty": "[]", "short": `["c2hvcnQ="]`, "base64": `["%%"]`} {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := newAgent(gossiptest.NewNetwork(1), 1, func(c *gossip.Config) { c.KeyringFile = file }); err == nil || !strings.Contains(err.Error(), file) || strings.Contains(err.Error(), "c2hvcnQ") {
+			t.Errorf("%s: %v, want an error that names the file and no key", name, err)
+		}
+	}
+}
+
+func TestSnapshotRejoins(t *testing.T) {
+	dir := t.TempDir()
+	gossiptest.Bubble(t, func(t *testing.T) {
+		net := gossiptest.NewNetwork(1)
+		snap := func(c *gossip.Config) { c.SnapshotFile = filepath.Join(dir, "serf", "local.snapshot") }
+		a, b := agent(t, net, 1), agent(t, net, 2, snap)
+		defer stop(t, a)
+		join(t, b, 1)
+		time.Sleep(time.Second)
+		stop(t, b)
+		b = agent(t, net, 2, snap)
+		until(t, 10*time.Second, "n2 found the pool by itself", func() bool { return status(b, "n1") == gossip.Alive && status(a, "n2") == gossip.Alive })
+		if err := b.Leave(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		stop(t, b)
+		b = agent(t, net, 2, snap)
+		time.Sleep(30 * time.Second)
+		if n := len(b.Members()); n != 1 {
+			t.Errorf("after a leave: %d members, want 1: it must not rejoin by itself", n)
+		}
+		stop(t, b)
+	})
+}
+
+func TestValidateNamesAllProblems(t *testing.T) {
+	_, err := gossip.New(gossip.Config{Name: "a b", Scope: "moon", Key: []byte("short")})
+	for _, want := range []string{"node name", "datacenter", "Bind", "scope", "gossip_nodes", "Logger", "Registerer", "encrypt has invalid key"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error does not name %q: %v", want, err)
+		}
+	}
+}
+
+// TestRealSockets runs two agents on UDP and TCP of the loopback.
+func TestRealSockets(t *testing.T) {
+	start := func(name string) *gossip.Pool {
+		p, err := gossip.New(gossip.Config{
+			Name: name, ID: name, Datacenter: "dc1", Profile: gossip.LAN(), Bind: netip.MustParseAddrPort("127.0.0.1:0"),
+			Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	a, b := start("a"), start("b")
+	defer stop(t, a)
+	defer stop(t, b)
+	events, cancel := a.Subscribe()
+	defer cancel()
+	if n, err := b.Join(t.Context(), []string{a.Local().AddrPort().String()}); n != 1 || err != nil {
+		t.Fatalf("join = %d, %v", n, err)
+	}
+	deadline := time.After(5 * time.Second)
+	for {
+		select {
+		case ev := <-events: // a's own joining may come first
+			if ev.Kind == gossip.Joined && ev.Members[0].Name == "b" {
+				return
+			}
+		case <-deadline:
+			t.Fatal("no event about b within 5s")
+		}
+	}
+}
