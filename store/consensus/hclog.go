@@ -25,6 +25,9 @@ type raftLogger struct {
 
 var _ hclog.Logger = (*raftLogger)(nil)
 
+// HCLog returns l in the form that Raft's transport wants.
+func HCLog(l *slog.Logger) hclog.Logger { return newRaftLogger(l) }
+
 func newRaftLogger(to *slog.Logger) *raftLogger {
 	return &raftLogger{to: to, name: "raft", repeats: &repeats{last: make(map[string]*repeat)}}
 }
