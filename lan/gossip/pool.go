@@ -188,7 +188,18 @@ func await[T any](ctx context.Context, p *Pool, op func(*serf.Serf) (T, error)) 
 // Leave tells the pool that this agent goes for good, and returns when that is
 // on its way. The pool goes on running until Stop.
 func (p *Pool) Leave(ctx context.Context) error {
-	_, err := await(ctx, p, func(s *serf.Serf) (struct{}, error) { return struct{}{}, s.Leave() })
+	_, err := await(ctx, p, func(s *serf.Serf) (struct{}, error) {
+		if err := s.Leave(); err != nil {
+			return struct{}{}, err
+		}
+		// A member that exchanged its state with us between our intent and its
+		// arrival took the intent's time for that of a join, ignores the intent
+		// as old, and would hold us for failed. A second, later one reaches it.
+		if err := s.RemoveFailedNode(p.cfg.Name); err != nil {
+			p.log.Debug("second leave intent not sent", "err", err)
+		}
+		return struct{}{}, nil
+	})
 	return err
 }
 

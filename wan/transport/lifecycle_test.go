@@ -134,7 +134,7 @@ func TestGarbageIsCounted(t *testing.T) {
 		socket := w.net.Listen(addrOf(9))
 		defer socket.Close()
 		to := net.UDPAddrFromAddrPort(b.addr)
-		synctest.Wait() // until somebody counts
+		synctest.Wait()                                                                             // until somebody counts
 		_, _ = socket.WriteTo([]byte{0x01, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, to) // neither QUIC bit is set
 		_, _ = socket.WriteTo(append([]byte{0x40}, make([]byte, 30)...), to)                        // a short header of no connection
 		_, _ = socket.WriteTo(append([]byte{0xc0}, make([]byte, 3)...), to)                         // cut off
