@@ -24,6 +24,7 @@ type Port struct {
 	metrics *metrics
 	ln      *net.TCPListener
 	raft    *raftLayer
+	stopc   chan struct{} // closed by Stop
 	slots   chan struct{} // one per handshake under way
 	log     limiter
 
@@ -52,6 +53,7 @@ func Listen(cfg Config) (*Port, error) {
 		Dialer:   d,
 		metrics:  newMetrics(cfg.Registerer),
 		ln:       ln,
+		stopc:    make(chan struct{}),
 		slots:    make(chan struct{}, maxHandshakes),
 		conns:    make(map[net.Conn]struct{}),
 		sessions: make(map[*Session]struct{}),
@@ -93,7 +95,10 @@ func (p *Port) Start(context.Context) error {
 // their goroutines, at most until ctx ends.
 func (p *Port) Stop(ctx context.Context) error {
 	p.mu.Lock()
-	p.stopped = true
+	if !p.stopped {
+		p.stopped = true
+		close(p.stopc)
+	}
 	err := p.ln.Close()
 	if errors.Is(err, net.ErrClosed) {
 		err = nil
@@ -132,13 +137,16 @@ func (p *Port) accept() {
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
-			// Out of file descriptors, most likely: they come back as connections
-			// end, and Stop is at most a second away.
+			// Out of file descriptors, most likely: they come back as connections end.
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 			if p.log.allow() {
 				p.cfg.Logger.Error("accepting connections", "err", err)
 			}
-			time.Sleep(pause)
+			select {
+			case <-time.After(pause):
+			case <-p.stopc:
+				return
+			}
 			continue
 		}
 		pause = 0
@@ -148,29 +156,34 @@ func (p *Port) accept() {
 
 // admit applies the limits and starts the handshake.
 func (p *Port) admit(conn *net.TCPConn) {
-	remote := clientOf(conn)
+	if reason, err := p.tryAdmit(conn); reason != "" {
+		p.refused(conn, reason, err)
+		conn.Close()
+	} else if err != nil {
+		conn.Close()
+	}
+}
+
+func (p *Port) tryAdmit(conn *net.TCPConn) (reason string, err error) {
+	remote, most := clientOf(conn), p.cfg.maxConns()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.stopped {
-		conn.Close()
-		return
+		return "", errStopped
 	}
-	if most := p.cfg.maxConns(); p.clients[remote] >= most {
-		p.refused(conn, "per_client", fmt.Errorf("more than %d connections from one address (limits.rpc_max_conns_per_client)", most))
-		conn.Close()
-		return
+	if p.clients[remote] >= most {
+		return "per_client", fmt.Errorf("more than %d connections from one address (limits.rpc_max_conns_per_client)", most)
 	}
 	select {
 	case p.slots <- struct{}{}:
 	default:
-		p.refused(conn, "handshakes", fmt.Errorf("%d connections are in their handshake", maxHandshakes))
-		conn.Close()
-		return
+		return "handshakes", fmt.Errorf("%d connections are in their handshake", maxHandshakes)
 	}
 	p.clients[remote]++
 	p.conns[conn] = struct{}{}
 	p.metrics.conns.Inc()
 	p.work.Go(func() { p.handshake(conn, remote) })
+	return "", nil
 }
 
 func clientOf(conn net.Conn) netip.Addr {

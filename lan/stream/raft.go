@@ -38,17 +38,16 @@ func (r *raftLayer) Accept() (net.Conn, error) {
 // Close ends Accept and refuses Raft connections; those accepted stay Raft's.
 func (r *raftLayer) Close() error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
-		return nil
+	if !r.closed {
+		r.closed = true
+		close(r.done)
 	}
-	r.closed = true
-	close(r.done)
+	r.mu.Unlock()
+	// deliver adds none any more.
 	for {
 		select {
 		case c := <-r.accept:
-			delete(r.conns, c.(*raftConn))
-			go c.Close() // takes mu
+			c.Close()
 		default:
 			return nil
 		}
