@@ -69,7 +69,8 @@ func (c *Check) prepare(node string) error {
 	if c.CheckID == "" {
 		c.CheckID = c.Name
 	}
-	if strings.ToLower(c.Node) != strings.ToLower(node) { // as the catalog compares, not by folding
+	// Lower case, not strings.EqualFold: it must agree with the catalog's keys.
+	if own := strings.ToLower(c.Node); own != strings.ToLower(node) {
 		return Errorf(KindInvalid, "Node '%s' for check '%s' doesn't match register request node '%s'", c.Node, c.CheckID, node)
 	}
 	if c.CheckID == "" {

@@ -451,7 +451,7 @@ func TestReaper(t *testing.T) {
 // moment, and a snapshot too.
 func TestLongScansBesideWrites(t *testing.T) {
 	s := New()
-	const n = 3 * longScan
+	const n = longScan + longScan/2
 	batch := func(value string) {
 		cmds := make([]store.Command, n)
 		for i := range cmds {
@@ -464,7 +464,7 @@ func TestLongScansBesideWrites(t *testing.T) {
 	stop := make(chan struct{})
 	wg.Go(func() {
 		defer close(stop)
-		for i := range 10 {
+		for i := range 4 {
 			batch(fmt.Sprint(i))
 		}
 	})
