@@ -51,6 +51,7 @@ type entry struct {
 	// settled: the catalog refused this version; it is left alone until the next
 	// full sync.
 	settled bool
+	waiters []*waiter
 }
 
 func (e *entry) dirty() bool { return e.pushed != e.version }
@@ -69,6 +70,10 @@ type checkEntry struct {
 	source Source
 	record *store.Check // replaced, never changed
 	run    *checkRun
+	// home is the service the catalog's record of it belongs to, if known: only
+	// then does deregistering that service remove it.
+	home  string
+	known bool
 	// deferred is until when an output-only change waits, zero if none does.
 	deferred time.Time
 	// criticalSince is when it last turned critical, zero while it is not.

@@ -299,7 +299,9 @@ func (a *Agent) putCheckLocked(c *CheckDefinition, from Source) *checkEntry {
 	if e.record != nil && e.record.ServiceID != c.ServiceID {
 		// Its record in the catalog is one and the same, so a push under way for
 		// the old service is waited for (entry.busy).
-		delete(a.sync.group(e.record.ServiceID).checks, c.ID)
+		old := a.sync.group(e.record.ServiceID)
+		delete(old.checks, c.ID)
+		a.tidyLocked(old)
 	}
 	a.sync.group(c.ServiceID).checks[c.ID] = struct{}{}
 	wasDeleted := e.deleted

@@ -22,6 +22,7 @@ func fullSyncEvery(members int) time.Duration {
 
 // fullSync compares the catalog with what is here and queues the differences.
 func (a *Agent) fullSync(ctx context.Context) {
+	began := time.Now()
 	a.mu.Lock()
 	since := a.clock
 	a.sync.fullAt = time.Now().Add(time.Hour) // moved below; an earlier wish counts
@@ -42,6 +43,7 @@ func (a *Agent) fullSync(ctx context.Context) {
 	defer a.mu.Unlock()
 	s := &a.sync
 	s.full, s.compared = false, true
+	first := !s.agreed
 	defer s.notify()
 	if err != nil {
 		s.fullFails++
@@ -51,7 +53,14 @@ func (a *Agent) fullSync(ctx context.Context) {
 		}
 		return
 	}
-	s.fullFails = 0
+	s.fullFails, s.agreed = 0, true
+	if first {
+		// A call made before a restart may still be on its way.
+		s.doubtLocked()
+	}
+	if began.Before(s.doubt) {
+		s.fullAt = earliest(s.fullAt, s.doubt)
+	}
 	s.fullAt = earliest(s.fullAt, time.Now().Add(every+jitter(every)))
 	if node == nil {
 		node = &store.NodeServices{}
@@ -112,6 +121,7 @@ func (a *Agent) compareServicesLocked(have []*store.Service, since uint64) {
 		case sameService(e.record, r, e.record.EnableTagOverride):
 			a.adoptTagsLocked(e, r)
 			e.pushed, e.settled = e.version, false
+			e.release()
 		default:
 			a.adoptTagsLocked(e, r)
 			e.pushed, e.settled = 0, false
@@ -146,8 +156,9 @@ func (a *Agent) adoptTagsLocked(e *serviceEntry, have *store.Service) {
 func (a *Agent) goneLocked(e *entry, svc *serviceEntry, chk *checkEntry, groupID string) {
 	e.pushed = e.version
 	a.forgetLocked(opItem{e: e, service: svc, check: chk})
-	if g := a.sync.groups[groupID]; g != nil && !g.flying {
-		a.settleGroupLocked(g)
+	e.release()
+	if g := a.sync.groups[groupID]; g != nil {
+		a.tidyLocked(g)
 	}
 }
 
@@ -162,7 +173,7 @@ func (a *Agent) compareChecksLocked(have []*store.Check, since uint64) {
 		switch {
 		case e == nil:
 			a.cfg.Logger.Info("removing unknown check from the catalog", "check", r.CheckID)
-			e = &checkEntry{entry: entry{deleted: true}, def: &CheckDefinition{ID: r.CheckID, ServiceID: r.ServiceID}, record: r}
+			e = &checkEntry{entry: entry{deleted: true}, home: r.ServiceID, known: true, def: &CheckDefinition{ID: r.CheckID, ServiceID: r.ServiceID}, record: r}
 			a.checks[r.CheckID] = e
 			a.sync.group(r.ServiceID).checks[r.CheckID] = struct{}{}
 			a.editLocked(&e.entry)
@@ -170,8 +181,10 @@ func (a *Agent) compareChecksLocked(have []*store.Check, since uint64) {
 		case !e.comparable(since):
 		case e.deleted:
 			e.settled = false
+			e.home, e.known = r.ServiceID, true
 			a.enqueueLocked(e.record.ServiceID)
 		default:
+			e.home, e.known = r.ServiceID, true
 			a.compareCheckLocked(e, r)
 		}
 	}
@@ -197,6 +210,7 @@ func (a *Agent) compareCheckLocked(e *checkEntry, have *store.Check) {
 	if sameCheck(e.record, have, !waits, !override) {
 		if !waits {
 			e.pushed, e.settled = e.version, false
+			e.release()
 		}
 		return
 	}

@@ -21,7 +21,6 @@ type group struct {
 	queued   bool
 	failures int       // in a row
 	retryAt  time.Time // while in syncState.delayed
-	waiters  []*waiter
 }
 
 // syncState is the state of anti-entropy, guarded by Agent.mu.
@@ -40,8 +39,11 @@ type syncState struct {
 	full      bool      // one is under way
 	fullFails int
 	compared  bool // the first full sync has ended, well or not
-	reapAt    time.Time
-	wake      chan struct{} // one slot: the loop should look again
+	agreed    bool // one has ended well
+	// doubt: a call may take effect until then, so a full sync must begin later.
+	doubt  time.Time
+	reapAt time.Time
+	wake   chan struct{} // one slot: the loop should look again
 }
 
 func (s *syncState) init() {
@@ -80,6 +82,12 @@ func (s *syncState) deferLocked(at time.Time) {
 	}
 }
 
+// doubtLocked asks for a full sync when every call made so far is over.
+func (s *syncState) doubtLocked() {
+	s.doubt = time.Now().Add(callTimeout + jitter(retryMax))
+	s.fullAt = earliest(s.fullAt, s.doubt)
+}
+
 // enqueueLocked has a group pushed as soon as possible.
 func (a *Agent) enqueueLocked(id string) {
 	s := &a.sync
@@ -98,6 +106,7 @@ func (a *Agent) enqueueLocked(id string) {
 type waiter struct {
 	items []waitItem
 	done  chan struct{} // closed when it does
+	over  bool
 }
 
 type waitItem struct {
@@ -118,10 +127,25 @@ func (a *Agent) waiterLocked(id string, entries ...*entry) *waiter {
 		close(w.done)
 		return w
 	}
+	for _, i := range w.items {
+		i.e.waiters = append(i.e.waiters, w)
+	}
 	a.enqueueLocked(id)
-	g := a.sync.group(id)
-	g.waiters = append(g.waiters, w)
 	return w
+}
+
+// release lets go of the waiters for e whose wait is over.
+func (e *entry) release() {
+	e.waiters = slices.DeleteFunc(e.waiters, func(w *waiter) bool {
+		if !w.holds() {
+			return false
+		}
+		if !w.over {
+			w.over = true
+			close(w.done)
+		}
+		return true
+	})
 }
 
 // holds reports whether the catalog has all that w waits for, or something
@@ -145,6 +169,7 @@ func (a *Agent) wait(ctx context.Context, w *waiter) error {
 	}
 	t := time.NewTimer(a.cfg.RegisterWait)
 	defer t.Stop()
+	defer a.leave(w)
 	select {
 	case <-w.done:
 	case <-t.C:
@@ -156,6 +181,15 @@ func (a *Agent) wait(ctx context.Context, w *waiter) error {
 		return context.Cause(ctx)
 	}
 	return nil
+}
+
+// leave forgets w: in a long outage, callers that gave up must not pile up.
+func (a *Agent) leave(w *waiter) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, i := range w.items {
+		i.e.waiters = slices.DeleteFunc(i.e.waiters, func(o *waiter) bool { return o == w })
+	}
 }
 
 func jitter(d time.Duration) time.Duration {
@@ -230,7 +264,7 @@ func (a *Agent) launch(ctx context.Context) time.Time {
 		g.queued = false
 		ops := a.collectLocked(g)
 		if len(ops) == 0 {
-			a.settleGroupLocked(g)
+			a.tidyLocked(g)
 			continue
 		}
 		g.flying = true
@@ -293,11 +327,12 @@ type opItem struct {
 	version uint64
 	service *serviceEntry // one of these, or neither for the node
 	check   *checkEntry
+	group   string
 }
 
-func (o *op) add(e *entry, svc *serviceEntry, chk *checkEntry) {
+func (o *op) add(g *group, e *entry, svc *serviceEntry, chk *checkEntry) {
 	e.busy = true
-	o.items = append(o.items, opItem{e: e, version: e.version, service: svc, check: chk})
+	o.items = append(o.items, opItem{e: e, version: e.version, service: svc, check: chk, group: g.id})
 }
 
 func (e *entry) due() bool { return e.dirty() && !e.busy && !e.settled }
@@ -313,10 +348,10 @@ func (a *Agent) collectLocked(g *group) []*op {
 			return nil
 		}
 		o := &op{deregister: &store.DeregisterCommand{Node: a.cfg.Node, ServiceID: g.id}, token: svc.def.Token}
-		o.add(&svc.entry, svc, nil)
+		o.add(g, &svc.entry, svc, nil)
 		for _, id := range slices.Sorted(maps.Keys(g.checks)) {
-			if c := a.checks[id]; c.deleted && !c.busy {
-				o.add(&c.entry, nil, c)
+			if c := a.checks[id]; c.deleted && !c.busy && c.known && c.home == g.id {
+				o.add(g, &c.entry, nil, c)
 			}
 		}
 		return []*op{o}
@@ -338,7 +373,7 @@ func (a *Agent) collectLocked(g *group) []*op {
 	if svc != nil && svc.due() {
 		o := register(svc.def.Token)
 		o.register.Service = svc.record
-		o.add(&svc.entry, svc, nil)
+		o.add(g, &svc.entry, svc, nil)
 	}
 	if g.id == "" && a.sync.node.due() {
 		register("")
@@ -349,12 +384,13 @@ func (a *Agent) collectLocked(g *group) []*op {
 		case !c.due():
 		case c.deleted:
 			o := &op{deregister: &store.DeregisterCommand{Node: a.cfg.Node, CheckID: id}, token: c.def.Token}
-			o.add(&c.entry, nil, c)
+			o.add(g, &c.entry, nil, c)
 			ops = append(ops, o)
 		default:
 			o := register(c.def.Token)
 			o.register.Checks = append(o.register.Checks, c.record)
-			o.add(&c.entry, nil, c)
+			c.known = c.known && c.home == g.id // while it moves, it may be in either
+			o.add(g, &c.entry, nil, c)
 		}
 	}
 	return ops
@@ -418,7 +454,7 @@ func (a *Agent) push(ctx context.Context, g *group, ops []*op) {
 			if ambiguous(failure) {
 				// The call may still take effect, after what we send next: compare
 				// when it must be over.
-				s.fullAt = earliest(s.fullAt, time.Now().Add(callTimeout+jitter(retryMax)))
+				s.doubtLocked()
 			}
 		}
 	} else {
@@ -431,7 +467,7 @@ func (a *Agent) push(ctx context.Context, g *group, ops []*op) {
 		}
 		a.requeueLocked(g)
 	}
-	a.settleGroupLocked(g)
+	a.tidyLocked(g)
 	s.notify()
 }
 
@@ -482,10 +518,14 @@ func (a *Agent) doneLocked(o *op) {
 		i.e.busy = false
 		i.e.touched = a.tick()
 		i.e.pushed = i.version
+		if i.check != nil && o.register != nil {
+			i.check.home, i.check.known = i.group, true
+		}
 		i.e.settled = false
 		if i.e.deleted && !i.e.dirty() {
 			a.forgetLocked(i)
 		}
+		i.e.release()
 		a.requeueItemLocked(i)
 	}
 }
@@ -506,18 +546,25 @@ func (a *Agent) forgetLocked(i opItem) {
 // lost the service of a check: then both are pushed together.
 func (a *Agent) refusedLocked(g *group, o *op, err error, servicePushed bool) {
 	svc := a.services[g.id]
-	lost := store.KindOf(err) == store.KindInvalid && o.register != nil && o.register.Service == nil &&
-		len(o.register.Checks) > 0 && svc != nil && !svc.deleted && !servicePushed && !svc.dirty()
+	invalid := store.KindOf(err) == store.KindInvalid
+	lost := invalid && o.register != nil && o.register.Service == nil && len(o.register.Checks) > 0 &&
+		svc != nil && !svc.deleted && !svc.settled && !servicePushed
 	if lost {
 		svc.pushed = 0
 	} else {
 		a.cfg.Logger.Warn("catalog refused an update", "service", g.id, "err", err)
+		if invalid {
+			// A node's name may be another's for the moment until the leader has
+			// seen that one fail.
+			a.sync.fullAt = earliest(a.sync.fullAt, time.Now().Add(retryMax+jitter(retryMax)))
+		}
 	}
 	for _, i := range o.items {
 		i.e.busy = false
 		i.e.touched = a.tick()
 		if !lost && i.e.version == i.version {
 			i.e.settled = true
+			i.e.release()
 		}
 		a.requeueItemLocked(i)
 	}
@@ -531,6 +578,7 @@ func (a *Agent) failedLocked(o *op) {
 		if i.check != nil {
 			i.check.deferred = time.Time{} // what was to be pushed may be a status
 		}
+		a.requeueItemLocked(i)
 	}
 }
 
@@ -555,17 +603,10 @@ func (a *Agent) requeueLocked(g *group) {
 	}
 }
 
-// settleGroupLocked lets go of the waiters whose wait is over, and of a group
-// that nothing belongs to.
-func (a *Agent) settleGroupLocked(g *group) {
-	g.waiters = slices.DeleteFunc(g.waiters, func(w *waiter) bool {
-		if w.holds() {
-			close(w.done)
-			return true
-		}
-		return false
-	})
-	if a.services[g.id] == nil && len(g.checks) == 0 && len(g.waiters) == 0 && !g.flying && !g.queued {
+// tidyLocked drops a group that nothing belongs to. The node's own stays: the
+// node's record belongs to it.
+func (a *Agent) tidyLocked(g *group) {
+	if g.id != "" && a.services[g.id] == nil && len(g.checks) == 0 && !g.flying && !g.queued {
 		delete(a.sync.delayed, g)
 		delete(a.sync.groups, g.id)
 	}

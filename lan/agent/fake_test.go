@@ -1,0 +1,225 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"landbridge/store"
+	"landbridge/store/state"
+)
+
+const node = "n1"
+
+// catalog is a Registrar over a real state store, with faults: calls can fail
+// before they take effect, after it, or take effect late.
+type catalog struct {
+	mu     sync.Mutex
+	state  *state.Store
+	calls  int
+	writes int
+	fault  func(call int) fault
+	delay  func() time.Duration
+	refuse func(cmd *store.RegisterCommand) error
+	active int
+	most   int // calls of Register at once
+	late   sync.WaitGroup
+}
+
+type fault int
+
+const (
+	works fault = iota
+	failsBefore
+	failsAfter // takes effect, but the answer is lost
+	late       // fails, and takes effect a while later
+)
+
+func newCatalog() *catalog { return &catalog{state: state.New()} }
+
+func (c *catalog) enter(ctx context.Context) fault {
+	c.mu.Lock()
+	c.calls++
+	c.active++
+	c.most = max(c.most, c.active)
+	f := works
+	if c.fault != nil {
+		f = c.fault(c.calls)
+	}
+	var d time.Duration
+	if c.delay != nil {
+		d = c.delay()
+	}
+	c.mu.Unlock()
+	if d > 0 {
+		select {
+		case <-time.After(d):
+		case <-ctx.Done():
+		}
+	}
+	return f
+}
+
+func (c *catalog) leave() {
+	c.mu.Lock()
+	c.active--
+	c.mu.Unlock()
+}
+
+func (c *catalog) apply(kind store.CommandKind, payload []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.writes++
+	return applyTo(c.state, kind, payload)
+}
+
+func applyTo(st *state.Store, kind store.CommandKind, payload []byte) error {
+	res := make([]store.Result, 1)
+	st.Apply([]store.Command{{Kind: kind, Payload: payload}}, res)
+	if res[0].Err != nil {
+		return res[0].Err
+	}
+	return nil
+}
+
+func (c *catalog) write(ctx context.Context, kind store.CommandKind, payload []byte) error {
+	f := c.enter(ctx)
+	defer c.leave()
+	lost := store.Errorf(store.KindMaybeApplied, "the answer was lost")
+	switch f {
+	case failsBefore:
+		return store.ErrNoLeader
+	case failsAfter:
+		return errors.Join(lost, c.apply(kind, payload))
+	case late:
+		c.late.Go(func() {
+			time.Sleep(5 * time.Second)
+			_ = c.apply(kind, payload)
+		})
+		return lost
+	}
+	return c.apply(kind, payload)
+}
+
+func (c *catalog) Register(ctx context.Context, cmd *store.RegisterCommand, token string) error {
+	if c.refuse != nil {
+		if err := c.refuse(cmd); err != nil {
+			return err
+		}
+	}
+	return c.write(ctx, store.CmdRegister, cmd.AppendWire(nil))
+}
+
+func (c *catalog) Deregister(ctx context.Context, cmd *store.DeregisterCommand, token string) error {
+	return c.write(ctx, store.CmdDeregister, cmd.AppendWire(nil))
+}
+
+func (c *catalog) NodeServices(ctx context.Context, name string) (*store.NodeServices, error) {
+	f := c.enter(ctx)
+	defer c.leave()
+	if f != works {
+		return nil, store.ErrNoServers
+	}
+	_, n, services := c.state.NodeServices(nil, name)
+	if n == nil {
+		return nil, nil
+	}
+	return &store.NodeServices{Node: n, Services: services}, nil
+}
+
+func (c *catalog) NodeChecks(ctx context.Context, name string) ([]*store.Check, error) {
+	f := c.enter(ctx)
+	defer c.leave()
+	if f != works {
+		return nil, store.ErrNoServers
+	}
+	_, checks := c.state.NodeChecks(nil, name)
+	return checks, nil
+}
+
+func testConfig(c Registrar) Config {
+	return Config{
+		Node: node, Datacenter: "dc1", Registrar: c,
+		NodeInfo: func() *store.Node {
+			return &store.Node{ID: "11111111-1111-1111-1111-111111111111", Node: node, Address: "10.0.0.1", Datacenter: "dc1"}
+		},
+	}
+}
+
+// start runs an agent until the test, or stop, ends it.
+func start(t *testing.T, cfg Config) (a *Agent, stop func()) {
+	t.Helper()
+	a, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a, run(t, a)
+}
+
+func run(t *testing.T, a *Agent) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+// differences says how the catalog differs from the agent, "" if it does not.
+func differences(a *Agent, st *state.Store) string {
+	_, n, services := st.NodeServices(nil, node)
+	if n == nil {
+		return "the catalog has no node"
+	}
+	_, checks := st.NodeChecks(nil, node)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var out string
+	live := 0
+	for _, e := range a.services {
+		if !e.deleted {
+			live++
+		}
+	}
+	for _, r := range services {
+		if r.ID == "foreign" {
+			continue
+		}
+		e := a.services[r.ID]
+		if e == nil || e.deleted {
+			out += fmt.Sprintf("catalog has service %s, the agent not\n", r.ID)
+		} else if !sameService(e.record, r, false) {
+			out += fmt.Sprintf("service %s: agent %s, catalog %s\n", r.ID, e.record.AppendJSON(nil), r.AppendJSON(nil))
+		}
+	}
+	if live != len(services) {
+		out += fmt.Sprintf("agent has %d services, catalog %d\n", live, len(services))
+	}
+	live = 0
+	for _, e := range a.checks {
+		if !e.deleted {
+			live++
+		}
+	}
+	for _, r := range checks {
+		e := a.checks[r.CheckID]
+		if e == nil || e.deleted {
+			out += fmt.Sprintf("catalog has check %s, the agent not\n", r.CheckID)
+		} else if !sameCheck(e.record, r, true, true) {
+			out += fmt.Sprintf("check %s: agent %s, catalog %s\n", r.CheckID, e.record.AppendJSON(nil), r.AppendJSON(nil))
+		}
+	}
+	if live != len(checks) {
+		out += fmt.Sprintf("agent has %d checks, catalog %d\n", live, len(checks))
+	}
+	return out
+}

@@ -1,0 +1,187 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"landbridge/store"
+)
+
+// TestAntiEntropyModel makes edits, faults, drift and restarts in any order, and
+// wants the catalog equal to the agent once all is quiet: within the last
+// backoff, the wait of deferred outputs, and the comparison that a lost answer
+// asks for. The periodic full sync is hours away, so it heals nothing here; only
+// plays with drift ask for one.
+func TestAntiEntropyModel(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		dir, err := os.MkdirTemp("", "agent")
+		if err != nil {
+			rt.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		drift := rapid.Bool().Draw(rt, "drift")
+		ops := rapid.SliceOfN(rapid.IntRange(0, 11), 1, 40).Draw(rt, "ops")
+		if !drift {
+			for i := range ops {
+				if ops[i] == 8 || ops[i] == 9 {
+					ops[i] = i % 3
+				}
+			}
+		}
+		ids := rapid.SliceOfN(rapid.IntRange(0, 2), len(ops), len(ops)).Draw(rt, "services")
+		vals := rapid.SliceOfN(rapid.IntRange(0, 5), len(ops), len(ops)).Draw(rt, "values")
+		pauses := rapid.SliceOfN(rapid.SampledFrom([]time.Duration{0, 0, time.Millisecond, 50 * time.Millisecond, 2 * time.Second, 40 * time.Second}), len(ops), len(ops)).Draw(rt, "pauses")
+		faults := rapid.SliceOfN(rapid.SampledFrom([]fault{works, works, works, works, failsBefore, failsAfter, late}), 60, 60).Draw(rt, "faults")
+		delays := rapid.SliceOfN(rapid.SampledFrom([]time.Duration{0, time.Millisecond, 60 * time.Millisecond, 3 * time.Second}), 7, 7).Draw(rt, "delays")
+		persist := rapid.Bool().Draw(rt, "persist")
+		var failure string
+		synctest.Test(t, func(t *testing.T) {
+			failure = playModel(t, dir, ops, ids, vals, pauses, faults, delays, persist, drift)
+		})
+		if failure != "" {
+			rt.Fatal(failure)
+		}
+	})
+}
+
+func playModel(t *testing.T, dir string, ops, ids, vals []int, pauses []time.Duration, faults []fault, delays []time.Duration, persist, drift bool) string {
+	c := newCatalog()
+	quiet := false
+	c.fault = func(call int) fault {
+		if quiet {
+			return works
+		}
+		return faults[call%len(faults)]
+	}
+	n := 0
+	c.delay = func() time.Duration {
+		n++
+		if quiet {
+			return time.Millisecond
+		}
+		return delays[n%len(delays)]
+	}
+	cfg := testConfig(c)
+	cfg.RegisterWait = time.Second
+	cfg.CheckUpdateInterval = time.Minute
+	cfg.ClusterSize = func() int { return 1 << 60 } // no full sync for an hour
+	if persist {
+		cfg.DataDir = dir
+	}
+	a, err := New(cfg)
+	if err != nil {
+		return err.Error()
+	}
+	stop := run(t, a)
+	ctx := context.Background()
+	edits := make(chan struct{}, len(ops))
+	started := 0
+	edit := func(f func()) {
+		started++
+		go func() { f(); edits <- struct{}{} }()
+		if vals[0]%2 == 0 {
+			<-edits // half of the plays wait for each edit, half let them overlap
+			started--
+		}
+	}
+	for i, op := range ops {
+		svc := fmt.Sprintf("s%d", ids[i])
+		chk := fmt.Sprintf("c%d", vals[i]%3)
+		v := vals[i]
+		switch op {
+		case 0, 1:
+			def := &ServiceDefinition{Name: svc, Port: v, Tags: []string{fmt.Sprint("t", v%2)}}
+			for k := range v % 3 {
+				def.Checks = append(def.Checks, &CheckDefinition{ID: fmt.Sprint("c", k), TTL: Duration(time.Duration(10+v) * time.Second)})
+			}
+			edit(func() { _ = a.AddService(ctx, def, v == 5) })
+		case 2:
+			edit(func() { _ = a.RemoveService(ctx, svc) })
+		case 3:
+			def := &CheckDefinition{Name: chk, ServiceID: svc, TTL: Duration(time.Minute)}
+			if v == 4 {
+				def.ServiceID = ""
+			}
+			edit(func() { _ = a.AddCheck(ctx, def) })
+		case 4:
+			edit(func() { _ = a.RemoveCheck(ctx, chk) })
+		case 5, 6:
+			status := []string{store.Passing, store.Warning, store.Critical}[v%3]
+			_ = a.UpdateTTL(chk, status, fmt.Sprint("o", v))
+		case 7:
+			edit(func() { _ = a.EnableServiceMaintenance(ctx, svc, "") })
+		case 8: // drift: somebody removes the service, or the node
+			d := &store.DeregisterCommand{Node: node, ServiceID: svc}
+			if v == 0 {
+				d.ServiceID = ""
+			}
+			_ = c.apply(store.CmdDeregister, d.AppendWire(nil))
+		case 9: // drift: somebody changes it, or registers a foreign one
+			r := &store.RegisterCommand{SkipNodeUpdate: true, Node: store.Node{Node: node, Address: "10.0.0.1"},
+				Service: &store.Service{ID: fmt.Sprint("s", v), Name: "drift", Port: 99},
+				Checks:  []*store.Check{{CheckID: "x", Status: "odd", ServiceID: fmt.Sprint("s", v)}}}
+			_ = c.apply(store.CmdRegister, r.AppendWire(nil))
+		case 10:
+			a.ServersChanged()
+		case 11: // restart
+			if !persist {
+				break
+			}
+			for ; started > 0; started-- {
+				<-edits
+			}
+			stop()
+			if a, err = New(cfg); err != nil {
+				return err.Error()
+			}
+			stop = run(t, a)
+		}
+		time.Sleep(pauses[i])
+	}
+	for ; started > 0; started-- {
+		<-edits
+	}
+	c.mu.Lock()
+	quiet = true
+	c.mu.Unlock()
+	c.late.Wait()
+	if drift {
+		a.ServersChanged()
+	}
+	// A call that hangs, the backoff after it, the deferral of an output.
+	time.Sleep(callTimeout + 2*retryMax + 2*cfg.CheckUpdateInterval)
+	synctest.Wait()
+	diff := differences(a, c.state)
+	if diff == "" {
+		a.mu.Lock()
+		for id, e := range a.services {
+			if e.dirty() || e.busy || e.deleted {
+				diff += fmt.Sprintf("service %s is left dirty: %+v\n", id, e.entry)
+			}
+		}
+		for id, e := range a.checks {
+			if e.dirty() || e.busy || e.deleted {
+				diff += fmt.Sprintf("check %s is left dirty: %+v\n", id, e.entry)
+			}
+		}
+		for id, g := range a.sync.groups {
+			if g.flying || a.services[id] == nil && len(g.checks) == 0 && id != "" {
+				diff += fmt.Sprintf("group %q is left over\n", id)
+			}
+		}
+		a.mu.Unlock()
+	}
+	writes := c.writes
+	time.Sleep(10 * time.Minute) // TTL checks have all expired before
+	if diff == "" && c.writes != writes {
+		diff = fmt.Sprintf("%d writes while nothing changed", c.writes-writes)
+	}
+	stop()
+	return diff
+}
