@@ -19,7 +19,7 @@ type call struct {
 	s      *Server
 	w      http.ResponseWriter
 	r      *http.Request
-	ep     *endpoint
+	ep     *entry
 	rest   string // what follows the endpoint's prefix, decoded
 	live   *Reloadable
 	p      params

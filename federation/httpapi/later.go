@@ -29,24 +29,24 @@ var (
 
 // unbuiltFamilies is the whole list. An entry goes when its endpoints come.
 var unbuiltFamilies = []unbuilt{
-	{"Transactions", famTxn, noTenancy, []unbuiltPath{{"/v1/txn", mPut}}},
-	{"Sessions", famSession, noTenancy, []unbuiltPath{
+	{"The transaction API", famTxn, noTenancy, []unbuiltPath{{"/v1/txn", mPut}}},
+	{"The session API", famSession, noTenancy, []unbuiltPath{
 		{"/v1/session/create", mPut}, {"/v1/session/destroy/", mPut}, {"/v1/session/renew/", mPut},
 		{"/v1/session/info/", mGet}, {"/v1/session/node/", mGet}, {"/v1/session/list", mGet}}},
-	{"Prepared queries", famQuery, 0, []unbuiltPath{{"/v1/query", mGetPost}, {"/v1/query/", mGetPutDel}}},
-	{"Events", famEvent, 0, []unbuiltPath{{"/v1/event/fire/", mPut}, {"/v1/event/list", mGet}}},
-	{"Coordinates", famCoordinate, 0, []unbuiltPath{{"/v1/coordinate/datacenters", mGet}, {"/v1/coordinate/update", mPut}}},
-	{"Coordinates", famCoordinate, noPartition, []unbuiltPath{{"/v1/coordinate/nodes", mGet}, {"/v1/coordinate/node/", mGet}}},
-	{"Config entries", famConfig, noTenancy, []unbuiltPath{{"/v1/config", mPut}, {"/v1/config/", mGetDelete}}},
-	{"Snapshots", famSnapshot, 0, []unbuiltPath{{"/v1/snapshot", mGetPut}}},
-	{"Keyring operations", famOperator, 0, []unbuiltPath{
+	{"The prepared query API", famQuery, 0, []unbuiltPath{{"/v1/query", mGetPost}, {"/v1/query/", mGetPutDel}}},
+	{"The event API", famEvent, 0, []unbuiltPath{{"/v1/event/fire/", mPut}, {"/v1/event/list", mGet}}},
+	{"The coordinate API", famCoordinate, 0, []unbuiltPath{{"/v1/coordinate/datacenters", mGet}, {"/v1/coordinate/update", mPut}}},
+	{"The coordinate API", famCoordinate, noPartition, []unbuiltPath{{"/v1/coordinate/nodes", mGet}, {"/v1/coordinate/node/", mGet}}},
+	{"The config entry API", famConfig, noTenancy, []unbuiltPath{{"/v1/config", mPut}, {"/v1/config/", mGetDelete}}},
+	{"The snapshot API", famSnapshot, 0, []unbuiltPath{{"/v1/snapshot", mGetPut}}},
+	{"The keyring API", famOperator, 0, []unbuiltPath{
 		{"/v1/operator/keyring", []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete}}}},
-	{"Autopilot health", famOperator, 0, []unbuiltPath{
+	{"The autopilot health API", famOperator, 0, []unbuiltPath{
 		{"/v1/operator/autopilot/health", mGet}, {"/v1/operator/autopilot/state", mGet}}},
-	{"Changing the Raft configuration", famOperator, 0, []unbuiltPath{
+	{"The Raft peer API", famOperator, 0, []unbuiltPath{
 		{"/v1/operator/raft/peer", []string{http.MethodDelete}}, {"/v1/operator/raft/transfer-leader", mPost}}},
-	{"Usage", famOperator, noTenancy, []unbuiltPath{{"/v1/operator/usage", mGet}}},
-	{"Host information", famAgent, 0, []unbuiltPath{{"/v1/agent/host", mGet}}},
+	{"The usage API", famOperator, noTenancy, []unbuiltPath{{"/v1/operator/usage", mGet}}},
+	{"The host information API", famAgent, 0, []unbuiltPath{{"/v1/agent/host", mGet}}},
 	{"The metrics stream", famAgent, 0, []unbuiltPath{{"/v1/agent/metrics/stream", mGet}}},
 	{"Ingress health", famHealth, noTenancy, []unbuiltPath{{"/v1/health/ingress/", mGet}}},
 	{"Connect", famConnect, noTenancy, []unbuiltPath{
@@ -76,10 +76,10 @@ var aclPaths = []unbuiltPath{
 	{"/v1/agent/token/", mPut},
 }
 
-func later() []endpoint {
-	var out []endpoint
+func later() []entry {
+	var out []entry
 	add := func(f family, s scope, p unbuiltPath, h handler) {
-		ep := endpoint{path: p.path, family: f, scope: s}
+		ep := entry{path: p.path, family: f, scope: s}
 		for _, m := range p.methods {
 			ep.routes = append(ep.routes, route{m, h})
 		}

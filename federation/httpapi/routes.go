@@ -25,9 +25,9 @@ const (
 	noTenancy = noNamespace | noPartition
 )
 
-// endpoint is a path with its methods. A path that ends in a slash stands for
+// entry is a path with its methods. A path that ends in a slash stands for
 // all paths below it; what follows the slash is call.rest.
-type endpoint struct {
+type entry struct {
 	path   string
 	family family
 	scope  scope
@@ -36,7 +36,7 @@ type endpoint struct {
 	allow  []string // header value: OPTIONS and the methods, in their order
 }
 
-func (ep *endpoint) handler(method string) handler {
+func (ep *entry) handler(method string) handler {
 	for i := range ep.routes {
 		if ep.routes[i].method == method {
 			return ep.routes[i].serve
@@ -47,14 +47,14 @@ func (ep *endpoint) handler(method string) handler {
 
 // table finds endpoints by path.
 type table struct {
-	kv, healthService *endpoint
-	exact             map[string]*endpoint
-	prefixes          map[string]*endpoint
+	kv, healthService *entry
+	exact             map[string]*entry
+	prefixes          map[string]*entry
 }
 
 func newTable() *table {
-	t := &table{exact: make(map[string]*endpoint), prefixes: make(map[string]*endpoint)}
-	for _, list := range [][]endpoint{built(), later()} {
+	t := &table{exact: make(map[string]*entry), prefixes: make(map[string]*entry)}
+	for _, list := range [][]entry{built(), later()} {
 		for i := range list {
 			ep := &list[i]
 			names := []string{"OPTIONS"}
@@ -80,7 +80,7 @@ const (
 
 // find returns the endpoint of a path, still escaped, and where its rest begins;
 // nil if there is none.
-func (t *table) find(path string) (*endpoint, int) {
+func (t *table) find(path string) (*entry, int) {
 	switch {
 	case strings.HasPrefix(path, pathKV):
 		return t.kv, len(pathKV)
@@ -103,8 +103,8 @@ func put(h handler) []route { return []route{{http.MethodPut, h}} }
 
 // built lists what this front end answers. The order of methods is that of the
 // Allow header.
-func built() []endpoint {
-	return []endpoint{
+func built() []entry {
+	return []entry{
 		{path: pathKV, family: famKV, scope: noTenancy, routes: []route{
 			{http.MethodGet, (*call).kvGet}, {http.MethodPut, (*call).kvPut}, {http.MethodDelete, (*call).kvDelete}}},
 

@@ -1,0 +1,181 @@
+package httpapi
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// everyEntry calls f with each endpoint and a path that leads to it.
+func everyEntry(f func(ep *entry, path string)) {
+	t := newTable()
+	for _, m := range []map[string]*entry{t.exact, t.prefixes} {
+		for path, ep := range m {
+			if strings.HasSuffix(path, "/") {
+				path += "x"
+			}
+			f(ep, path)
+		}
+	}
+}
+
+func TestEveryPathIsFound(t *testing.T) {
+	table := newTable()
+	n := 0
+	everyEntry(func(ep *entry, path string) {
+		n++
+		if got, at := table.find(path); got == nil || got.path != ep.path || path[:at] != ep.path {
+			t.Errorf("%s: found %v, its rest begins at %d", path, got, at)
+		}
+	})
+	if want := len(built()) + len(later()); n != want {
+		t.Errorf("%d distinct paths, want %d: one is listed twice", n, want)
+	}
+}
+
+func TestMethods(t *testing.T) {
+	n := newNode(t, nil)
+	everyEntry(func(ep *entry, path string) {
+		allow := "OPTIONS"
+		for _, r := range ep.routes {
+			allow += "," + r.method
+		}
+		w := n.ask(t, http.MethodOptions, path, "")
+		if w.Code != 200 || w.Body.Len() != 0 || w.Header().Get("Allow") != allow || w.Header().Get("Content-Type") != "application/json" {
+			t.Errorf("OPTIONS %s: got %d %q %v, want 200 and Allow: %s", path, w.Code, w.Body, w.Header(), allow)
+		}
+		for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodDelete, http.MethodPatch} {
+			if ep.handler(m) != nil {
+				continue
+			}
+			w := n.ask(t, m, path, "")
+			if w.Code != 405 || w.Body.String() != "method "+m+" not allowed" || w.Header().Get("Allow") != allow ||
+				w.Header().Get("Content-Type") != "text/plain; charset=utf-8" || w.Header().Get("X-Consul-Default-ACL-Policy") != "allow" {
+				t.Errorf("%s %s: got %d %q %v, want 405 and Allow: %s", m, path, w.Code, w.Body, w.Header(), allow)
+			}
+		}
+	})
+	if len(n.agent.calls) > 0 {
+		t.Errorf("a refused method reached the agent: %v", n.agent.calls)
+	}
+}
+
+func TestUnbuiltSaySo(t *testing.T) {
+	n := newNode(t, nil)
+	for _, u := range unbuiltFamilies {
+		for _, p := range u.paths {
+			path := p.path
+			if strings.HasSuffix(path, "/") {
+				path += "x"
+			}
+			for _, m := range p.methods {
+				w := n.ask(t, m, path, "")
+				if w.Code != 500 || w.Body.String() != u.what+" is not built yet" || w.Header().Get("Content-Type") != "text/plain; charset=utf-8" {
+					t.Errorf("%s %s: got %d %q", m, path, w.Code, w.Body)
+				}
+			}
+		}
+	}
+	for _, p := range aclPaths {
+		path := p.path
+		if strings.HasSuffix(path, "/") {
+			path += "x"
+		}
+		if w := n.ask(t, p.methods[0], path, ""); w.Code != 401 || w.Body.String() != "ACL support disabled" {
+			t.Errorf("%s: got %d %q", path, w.Code, w.Body)
+		}
+	}
+}
+
+func TestRedirects(t *testing.T) {
+	n := newNode(t, nil)
+	for _, tc := range []struct{ method, target, want string }{
+		{"GET", "/v1/kv?recurse", "/v1/kv/?recurse"},
+		{"PUT", "/v1/kv//a?flags=1", "/v1/kv/a?flags=1"},
+		{"PUT", "/v1/kv/a//b/", "/v1/kv/a/b/"},
+		{"GET", "/v1/kv/a/../b", "/v1/kv/b"},
+		{"GET", "/v1/./kv/a/.", "/v1/kv/a"},
+		{"GET", "/v1/kv/a%2Fb//c", "/v1/kv/a%2Fb/c"},
+		{"GET", "//evil.example/x", "/evil.example/x"},
+		{"GET", "/v1/catalog/service", "/v1/catalog/service/"},
+		{"PUT", "/v1/agent/check/pass", "/v1/agent/check/pass/"},
+	} {
+		w := n.ask(t, tc.method, "http://agent"+tc.target, "")
+		if w.Code != 307 || w.Header().Get("Location") != tc.want {
+			t.Errorf("%s %s: got %d to %q, want 307 to %q", tc.method, tc.target, w.Code, w.Header().Get("Location"), tc.want)
+		}
+	}
+	for _, clean := range []string{"/v1/kv/a.b/..c/.d", "/v1/kv/a%2F%2Fb", "/v1/kv/a%2F..%2Fb"} {
+		if w := n.ask(t, "GET", clean, ""); w.Code != 404 {
+			t.Errorf("%s: got %d, want 404: the key is as written", clean, w.Code)
+		}
+	}
+}
+
+func TestOutside(t *testing.T) {
+	n := newNode(t, nil)
+	for _, tc := range []struct {
+		target string
+		status int
+		body   string
+	}{
+		{"/v1/nosuch", 404, "Invalid URL path: not a recognized HTTP API endpoint\n"},
+		{"/v1/", 404, "Invalid URL path: not a recognized HTTP API endpoint\n"},
+		{"/v1/status/leader/x", 404, "Invalid URL path: not a recognized HTTP API endpoint\n"},
+		{"/v2/kv/x", 404, "Invalid URL path: if attempting to use the HTTP API, ensure the path starts with '/v1/'\n"},
+		{"/ui/", 404, "Invalid URL path: if attempting to use the HTTP API, ensure the path starts with '/v1/'\n"},
+		{"/debug/pprof/", 404, "Invalid URL path: if attempting to use the HTTP API, ensure the path starts with '/v1/'\n"},
+	} {
+		w := n.ask(t, "GET", tc.target, "")
+		if w.Code != tc.status || w.Body.String() != tc.body || w.Header().Get("Content-Type") != "text/plain; charset=utf-8" {
+			t.Errorf("%s: got %d %q", tc.target, w.Code, w.Body)
+		}
+		for h := range w.Header() {
+			if strings.HasPrefix(h, "X-Consul") {
+				t.Errorf("%s: header %s", tc.target, h)
+			}
+		}
+	}
+	if w := n.ask(t, "GET", "/", ""); w.Code != 200 || !strings.HasPrefix(w.Body.String(), "Landbridge agent") {
+		t.Errorf("/: got %d %q", w.Code, w.Body)
+	}
+	n.Reload(Reloadable{EnableDebug: true})
+	if w := n.ask(t, "GET", "/debug/pprof/cmdline", ""); w.Code != 200 {
+		t.Errorf("pprof with enable_debug: got %d", w.Code)
+	}
+}
+
+// The hand-written reader agrees with net/url on all it knows.
+func FuzzParams(f *testing.F) {
+	f.Add("dc=dc2&stale&index=5&wait=10s&tag=a&tag=b&node-meta=k:v&filter=Node%3D%3Dx+y")
+	f.Add("recurse=&keys&separator=%2F&x=1;y=2&&=&%zz=1")
+	f.Add("passing=%&token=a%20b")
+	f.Fuzz(func(t *testing.T, raw string) {
+		var p params
+		p.parse(raw)
+		q, _ := url.ParseQuery(raw) // drops what is malformed, and says so
+		for key, got := range map[string]string{"dc": p.dc, "index": p.index, "wait": p.wait, "filter": p.filter,
+			"token": p.token, "ns": p.ns, "cas": p.cas, "separator": p.separator} {
+			want := ""
+			for _, v := range q[key] {
+				if v != "" {
+					want = v // the first that says something
+					break
+				}
+			}
+			if got != want {
+				t.Errorf("%q: %s = %q, want %q", raw, key, got, want)
+			}
+		}
+		for key, flag := range map[string]flag{"stale": fStale, "consistent": fConsistent, "recurse": fRecurse, "keys": fKeys, "raw": fRaw} {
+			if _, want := q[key]; p.has(flag) != want {
+				t.Errorf("%q: %s is %v, want %v", raw, key, p.has(flag), want)
+			}
+		}
+		if !slices.Equal(p.tags, q["tag"]) {
+			t.Errorf("%q: tags %q, want %q", raw, p.tags, q["tag"])
+		}
+	})
+}
