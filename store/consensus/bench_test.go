@@ -126,18 +126,13 @@ func runApply(b *testing.B, s *server, callers int) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "writes/s")
 }
 
-func BenchmarkCheckLease(b *testing.B) {
-	s := benchServer(b, "s1", raftlog.OpenMemory())
-	if err := s.Bootstrap([]Server{{ID: "s1", Address: "addr-s1", Voter: true}}); err != nil {
-		b.Fatal(err)
-	}
-	s.ready(b)
-	s.alone.Store(false) // the way of a leader with followers
-	s.lease.held.Store(&heldLease{term: s.term(), sent: time.Now().Add(time.Hour)})
+func BenchmarkLease(b *testing.B) {
+	l := newLease(375*time.Millisecond, "s1", func() raft.Configuration { return raft.Configuration{} })
+	l.held.Store(&heldLease{term: 3, sent: time.Now().Add(time.Hour)})
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := s.CheckLease(); err != nil {
-			b.Fatal(err)
+		if !l.valid(3, time.Now()) {
+			b.Fatal("not valid")
 		}
 	}
 }

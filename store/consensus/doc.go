@@ -40,6 +40,12 @@
 // closes the transport (Raft does that), but not the stores. All methods are
 // safe for concurrent use after Start.
 //
+// # Disk
+//
+// An entry that the leader's log refuses (full disk) fails with KindInternal and
+// costs it the leadership; it does not stand for election again while there is
+// no room and there are others. See store/raftlog for what is final.
+//
 // What is outside: the encoding of commands (store/fsm), who should be a member
 // (lan/leader), where requests are forwarded (forwarding).
 package consensus

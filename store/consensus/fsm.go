@@ -13,6 +13,10 @@ type hookedFSM struct {
 	raft.FSM
 	n        *Node
 	trailing atomic.Uint64 // as configured; 0 = Config.Snapshots
+	// limit is how many bytes of entries call for a snapshot: as many as the
+	// last snapshot had, so that writing snapshots at most doubles what is
+	// written, but at least snapshotBytes.
+	limit atomic.Uint64
 
 	bytes, entries uint64 // since the last snapshot
 }
@@ -23,7 +27,7 @@ func (f *hookedFSM) Apply(l *raft.Log) any {
 	res := f.FSM.Apply(l)
 	f.bytes += uint64(len(l.Data))
 	f.entries++
-	if f.bytes >= snapshotBytes {
+	if f.bytes >= f.limit.Load() {
 		signal(f.n.tooLarge)
 	}
 	return res
@@ -47,6 +51,15 @@ func (f *hookedFSM) Snapshot() (raft.FSMSnapshot, error) {
 		f.bytes, f.entries = 0, 0
 	}
 	return snap, err
+}
+
+// setLimit looks at the newest snapshot.
+func (f *hookedFSM) setLimit() {
+	limit := uint64(snapshotBytes)
+	if metas, err := f.n.cfg.Stores.Snapshots.List(); err == nil && len(metas) > 0 {
+		limit = max(limit, uint64(metas[0].Size))
+	}
+	f.limit.Store(limit)
 }
 
 // StoreConfiguration is called when a configuration was committed.

@@ -300,6 +300,7 @@ func (n *Node) snapshotForSize() {
 		case <-n.quit:
 		}
 	}
+	n.fsm.setLimit()
 	n.m.snapshots.WithLabelValues(outcome).Inc()
 }
 

@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -172,13 +173,20 @@ func (t *transport) Close() error {
 	return nil
 }
 
-// voteGuard is a StableStore that lets no vote be recorded, and so none be
-// given, before a lease has passed since this process started: the vote would
-// break the promise that its predecessor made by answering a heartbeat.
+// voteGuard is a StableStore that keeps two kinds of votes from being recorded,
+// and so from being given:
+//
+//   - any vote before a lease has passed since this process started: it would
+//     break the promise that its predecessor made by answering a heartbeat;
+//   - a vote for ourselves while the log takes no entries and there are others
+//     to lead: we would win, fail to append, step down, and win again.
 type voteGuard struct {
 	raft.StableStore
-	until time.Time
-	off   atomic.Bool
+	until    time.Time
+	off      atomic.Bool // no lease to wait for
+	self     raft.ServerAddress
+	writable func() error
+	alone    *atomic.Bool
 }
 
 func (g *voteGuard) SetUint64(key []byte, val uint64) error {
@@ -188,4 +196,15 @@ func (g *voteGuard) SetUint64(key []byte, val uint64) error {
 		}
 	}
 	return g.StableStore.SetUint64(key, val)
+}
+
+func (g *voteGuard) Set(key, val []byte) error {
+	// Raft records the term of a vote first. Stopping in between leaves a term
+	// in which nobody got our vote, which is the truth.
+	if string(key) == "LastVoteCand" && string(val) == string(g.self) && !g.alone.Load() {
+		if err := g.writable(); err != nil {
+			return fmt.Errorf("not standing for election: %w", err)
+		}
+	}
+	return g.StableStore.Set(key, val)
 }

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,7 +19,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
+	"landbridge/store"
+	"landbridge/store/fsm"
 	"landbridge/store/raftlog"
+	"landbridge/store/state"
 )
 
 func newReg() *prometheus.Registry { return prometheus.NewRegistry() }
@@ -161,6 +166,75 @@ func TestDiskRestartAndRecovery(t *testing.T) {
 	}
 }
 
+// The real state machine, through a snapshot and a restart.
+func TestRealStateMachine(t *testing.T) {
+	dir := t.TempDir()
+	begin := func() (*server, *state.Store) {
+		st, err := raftlog.Open(dir, raftlog.Options{RaftID: "s1", Fatal: func(err error) { t.Errorf("fatal: %v", err) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, tr := raft.NewInmemTransport("addr-s1")
+		data := state.New()
+		s := &server{id: "s1", stores: st}
+		s.Node, err = New(Config{NodeID: "s1", FSM: fsm.New(data, discard()), Stores: st, Transport: tr,
+			Fatal: func(err error) { t.Errorf("fatal: %v", err) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Start(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		return s, data
+	}
+	kv := func(s *server, op store.KVOp, key, value string, modify store.Index) store.Result {
+		cmd := store.KVCommand{Op: op, Entry: store.KVEntry{Key: key, Value: []byte(value), ModifyIndex: modify}}
+		res, err := s.Apply(context.Background(), store.Command{Kind: store.CmdKV, Payload: cmd.AppendWire(nil)})
+		if err != nil || res.Err != nil {
+			t.Fatalf("apply: %v, %v", err, res.Err)
+		}
+		return res
+	}
+	s, _ := begin()
+	if err := s.Bootstrap([]Server{{ID: "s1", Address: "addr-s1", Voter: true}}); err != nil {
+		t.Fatal(err)
+	}
+	s.ready(t)
+	first := kv(s, store.KVSet, "a", "1", 0)
+	// One of many that compare with the same index may win, in one group or not.
+	var won atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Go(func() {
+			if kv(s, store.KVCAS, "a", fmt.Sprint("cas ", i), first.Index).OK {
+				won.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if won.Load() != 1 {
+		t.Errorf("%d compare-and-set won, want 1", won.Load())
+	}
+	if err := s.Raft().Snapshot().Error(); err != nil {
+		t.Fatal(err)
+	}
+	last := kv(s, store.KVSet, "b", "2", 0)
+	s.end(t)
+
+	s, data := begin()
+	defer s.end(t)
+	s.ready(t)
+	if _, e := data.KVGet(nil, "b"); e == nil || string(e.Value) != "2" || e.ModifyIndex != last.Index {
+		t.Errorf("b after a restart: %+v, want 2 at %d", e, last.Index)
+	}
+	if _, e := data.KVGet(nil, "a"); e == nil || e.CreateIndex != first.Index || e.ModifyIndex == first.Index {
+		t.Errorf("a after a restart: %+v", e)
+	}
+	if res := kv(s, store.KVSet, "c", "3", 0); res.Index <= last.Index {
+		t.Errorf("index %d after a restart, was %d before", res.Index, last.Index)
+	}
+}
+
 func TestSnapshotAndTrailingBySize(t *testing.T) {
 	s := onDisk(t, t.TempDir(), true)
 	s.ready(t)
@@ -174,6 +248,24 @@ func TestSnapshotAndTrailingBySize(t *testing.T) {
 	// 64 MB at 200 KB an entry.
 	if got := s.Raft().ReloadableConfig().TrailingLogs; got < 320 || got > 330 {
 		t.Errorf("trailing logs %d, want about 327", got)
+	}
+	s.fsm.mu.Lock()
+	s.fsm.list = nil // or the snapshot would set the limit
+	s.fsm.mu.Unlock()
+	s.Node.fsm.limit.Store(1 << 20)
+	for range 6 {
+		mustApply(t, s, big)
+	}
+	deadline := time.After(5 * time.Second)
+	for s.Node.fsm.limit.Load() != snapshotBytes { // set after the snapshot
+		select {
+		case <-deadline:
+			t.Fatal("no snapshot after 1.2 MB of entries with a limit of 1 MB")
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	if metas, _ := s.stores.Snapshots.List(); len(metas) != 2 {
+		t.Errorf("%d snapshots, want 2", len(metas))
 	}
 	if err := s.ReloadSnapshots(SnapshotConfig{TrailingLogs: 200}); err != nil {
 		t.Fatal(err)

@@ -111,8 +111,10 @@ func (n *Node) Start(ctx context.Context) error {
 	if err := n.recover(rc); err != nil {
 		return err
 	}
-	n.guard = &voteGuard{StableStore: st.Stable, until: n.started.Add(n.lease.length)}
+	n.guard = &voteGuard{StableStore: st.Stable, until: n.started.Add(n.lease.length),
+		self: n.transport.addr, writable: st.Writable, alone: &n.alone}
 	n.guard.off.Store(!n.hadState)
+	n.fsm.setLimit()
 	r, err := raft.NewRaft(rc, n.fsm, st.Log, n.guard, st.Snapshots, n.transport)
 	if err != nil {
 		return fmt.Errorf("consensus: %w", err)

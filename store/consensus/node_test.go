@@ -3,6 +3,7 @@ package consensus
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -148,6 +150,7 @@ func newCluster(t testing.TB, n int) *cluster {
 	c := &cluster{t: t, cut: map[string]bool{}}
 	for i := range n {
 		s := &server{id: fmt.Sprintf("s%d", i+1), fsm: &listFSM{}, stores: raftlog.OpenMemory()}
+		s.stores.Log = &fullLog{InmemStore: s.stores.Log.(*raft.InmemStore)}
 		c.servers = append(c.servers, s)
 		c.begin(s)
 	}
@@ -442,22 +445,7 @@ func TestLeaseCountsFromSending(t *testing.T) {
 	})
 }
 
-func isLease(err error) bool {
-	for ; err != nil; err = unwrap(err) {
-		if err == ErrLease {
-			return true
-		}
-	}
-	return false
-}
-
-func unwrap(err error) error {
-	u, ok := err.(interface{ Unwrap() error })
-	if !ok {
-		return nil
-	}
-	return u.Unwrap()
-}
+func isLease(err error) bool { return errors.Is(err, ErrLease) }
 
 func TestNoLeaseAfterTransferBegan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -497,7 +485,7 @@ func TestNoLeaseAfterTransferBegan(t *testing.T) {
 
 func TestRestartedVoterWaitsOneLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := &voteGuard{StableStore: raft.NewInmemStore(), until: time.Now().Add(375 * time.Millisecond)}
+		g := &voteGuard{StableStore: raft.NewInmemStore(), alone: new(atomic.Bool), until: time.Now().Add(375 * time.Millisecond)}
 		begin := time.Now()
 		g.SetUint64([]byte("CurrentTerm"), 2)
 		if d := time.Since(begin); d != 0 {
@@ -510,6 +498,117 @@ func TestRestartedVoterWaitsOneLease(t *testing.T) {
 		g.SetUint64([]byte("LastVoteTerm"), 3)
 		if d := time.Since(begin); d != 375*time.Millisecond {
 			t.Errorf("the second vote waited %v", d)
+		}
+	})
+}
+
+// fullLog refuses entries while full is set.
+type fullLog struct {
+	*raft.InmemStore
+	full    atomic.Bool
+	refused atomic.Int64
+}
+
+func (l *fullLog) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Log{e}) }
+
+func (l *fullLog) StoreLogs(es []*raft.Log) error {
+	if err := l.Writable(); err != nil {
+		l.refused.Add(1)
+		return err
+	}
+	return l.InmemStore.StoreLogs(es)
+}
+
+func (l *fullLog) Writable() error {
+	if l.full.Load() {
+		return syscall.ENOSPC
+	}
+	return nil
+}
+
+func TestFullDiskOfLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		c.bootstrap()
+		l := c.leader(3 * time.Second)
+		mustApply(t, l, "a")
+		disk := l.stores.Log.(*fullLog)
+		disk.full.Store(true)
+		_, err := l.Apply(t.Context(), put("b"))
+		wantKind(t, err, store.KindInternal)
+		if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "write refused") {
+			t.Errorf("error %v, want one that names the full disk", err)
+		}
+		for l.IsLeader() {
+			<-l.LeaderChanged()
+		}
+		second := c.leader(5 * time.Second)
+		if second == l {
+			t.Fatal("the server with the full disk leads again")
+		}
+		mustApply(t, second, "c")
+		time.Sleep(10 * time.Second)
+		if !second.IsLeader() {
+			t.Error("the server with the full disk unseated the leader")
+		}
+		disk.full.Store(false)
+		time.Sleep(10 * time.Second)
+		if got := l.fsm.all(); !slices.Equal(got, []string{"a", "c"}) {
+			t.Errorf("with room again: %v, want a c", got)
+		}
+	})
+}
+
+func TestFullDiskAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
+		c.bootstrap()
+		s := c.leader(time.Second)
+		disk := s.stores.Log.(*fullLog)
+		disk.full.Store(true)
+		_, err := s.Apply(t.Context(), put("a"))
+		wantKind(t, err, store.KindInternal)
+		time.Sleep(10 * time.Second)
+		disk.full.Store(false)
+		c.leader(5 * time.Second)
+		mustApply(t, s, "b")
+		if got := s.fsm.all(); !slices.Equal(got, []string{"b"}) {
+			t.Errorf("applied %v, want b", got)
+		}
+	})
+}
+
+// A follower so far behind that the log no longer has what it misses.
+func TestFollowerCatchesUpBySnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		c.bootstrap()
+		l := c.leader(3 * time.Second)
+		mustApply(t, l, "first")
+		behind := c.others(l)[0]
+		c.isolate(behind)
+		if err := l.ReloadSnapshots(SnapshotConfig{TrailingLogs: 5}); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 100 {
+			mustApply(t, l, fmt.Sprint(i))
+		}
+		if err := l.Raft().Snapshot().Error(); err != nil {
+			t.Fatal(err)
+		}
+		mustApply(t, l, "last")
+		c.heal()
+		time.Sleep(20 * time.Second)
+		behind.fsm.mu.Lock()
+		if behind.fsm.restore != 1 {
+			t.Errorf("restored %d times, want 1", behind.fsm.restore)
+		}
+		behind.fsm.mu.Unlock()
+		if got, want := behind.fsm.all(), l.fsm.all(); !slices.Equal(got, want) {
+			t.Errorf("%d entries after catching up, want %d", len(got), len(want))
+		}
+		if !l.IsLeader() {
+			t.Error("the returning follower unseated the leader")
 		}
 	})
 }
@@ -527,7 +626,7 @@ func TestGroupsKeepOrderAndResults(t *testing.T) {
 		for i := range n {
 			payload := fmt.Sprintf("w %d", i)
 			if i%3 == 2 {
-				payload = fmt.Sprintf("cas %d", 2*(i/3+1)+1) // right only if everything before it failed or not: see below
+				payload = fmt.Sprintf("cas %d", 2*(i/3+1)+1) // it takes effect only in its right place
 			}
 			wg.Go(func() { results[i], errs[i] = l.Apply(t.Context(), put(payload)) })
 			synctest.Wait() // Apply is in the queue before the next one

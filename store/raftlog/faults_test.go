@@ -68,6 +68,9 @@ func TestFullDiskRefusesAndHeals(t *testing.T) {
 				t.Fatalf("second append to a full disk: %v, want %v", err, errno)
 			}
 			wantLog(t, &Stores{Log: s}, 1, last)
+			if err := (&Stores{Log: s}).Writable(); !errors.Is(err, errno) {
+				t.Errorf("Writable with a full disk: %v, want %v", err, errno)
+			}
 			// A killed process starts again once there is room.
 			w := openWithVFS(t, crash(t, dir), nil)
 			wantLog(t, &Stores{Log: w}, 1, last)
@@ -76,6 +79,9 @@ func TestFullDiskRefusesAndHeals(t *testing.T) {
 			}
 			// And so does this one, without a restart.
 			v.create.Store(nil)
+			if err := (&Stores{Log: s}).Writable(); err != nil {
+				t.Errorf("Writable with room again: %v", err)
+			}
 			for i := last + 1; i < last+60; i++ {
 				if err := s.StoreLog(entry(i, 1, 1000)); err != nil {
 					t.Fatalf("append %d with room again: %v", i, err)

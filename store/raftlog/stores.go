@@ -152,6 +152,15 @@ func (s *Stores) HasState() (bool, error) {
 	return raft.HasExistingState(s.Log, s.Stable, s.Snapshots)
 }
 
+// Writable reports why the next append would be refused: a server for which it
+// is not nil should not stand for election.
+func (s *Stores) Writable() error {
+	if w, ok := s.Log.(interface{ Writable() error }); ok {
+		return w.Writable()
+	}
+	return nil
+}
+
 // Dir returns the raft folder (of peers.json), "" in memory.
 func (s *Stores) Dir() string {
 	if s.disk == nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -41,6 +42,9 @@ type walStore struct {
 	// of cache.
 	appendMu sync.Mutex
 	cache    cache
+
+	// full is set while the last append found no room.
+	full atomic.Bool
 
 	// Seams for tests; nil otherwise.
 	testVFS  func(types.VFS) types.VFS
@@ -180,10 +184,12 @@ func (s *walStore) StoreLogs(logs []*raft.Log) error {
 		reason := reasonOther
 		if diskFull(err) {
 			reason = reasonFull
+			s.full.Store(true)
 		}
 		s.m.refused.WithLabelValues(reason).Inc()
 		return fmt.Errorf("raft log in %s: %w", s.dir, err)
 	}
+	s.full.Store(false)
 	n := 0
 	for _, l := range logs {
 		s.cache.put(l)
@@ -220,6 +226,21 @@ func (s *walStore) reopen() error {
 	s.wal = w
 	s.m.reopens.Inc()
 	s.logger.Warn("raft log: began the segment that could not be made before", "dir", s.dir)
+	return nil
+}
+
+// Writable reports why the next append would be refused, nil if nothing is known
+// to speak against it. After a full disk it looks whether there is room again.
+func (s *walStore) Writable() error {
+	if err := s.failed.get(); err != nil || !s.full.Load() {
+		return err
+	}
+	s.appendMu.Lock()
+	defer s.appendMu.Unlock()
+	if err := s.probe(); err != nil {
+		return fmt.Errorf("raft log in %s: %w", s.dir, err)
+	}
+	s.full.Store(false)
 	return nil
 }
 
