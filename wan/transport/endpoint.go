@@ -83,7 +83,11 @@ func Listen(cfg Config) (*Endpoint, error) {
 	cfg.setDefaults()
 	socket := cfg.Socket
 	if socket == nil {
-		udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(cfg.Address))
+		network := "udp"
+		if cfg.Address.Addr().Is4() {
+			network = "udp4" // else 0.0.0.0 would also take IPv6
+		}
+		udp, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(cfg.Address))
 		if err != nil {
 			return nil, fmt.Errorf("wan/transport: %w", err)
 		}
