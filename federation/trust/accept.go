@@ -58,8 +58,6 @@ func (a *Authority) accept(ctx context.Context, conn EnrollConn) (dc, result str
 	if mode == modeNone {
 		a.warnInsecure(conn, dc)
 	}
-	a.incoming.add(1)
-	defer a.incoming.add(-1)
 
 	rec := a.cfg.State.Trust()
 	if rec == nil || len(rec.Roots) == 0 {

@@ -36,7 +36,6 @@ type Authority struct {
 	changes broadcast     // after each change of view
 
 	outgoing atomic.Int32 // joins under way from here
-	incoming counter      // authenticated enrolments under way to here
 
 	logMu     sync.Mutex
 	lastLog   time.Time
@@ -74,7 +73,6 @@ func New(cfg Config) (*Authority, error) {
 	}
 	a.enrollByKey.Store(cfg.EnrollByKey)
 	a.changes.init()
-	a.incoming.init()
 
 	der, key, err := selfSigned(now, cfg.Node, cfg.Datacenter)
 	if err != nil {
@@ -232,7 +230,7 @@ func (a *Authority) keep(ctx context.Context, rec *store.Trust, k *keeper) time.
 		}
 	}
 	if len(rec.Roots) > 1 && !failed {
-		if now.After(k.confirmAt) || k.confirmed != rec.Roots[0].ID {
+		if !now.Before(k.confirmAt) || k.confirmed != rec.Roots[0].ID {
 			if err := a.confirm(ctx, rec.Roots[0].ID); err != nil {
 				failed = true
 			} else {
@@ -288,6 +286,7 @@ func (a *Authority) use(key *ecdsa.PrivateKey, keyDER []byte, rep signServerRepl
 		}
 	}
 	a.install(v)
+	a.changed()
 	a.log.Info("new server certificate", "expires", v.creds.leaf.NotAfter, "root", v.roots.active)
 	return nil
 }
@@ -336,6 +335,9 @@ func (a *Authority) install(v *view) {
 		}
 	}
 	a.changes.send()
+}
+
+func (a *Authority) changed() {
 	if a.cfg.Changed != nil {
 		a.cfg.Changed()
 	}
@@ -362,17 +364,20 @@ func (a *Authority) follow(rec *store.Trust) {
 		}
 	}
 	a.install(v)
+	a.changed()
 	a.log.Info("trusted roots changed", "root", r.active, "roots", len(r.list), "primary", rec.Primary)
 }
 
-// awaitRoot waits until handshakes use a certificate below root.
+// awaitRoot waits until this server knows root and handshakes use a certificate
+// below the root in force.
 func (a *Authority) awaitRoot(ctx context.Context, root string) error {
 	if a.operator.on() {
 		return nil
 	}
 	for {
 		changed := a.changes.wait()
-		if v := a.view.Load(); v.creds != nil && v.roots != nil && v.roots.active == root && v.below(root) {
+		// If another join replaced root already, that one's root will do.
+		if v := a.view.Load(); v.creds != nil && v.roots != nil && v.roots.has(root) && v.below(v.roots.active) {
 			return nil
 		}
 		select {

@@ -21,6 +21,18 @@
 //     was based on: two joins at once leave one root, never two swapped ones.
 //   - A server that restarts serves its old certificate at once, without leader.
 //
+// # Enrolment on the wire
+//
+// One stream, frames of a 4-byte length and a tagged message with a version
+// (messages.go). The dialing side sends its hello: facts, a request for its
+// intermediate's present key, and its proof; the accepting side answers same,
+// refused (kind and words), granted (roots and intermediate, with its proof) or
+// reverse (its own request, with its proof), which the dialing side answers
+// with the grant and the accepting side with done. A proof is an HMAC-SHA256
+// under a key derived from the gossip key over: the side's label, both names,
+// the hash of everything it says (the answer's covers the hello), and the TLS
+// exporter. The side that got the last message closes.
+//
 // # Concurrency
 //
 // All methods of Authority may be called concurrently. Run is called once and

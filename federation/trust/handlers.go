@@ -201,6 +201,11 @@ func (a *Authority) JoinHandler(ctx context.Context, req *rpc.Request) (*rpc.Res
 	if err != nil {
 		return nil, err
 	}
+	// The leader calls the primary next, if somebody joins us: it must be known
+	// there first.
+	if err := a.awaitRoot(ctx, root); err != nil {
+		return nil, err
+	}
 	return answer((&joinReply{root: root}).append), nil
 }
 

@@ -55,8 +55,6 @@ func (a *Authority) joinAsLeader(ctx context.Context, addr string) (string, erro
 // joinOnce is the dialing side of one enrolment. Two round trips at most after
 // the TLS handshake, one if the other side wins.
 func (a *Authority) joinOnce(ctx context.Context, addr string) (root, result string, err error) {
-	// Whoever is enrolling with us may be whom we are about to dial.
-	a.incoming.none(ctx, 2*time.Second)
 	rec, err := a.lead()
 	if err != nil {
 		return "", endedError, err
@@ -102,12 +100,12 @@ func (a *Authority) joinOnce(ctx context.Context, addr string) (root, result str
 	if acceptorName(r) != them.String() {
 		return "", endedRefuse, store.Errorf(store.KindPermissionDenied, "%s answered as %s and as %s", addr, them, acceptorName(r))
 	}
-	if h.mode == modeNone && r.mode == modeNone {
+	if r.mode == modeNone {
 		a.warnInsecure(conn, r.facts.datacenter)
 	}
 	switch r.outcome {
 	case outcomeSame:
-		return rec.Roots[0].ID, endedSame, nil
+		return a.current(rec), endedSame, nil
 	case outcomeGranted:
 		if err := nameFree(rec.Datacenters, r.facts.datacenter, r.facts.clusterID); err != nil {
 			return "", endedRefuse, err
@@ -139,7 +137,7 @@ func (a *Authority) joinReverse(ctx context.Context, conn EnrollConn, addr strin
 	}
 	switch out {
 	case outcomeSame:
-		return rec.Roots[0].ID, endedSame, nil
+		return a.current(rec), endedSame, nil
 	case outcomeGranted:
 	default:
 		answerRefusal(conn, errChanged)
@@ -155,7 +153,15 @@ func (a *Authority) joinReverse(ctx context.Context, conn EnrollConn, addr strin
 	if done.outcome != outcomeDone {
 		return "", refusalOutcome(done.kind), refusal(done)
 	}
-	return rec.Roots[0].ID, ended, nil
+	return a.current(rec), ended, nil
+}
+
+// current is the root in force, which another join may have replaced since rec.
+func (a *Authority) current(rec *store.Trust) string {
+	if now := a.cfg.State.Trust(); now != nil && len(now.Roots) > 0 {
+		rec = now
+	}
+	return rec.Roots[0].ID
 }
 
 // sign gets a grant for a datacenter: from our own leader if our datacenter

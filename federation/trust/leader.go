@@ -338,18 +338,19 @@ func (a *Authority) take(next *store.Trust, g *grant) error {
 	return nil
 }
 
-// watchExpiry warns once per certificate at 30, 7 and 1 days before its end, as
-// far as that is less than half its life.
+// watchExpiry warns once per certificate and limit: 30, 7 and 1 days before the
+// end of a root or an intermediate, and when a server's is well past the time at
+// which it should have been replaced.
 func (a *Authority) watchExpiry(rec *store.Trust, k *keeper, now time.Time) {
 	if k.warned == nil {
 		k.warned = make(map[string]time.Duration)
 	}
-	check := func(kind string, c *x509.Certificate) {
+	const day = 24 * time.Hour
+	check := func(kind string, c *x509.Certificate, limits ...time.Duration) {
 		a.metrics.expires.WithLabelValues(kind).Set(float64(c.NotAfter.Unix()))
-		left, life := c.NotAfter.Sub(now), c.NotAfter.Sub(c.NotBefore)
-		for _, days := range []time.Duration{1, 7, 30} {
-			limit := days * 24 * time.Hour
-			if left > limit || limit*2 > life {
+		left := c.NotAfter.Sub(now)
+		for _, limit := range limits {
+			if left > limit {
 				continue
 			}
 			id := kind + c.SerialNumber.Text(16)
@@ -361,12 +362,16 @@ func (a *Authority) watchExpiry(rec *store.Trust, k *keeper, now time.Time) {
 		}
 	}
 	if c, err := x509.ParseCertificate(rec.Roots[0].DER); err == nil {
-		check("root", c)
+		check("root", c, day, 7*day, 30*day)
 	}
 	if c, err := x509.ParseCertificate(rec.Intermediate); err == nil {
-		check("intermediate", c)
+		check("intermediate", c, day, 7*day, 30*day)
 	}
-	if c := a.certificate(); c != nil && c.Leaf != nil {
-		check("server", c.Leaf)
+	switch c := a.certificate(); {
+	case c == nil || c.Leaf == nil:
+	case a.operator.on():
+		check("server", c.Leaf, day, 7*day, 30*day)
+	default:
+		check("server", c.Leaf, leafLife/5)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	mrand "math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"landbridge/store"
@@ -76,6 +77,12 @@ func (r *roots) equal(rec *store.Trust) bool {
 		}
 	}
 	return true
+}
+
+// has reports whether root is among these, which is so for a provisional one
+// until it is dropped.
+func (r *roots) has(root string) bool {
+	return slices.ContainsFunc(r.list, func(c *x509.Certificate) bool { return fingerprint(c.Raw) == root })
 }
 
 // below reports whether the certificate was issued under root, one of ours.

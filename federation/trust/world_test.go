@@ -28,7 +28,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // world is some datacenters in one process, on a network with a delay.
 type world struct {
-	t     *testing.T
+	t     testing.TB
 	delay time.Duration // one way
 	wg    sync.WaitGroup
 	dcs   map[string]*dc
@@ -56,7 +56,7 @@ type server struct {
 	logs   *logBuffer
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	w := &world{t: t, dcs: make(map[string]*dc), source: netip.MustParseAddrPort("127.0.0.1:8302")}
 	t.Cleanup(w.stop)
 	return w

@@ -1,0 +1,179 @@
+package trust
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"testing"
+	"time"
+
+	"landbridge/forwarding/rpc"
+	"landbridge/store"
+	"landbridge/store/state"
+)
+
+func newEmptyState() *state.Store { return state.New() }
+
+func noApply(context.Context, store.Command) (store.Result, error) {
+	return store.Result{}, store.ErrNoLeader
+}
+
+var noCall = rpc.DoerFunc(func(context.Context, *rpc.Request) (*rpc.Response, error) { return nil, store.ErrNoLeader })
+
+func noDial(context.Context, string) (EnrollConn, error) { return nil, store.ErrNoPath }
+
+// message is any of the package's messages.
+type message interface {
+	append([]byte) []byte
+	decode([]byte) error
+}
+
+func messages() []message {
+	return []message{new(hello), new(reply), new(signServerRequest), new(signServerReply), new(signIntermediateRequest), new(signIntermediateReply), new(joinRequest), new(joinReply)}
+}
+
+func full() []message {
+	f := facts{datacenter: "dc1", node: "n1", clusterID: "c", configured: "dc2", primary: "dc3", root: []byte("r"), others: 4}
+	g := grant{federationID: "f", primary: "dc1", roots: [][]byte{{1}, {2}}, intermediate: []byte{3}, datacenters: []store.TrustDatacenter{{Name: "dc1", ClusterID: "c", KeyHash: "k"}}}
+	return []message{
+		&hello{version: 1, mode: modeKey, proof: []byte("p"), facts: f, csr: []byte("c"), unproven: true},
+		&reply{version: 1, outcome: outcomeGranted, mode: modeKey, proof: []byte("p"), facts: f, csr: []byte("c"), grant: &g, kind: store.KindConflict, text: "no"},
+		&signServerRequest{csr: []byte("c"), node: "n", root: "r"},
+		&signServerReply{leaf: []byte("l"), intermediate: []byte("i")},
+		&signIntermediateRequest{csr: []byte("c"), subject: f, renewal: true, dialed: true},
+		&signIntermediateReply{outcome: outcomeGranted, grant: g},
+		&joinRequest{address: "a", adopt: &g, index: 7},
+		&joinReply{root: "r"},
+	}
+}
+
+func TestMessagesRoundTrip(t *testing.T) {
+	for i, m := range full() {
+		b := m.append(nil)
+		got := messages()[i]
+		if err := got.decode(b); err != nil {
+			t.Errorf("%T: %v", m, err)
+			continue
+		}
+		if again := got.append(nil); !bytes.Equal(b, again) {
+			t.Errorf("%T: %x became %x", m, b, again)
+		}
+		// A newer writer's fields are skipped; a newer version is refused.
+		if err := messages()[i].decode(append(bytes.Clone(b), 0xfa, 0x01, 1, 'x')); err != nil {
+			t.Errorf("%T with a field more: %v", m, err)
+		}
+		if err := messages()[i].decode([]byte{8, 2}); err == nil {
+			t.Errorf("%T of version 2 accepted", m)
+		}
+	}
+}
+
+func FuzzMessages(f *testing.F) {
+	for i, m := range full() {
+		f.Add(uint8(i), m.append(nil))
+	}
+	f.Fuzz(func(t *testing.T, kind uint8, b []byte) {
+		i := int(kind) % len(messages())
+		m := messages()[i]
+		if m.decode(b) != nil {
+			return
+		}
+		once := m.append(nil)
+		again := messages()[i]
+		if err := again.decode(once); err != nil {
+			t.Fatalf("%T: own encoding refused: %v", m, err)
+		}
+		if twice := again.append(nil); !bytes.Equal(once, twice) {
+			t.Fatalf("%T: %x became %x", m, once, twice)
+		}
+	})
+}
+
+func FuzzFrame(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 2, 8, 1})
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := readFrame(bytes.NewReader(b), maxHello)
+		if err == nil && (len(m) > maxHello || len(m) > len(b)-4) {
+			t.Fatalf("%d bytes out of %d", len(m), len(b))
+		}
+	})
+}
+
+func FuzzCSR(f *testing.F) {
+	key, _, err := newKey()
+	if err != nil {
+		f.Fatal(err)
+	}
+	csr, err := newCSR(key, "n1", "dc1", "consul")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(csr)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := readCSR(b, "dc1")
+		if err == nil && (r.pub == nil || r.domain == "") {
+			t.Fatalf("accepted without key or domain: %+v", r)
+		}
+	})
+}
+
+func BenchmarkProof(b *testing.B) {
+	key, payload, exp := make([]byte, 32), make([]byte, 1200), make([]byte, 32)
+	b.ReportAllocs()
+	for b.Loop() {
+		prove(key, joinerLabel, "n1.dc1", "n1.dc2", payload, exp)
+	}
+}
+
+// BenchmarkHandshake is a full RPC handshake between two datacenters, both
+// sides; BenchmarkVerify the check of a peer's chain alone.
+func BenchmarkHandshake(b *testing.B) {
+	client, server := pair(b)
+	conf, err := client.ClientTLS(RPCALPN, "s1.dc1")
+	if err != nil {
+		b.Fatal(err)
+	}
+	accept, err := server.ServerTLS(RPCALPN)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if cerr, serr, _ := handshake(conf, accept); cerr != nil || serr != nil {
+			b.Fatal(cerr, serr)
+		}
+	}
+}
+
+func BenchmarkVerify(b *testing.B) {
+	client, server := pair(b)
+	c := client.view.Load().creds
+	chain := []*x509.Certificate{c.leaf, c.intermediate}
+	pool := server.view.Load().roots.pool
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := verifyChain(chain, pool, x509.ExtKeyUsageClientAuth, time.Now()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkJoin is a whole enrolment of a new datacenter, both sides.
+func BenchmarkJoin(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		pair(b)
+	}
+}
+
+func pair(b *testing.B) (client, server *server) {
+	b.Helper()
+	w := newWorld(b)
+	w.add("dc1", 1, nil)
+	d2 := w.add("dc2", 1, nil)
+	if err := d2.lead().Join(b.Context(), "s1.dc1"); err != nil {
+		b.Fatal(err)
+	}
+	return d2.lead(), w.dcs["dc1"].lead()
+}
