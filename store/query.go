@@ -41,4 +41,7 @@ type ServerStatus struct {
 	// LastContact is the time since it heard from the leader, 0 on the leader,
 	// negative if it never did.
 	LastContact time.Duration
+	// Started is when its process started, in Unix nanoseconds: another value
+	// without HasState means that it lost its state.
+	Started int64
 }

@@ -49,7 +49,8 @@ func (s *ServerStatus) AppendWire(b []byte) []byte {
 	b = wire.Uint(b, 6, s.LastIndex)
 	b = wire.Bool(b, 7, s.Leader)
 	b = wire.Bool(b, 8, s.HasState)
-	return wire.Int(b, 9, int64(s.LastContact))
+	b = wire.Int(b, 9, int64(s.LastContact))
+	return wire.Int(b, 10, s.Started)
 }
 
 // DecodeWire replaces s by what AppendWire wrote.
@@ -76,6 +77,8 @@ func (s *ServerStatus) DecodeWire(b []byte) error {
 			s.HasState = d.Bool()
 		case 9:
 			s.LastContact = time.Duration(d.Int())
+		case 10:
+			s.Started = d.Int()
 		}
 	}
 	return d.Err()
