@@ -144,14 +144,19 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-func TestManyTerms(t *testing.T) {
-	expr := strings.Repeat("Name == db or ", 100) + "Name == web"
-	p, err := Compile(expr, schema())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !p(web) {
-		t.Error("the last of 101 terms did not match")
+func TestLargeExpressions(t *testing.T) {
+	for _, expr := range []string{
+		strings.Repeat("Name == db or ", 100) + "Name == web",
+		strings.Repeat("(", 6) + "Name == web and Port == 80" + strings.Repeat(")", 6),
+	} {
+		p, err := Compile(expr, schema())
+		if err != nil {
+			t.Errorf("%.60s: %v", expr, err)
+			continue
+		}
+		if !p(web) {
+			t.Errorf("%.60s: no match", expr)
+		}
 	}
 }
 
