@@ -140,7 +140,7 @@ func BenchmarkHandshake(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if cerr, serr, _ := handshake(conf, accept); cerr != nil || serr != nil {
+		if _, cerr, serr := handshake(conf, accept); cerr != nil || serr != nil {
 			b.Fatal(cerr, serr)
 		}
 	}

@@ -105,7 +105,7 @@ func TestOperatorCertificates(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _, state := handshake(client, server)
+		state, _, _ := handshake(client, server)
 		if name, err := d1.lead().PeerName(state); err != nil || name != "s1.dc2" {
 			t.Errorf("peer is %q, %v", name, err)
 		}
@@ -125,7 +125,7 @@ func TestOperatorCertificates(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				cerr, _, _ := handshake(client, server)
+				_, cerr, _ := handshake(client, server)
 				return cerr
 			}()},
 			{"call to another server", "certificate is of s1.dc2, not of s1.dc1", func() error {
@@ -133,7 +133,7 @@ func TestOperatorCertificates(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				cerr, _, _ := handshake(client, server)
+				_, cerr, _ := handshake(client, server)
 				return cerr
 			}()},
 		} {

@@ -134,7 +134,7 @@ func TestRoles(t *testing.T) {
 			if tc.cert != nil {
 				conf.Certificates = []tls.Certificate{*tc.cert}
 			}
-			cerr, serr, _ := handshake(conf, server)
+			_, cerr, serr := handshake(conf, server)
 			if ok := tc.want == "" || tc.name == "another server"; ok != (serr == nil) || (!ok && !strings.Contains(serr.Error(), tc.want)) {
 				t.Errorf("%s dials: got %v, want %q", tc.name, serr, tc.want)
 			} else if !ok && cerr == nil {
@@ -152,7 +152,7 @@ func TestRoles(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				cerr, _, _ := handshake(client, &tls.Config{Certificates: []tls.Certificate{*tc.cert}, ClientAuth: tls.RequireAnyClientCert, NextProtos: []string{alpn}})
+				_, cerr, _ := handshake(client, &tls.Config{Certificates: []tls.Certificate{*tc.cert}, ClientAuth: tls.RequireAnyClientCert, NextProtos: []string{alpn}})
 				if ok := tc.want == ""; ok != (cerr == nil) || (!ok && !strings.Contains(cerr.Error(), tc.want)) {
 					t.Errorf("%s answers %s: got %v, want %q", tc.name, alpn, cerr, tc.want)
 				}
@@ -174,7 +174,7 @@ func TestResumption(t *testing.T) {
 			t.Fatal(err)
 		}
 		cache := tls.NewLRUClientSessionCache(4)
-		try := func() (error, bool) {
+		try := func() (bool, error) {
 			client, err := d2.lead().ClientTLS(RPCALPN, "s1.dc1")
 			if err != nil {
 				t.Fatal(err)
@@ -184,17 +184,17 @@ func TestResumption(t *testing.T) {
 				t.Fatal(err)
 			}
 			client.ClientSessionCache = cache
-			_, serr, state := handshake(client, server.Clone())
-			return serr, state.DidResume
+			state, _, serr := handshake(client, server.Clone())
+			return state.DidResume, serr
 		}
-		if err, resumed := try(); err != nil || resumed {
+		if resumed, err := try(); err != nil || resumed {
 			t.Fatal(err, resumed)
 		}
-		if err, resumed := try(); err != nil || !resumed {
+		if resumed, err := try(); err != nil || !resumed {
 			t.Fatalf("second handshake: %v, resumed %v", err, resumed)
 		}
 		revoked = true
-		if err, _ := try(); err == nil || !strings.Contains(err.Error(), "was revoked") {
+		if _, err := try(); err == nil || !strings.Contains(err.Error(), "was revoked") {
 			t.Errorf("resumed after revocation: %v", err)
 		}
 	})

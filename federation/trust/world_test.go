@@ -254,7 +254,7 @@ func (s *server) canTalk(to *server) error {
 	if err != nil {
 		return err
 	}
-	cerr, serr, _ := handshake(client, server)
+	_, cerr, serr := handshake(client, server)
 	if serr != nil {
 		return fmt.Errorf("accepting: %w", serr)
 	}
@@ -266,7 +266,7 @@ func (s *server) canTalk(to *server) error {
 
 // handshake runs both sides, one byte exchanged after it so that the client
 // hears of a refusal.
-func handshake(client, server *tls.Config) (clientErr, serverErr error, state tls.ConnectionState) {
+func handshake(client, server *tls.Config) (state tls.ConnectionState, clientErr, serverErr error) {
 	a, b := newPipe(0, netip.MustParseAddrPort("127.0.0.1:1"))
 	defer a.Close()
 	done := make(chan error, 1)
@@ -286,7 +286,7 @@ func handshake(client, server *tls.Config) (clientErr, serverErr error, state tl
 	} else {
 		a.Close()
 	}
-	return clientErr, <-done, state
+	return state, clientErr, <-done
 }
 
 func (s *server) waitReady() {
