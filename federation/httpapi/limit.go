@@ -20,20 +20,32 @@ const (
 	refusalTime = time.Second
 )
 
-// limited accepts at most a number of connections at once from one address.
-type limited struct {
-	net.Listener
+// connections counts the open connections of each client.
+type connections struct {
 	s        *Server
 	tell     bool // answer 429 before closing (plain HTTP only)
 	refusals chan struct{}
-	draining sync.WaitGroup
 
 	mu  sync.Mutex
 	per map[netip.Addr]int
 }
 
-func (s *Server) limit(ln net.Listener, tell bool) net.Listener {
-	return &limited{Listener: ln, s: s, tell: tell, refusals: make(chan struct{}, maxRefusals), per: make(map[netip.Addr]int)}
+func (c *connections) init(s *Server, tell bool) {
+	c.s, c.tell = s, tell
+	c.refusals = make(chan struct{}, maxRefusals)
+	c.per = make(map[netip.Addr]int)
+}
+
+// limit returns ln, accepting at most a number of connections at once from one
+// address.
+func (c *connections) limit(ln net.Listener) net.Listener {
+	return &limited{Listener: ln, connections: c}
+}
+
+type limited struct {
+	net.Listener
+	*connections
+	draining sync.WaitGroup
 }
 
 func (l *limited) Accept() (net.Conn, error) {
@@ -49,36 +61,36 @@ func (l *limited) Accept() (net.Conn, error) {
 		}
 		if l.take(ip) {
 			l.s.metrics.connections.Inc()
-			return &countedConn{Conn: conn, l: l, ip: ip}, nil
+			return &countedConn{Conn: conn, counted: l.connections, ip: ip}, nil
 		}
 		l.s.metrics.refused.Inc()
 		l.refuse(conn)
 	}
 }
 
-func (l *limited) take(ip netip.Addr) bool {
+func (c *connections) take(ip netip.Addr) bool {
 	if !ip.IsValid() {
 		return true
 	}
-	limit := l.s.live.Load().MaxConnsPerClient
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if limit > 0 && l.per[ip] >= limit {
+	limit := c.s.live.Load().MaxConnsPerClient
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if limit > 0 && c.per[ip] >= limit {
 		return false
 	}
-	l.per[ip]++
+	c.per[ip]++
 	return true
 }
 
-func (l *limited) release(ip netip.Addr) {
-	l.s.metrics.connections.Dec()
+func (c *connections) release(ip netip.Addr) {
+	c.s.metrics.connections.Dec()
 	if !ip.IsValid() {
 		return
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.per[ip]--; l.per[ip] <= 0 {
-		delete(l.per, ip)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.per[ip]--; c.per[ip] <= 0 {
+		delete(c.per, ip)
 	}
 }
 
@@ -110,13 +122,13 @@ func (l *limited) refuse(conn net.Conn) {
 // countedConn gives its place back when it is closed.
 type countedConn struct {
 	net.Conn
-	l    *limited
-	ip   netip.Addr
-	once sync.Once
+	counted *connections
+	ip      netip.Addr
+	once    sync.Once
 }
 
 func (c *countedConn) Close() error {
-	c.once.Do(func() { c.l.release(c.ip) })
+	c.once.Do(func() { c.counted.release(c.ip) })
 	return c.Conn.Close()
 }
 

@@ -35,12 +35,14 @@ type Server struct {
 	extra   []extraHeader
 	metrics *metrics
 
-	// base is the context of all requests: cancelled first when stopping, so that
-	// blocking queries end.
-	base   context.Context
-	cancel context.CancelCauseFunc
-	plain  *http.Server
-	secure *http.Server
+	// stopping ends first when stopping: blocking queries and streams end with it,
+	// while other requests are let finish.
+	stopping context.Context
+	stop     context.CancelCauseFunc
+	plain    *http.Server
+	secure   *http.Server
+	// Connections by client, for HTTP and HTTPS each, over all their listeners.
+	plainConns, secureConns connections
 }
 
 type extraHeader struct {
@@ -76,7 +78,9 @@ func New(cfg Config) (*Server, error) {
 		s.extra = append(s.extra, extraHeader{textproto.CanonicalMIMEHeaderKey(k), []string{v}})
 	}
 	s.Reload(cfg.Reloadable)
-	s.base, s.cancel = context.WithCancelCause(context.Background())
+	s.stopping, s.stop = context.WithCancelCause(context.Background())
+	s.plainConns.init(s, true)
+	s.secureConns.init(s, false)
 	server := func(handshake time.Duration) *http.Server {
 		return &http.Server{
 			Handler: s,
@@ -84,7 +88,6 @@ func New(cfg Config) (*Server, error) {
 			ReadHeaderTimeout: handshake,
 			IdleTimeout:       idleTimeout,
 			MaxHeaderBytes:    cfg.MaxHeaderBytes,
-			BaseContext:       func(net.Listener) context.Context { return s.base },
 			// What clients do wrong on a connection is theirs to see.
 			ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 		}
@@ -103,7 +106,7 @@ func (s *Server) Reload(r Reloadable) { s.live.Store(&r) }
 
 // Serve answers HTTP/1.1 on a listener until Stop, and closes it.
 func (s *Server) Serve(ln net.Listener) error {
-	return served(s.plain.Serve(s.limit(ln, true)))
+	return served(s.plain.Serve(s.plainConns.limit(ln)))
 }
 
 // ServeTLS answers HTTPS, with HTTP/2 for clients that ask for it.
@@ -114,7 +117,7 @@ func (s *Server) ServeTLS(ln net.Listener, cfg *tls.Config) error {
 	}
 	// TLS is made here and not by http.Server, whose configuration is one for all
 	// listeners.
-	return served(s.secure.Serve(tls.NewListener(s.limit(ln, false), cfg)))
+	return served(s.secure.Serve(tls.NewListener(s.secureConns.limit(ln), cfg)))
 }
 
 func served(err error) error {
@@ -127,7 +130,7 @@ func served(err error) error {
 // Stop ends blocking queries with an error, lets other requests finish until ctx
 // is done, and closes what is left.
 func (s *Server) Stop(ctx context.Context) error {
-	s.cancel(errors.New("the agent is stopping"))
+	s.stop(errors.New("the agent is stopping"))
 	var errs []error
 	for _, srv := range []*http.Server{s.plain, s.secure} {
 		if err := srv.Shutdown(ctx); err != nil {
@@ -150,7 +153,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 			panic(http.ErrAbortHandler) // the answer may be half out: net/http closes the connection
 		}
-		s.metrics.observe(fam, c.status, c.waited(), time.Since(start))
+		s.metrics.observe(fam, c.status, c.waits(), time.Since(start))
 		*c = call{}
 		calls.Put(c)
 	}()
@@ -205,13 +208,20 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.token = secret(r, &c.p)
+	if c.waits() {
+		ctx, cancel := context.WithCancelCause(r.Context())
+		defer cancel(nil)
+		defer context.AfterFunc(s.stopping, func() { cancel(context.Cause(s.stopping)) })()
+		c.r = r.WithContext(ctx)
+	}
 	if err := serve(c); err != nil {
 		c.fail(err)
 	}
 }
 
-// waited is whether the request asked to block: its duration says nothing about us.
-func (c *call) waited() bool { return c.p.index != "" || c.p.hash != "" || c.ep != nil && c.ep.stream }
+// waits is whether the request may last as long as its client likes: its duration
+// says nothing about us, and stopping does not wait for it.
+func (c *call) waits() bool { return c.p.index != "" || c.p.hash != "" || c.ep != nil && c.ep.stream }
 
 // permitted applies http_config.block_endpoints and allow_write_http_from.
 func (s *Server) permitted(c *call, raw string) bool {

@@ -108,15 +108,15 @@ func TestConnectionLimit(t *testing.T) {
 
 func TestLimitGivesPlacesBack(t *testing.T) {
 	n := newNode(t, nil)
-	l := n.limit(nil, true).(*limited)
-	l.s.Reload(Reloadable{MaxConnsPerClient: 1})
+	l := &n.plainConns
+	n.Reload(Reloadable{MaxConnsPerClient: 1})
 	a, b := net.Pipe()
 	defer func() { _ = b.Close() }()
 	ip := (&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1)}).AddrPort().Addr().Unmap()
 	if !l.take(ip) || l.take(ip) {
 		t.Fatal("the limit of one is not kept")
 	}
-	conn := &countedConn{Conn: a, l: l, ip: ip}
+	conn := &countedConn{Conn: a, counted: l, ip: ip}
 	for range 2 { // closing twice gives back once
 		if err := conn.Close(); err != nil {
 			t.Fatal(err)
@@ -296,6 +296,45 @@ func TestStopEndsBlockingQueries(t *testing.T) {
 	_ = resp.Body.Close()
 }
 
+func TestStopLetsOthersFinish(t *testing.T) {
+	began, release := make(chan struct{}), make(chan struct{})
+	n := newNode(t, func(c *Config) {
+		c.Do = rpc.DoerFunc(func(ctx context.Context, _ *rpc.Request) (*rpc.Response, error) {
+			close(began)
+			select {
+			case <-release:
+				return &rpc.Response{Body: []byte("true")}, nil
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
+		})
+	})
+	conn, r := dial(t, n.serve(t))
+	if _, err := io.WriteString(conn, "PUT /v1/kv/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nv"); err != nil {
+		t.Fatal(err)
+	}
+	<-began
+	stopped := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		stopped <- n.Stop(ctx)
+	}()
+	<-n.stopping.Done()
+	close(release)
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != 200 {
+		t.Errorf("a write under way was answered %d", resp.StatusCode)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestLifecycle(t *testing.T) {
 	n := newNode(t, nil)
 	if err := n.Stop(t.Context()); err != nil { // before it served
@@ -348,10 +387,8 @@ func (l *logStream) Follow(level slog.Level, json bool) (<-chan []byte, func()) 
 func TestMonitor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream := &logStream{lines: make(chan []byte, 2)}
-		s := &Server{cfg: Config{LogStream: stream}}
+		s := &Server{cfg: Config{LogStream: stream}, metrics: newMetrics(prometheus.NewRegistry()), table: newTable(), stopping: t.Context()}
 		s.Reload(Reloadable{})
-		s.metrics = newMetrics(prometheus.NewRegistry())
-		s.table = newTable()
 		ctx, cancel := context.WithCancel(t.Context())
 		w := httptest.NewRecorder()
 		ended := make(chan struct{})

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"landbridge/forwarding/rpc"
 	"landbridge/store"
@@ -374,6 +375,18 @@ func TestRefusals(t *testing.T) {
 		if m := rpc.Lookup(tc.req.Method); m != nil && !m.Write && raft.state.Index() != before {
 			t.Errorf("%s: a read moved the index", tc.name)
 		}
+	}
+}
+
+func TestMetricsLint(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	newMetrics(reg)
+	problems, err := testutil.GatherAndLint(reg)
+	if err != nil || len(problems) > 0 {
+		t.Errorf("%v, %v", problems, err)
+	}
+	if n, err := testutil.GatherAndCount(reg, "landbridge_endpoint_requests_total"); err != nil || n != 2*len(rpc.Methods()) {
+		t.Errorf("%d series from the start, %v; want two for each of %d methods", n, err, len(rpc.Methods()))
 	}
 }
 
