@@ -1,0 +1,172 @@
+package leader
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"landbridge/store"
+)
+
+// Leader runs the leader's duties whenever this server leads.
+type Leader struct {
+	cfg     Config
+	metrics *metrics
+	pilot   *pilot
+	// recovered: the next leadership of this process writes a new history id.
+	recovered bool
+}
+
+// New checks the configuration; Run does the work.
+func New(cfg Config) (*Leader, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Autopilot == (store.AutopilotConfig{}) {
+		cfg.Autopilot = DefaultAutopilot()
+	}
+	l := &Leader{cfg: cfg, metrics: newMetrics(cfg.Registerer), recovered: cfg.Consensus.Recovered()}
+	l.pilot = newPilot(&l.cfg, l.metrics)
+	return l, nil
+}
+
+// Run follows leadership until ctx ends. It is called once, after the Raft node
+// has started, and waits for what it began.
+func (l *Leader) Run(ctx context.Context) error {
+	stop := func() {}
+	defer func() { stop() }()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case leads := <-l.cfg.Consensus.Leadership():
+			// True may follow true: a term was lost and another won.
+			stop()
+			stop = func() {}
+			if leads {
+				stop = l.begin(ctx)
+			}
+		}
+	}
+}
+
+// begin starts a leadership's work and returns what cancels it and waits.
+func (l *Leader) begin(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { l.lead(ctx) })
+	return func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
+func (l *Leader) lead(ctx context.Context) {
+	l.metrics.terms.Inc()
+	if !l.until(ctx, Task{"cluster id", l.identify}) || !l.until(ctx, Task{"autopilot configuration", l.configure}) {
+		return
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		for _, t := range l.cfg.Tasks {
+			if !l.until(ctx, t) {
+				return
+			}
+		}
+	})
+	l.pilot.reset()
+	wg.Go(func() { l.pilot.run(ctx) })
+	newReconciler(l).run(ctx)
+}
+
+// until runs a task until it succeeds; false means that ctx ended first.
+func (l *Leader) until(ctx context.Context, t Task) bool {
+	pause := backoff{first: 100 * time.Millisecond, last: 15 * time.Second}
+	for {
+		begun := time.Now()
+		err := t.Run(ctx)
+		if ctx.Err() != nil {
+			return false
+		}
+		if err == nil {
+			l.metrics.tasks.ok.Inc()
+			l.cfg.Logger.Debug("leader task done", "task", t.Name, "took", time.Since(begun))
+			return true
+		}
+		l.metrics.tasks.failed.Inc()
+		l.cfg.Logger.Warn("leader task failed, will retry", "task", t.Name, "err", err)
+		if !sleep(ctx, pause.next()) {
+			return false
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// apply writes a command; a refusal of the state machine is an error too.
+func (l *Leader) apply(ctx context.Context, kind store.CommandKind, payload []byte) (store.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	res, err := l.cfg.Consensus.Apply(ctx, store.Command{Kind: kind, Payload: payload})
+	if err == nil && res.Err != nil {
+		err = res.Err
+	}
+	return res, err
+}
+
+// identify gives a new cluster its id, and a recovered one a new history.
+func (l *Leader) identify(ctx context.Context) error {
+	c := l.cfg.State.Cluster()
+	if c.ID != "" && !l.recovered {
+		return nil
+	}
+	if c.ID == "" {
+		c.ID = newUUID()
+	}
+	c.HistoryID = newUUID()
+	if _, err := l.apply(ctx, store.CmdCluster, c.AppendWire(nil)); err != nil {
+		return fmt.Errorf("write the cluster id: %w", err)
+	}
+	l.recovered = false
+	l.cfg.Logger.Info("cluster has an id", "cluster", l.cfg.State.Cluster().ID)
+	return nil
+}
+
+// configure stores the configured autopilot settings in a new cluster; later
+// they are changed through the API only.
+func (l *Leader) configure(ctx context.Context) error {
+	if _, conf := l.cfg.State.Autopilot(nil); conf != nil {
+		return nil
+	}
+	cmd := store.AutopilotCommand{Config: l.cfg.Autopilot, CAS: true}
+	cmd.Config.CreateIndex, cmd.Config.ModifyIndex = 0, 0
+	if _, err := l.apply(ctx, store.CmdAutopilot, cmd.AppendWire(nil)); err != nil {
+		return fmt.Errorf("write autopilot's configuration: %w", err)
+	}
+	return nil
+}
+
+// newUUID returns a random UUID.
+func newUUID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}

@@ -1,0 +1,61 @@
+package leader
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	terms             prometheus.Counter
+	tasks, writes     outcome
+	reconcile         prometheus.Histogram
+	healthy           prometheus.Gauge
+	tolerance, voters prometheus.Gauge
+}
+
+type outcome struct{ ok, failed prometheus.Counter }
+
+func (o outcome) observe(err error) {
+	if err == nil {
+		o.ok.Inc()
+		return
+	}
+	o.failed.Inc()
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	tasks := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "landbridge_leader_tasks_total",
+		Help: "Runs of tasks of a new leader by outcome.",
+	}, []string{"outcome"})
+	writes := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "landbridge_leader_catalog_writes_total",
+		Help: "Writes that bring the catalog up to date with gossip, by outcome.",
+	}, []string{"outcome"})
+	m := &metrics{
+		terms: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "landbridge_leader_terms_total",
+			Help: "Times this server took up the leader's duties.",
+		}),
+		reconcile: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "landbridge_leader_reconcile_duration_seconds",
+			Help:    "Time of a pass over the members of the LAN pool.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 4, 10),
+		}),
+		healthy: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "landbridge_leader_autopilot_healthy_state",
+			Help: "Whether autopilot finds all servers healthy: 1 or 0, and 0 on servers that do not lead.",
+		}),
+		tolerance: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "landbridge_leader_autopilot_failure_tolerance_servers",
+			Help: "Voting servers that may fail before the quorum is lost.",
+		}),
+		voters: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "landbridge_leader_autopilot_voters_servers",
+			Help: "Servers with a vote.",
+		}),
+	}
+	m.tasks = outcome{tasks.WithLabelValues("ok"), tasks.WithLabelValues("failed")}
+	m.writes = outcome{writes.WithLabelValues("ok"), writes.WithLabelValues("failed")}
+	if reg != nil {
+		reg.MustRegister(tasks, writes, m.terms, m.reconcile, m.healthy, m.tolerance, m.voters)
+	}
+	return m
+}
