@@ -238,6 +238,7 @@ func TestSessionDies(t *testing.T) {
 				if took := time.Since(begin); took != time.Second {
 					t.Errorf("took %v, want 1s: at once", took)
 				}
+				synctest.Wait()
 				select {
 				case <-p.Done():
 				default:

@@ -67,6 +67,7 @@ type Client struct {
 	peer string
 	z    *compressor
 
+	stopping atomic.Bool // the server said so: no new calls; the last answer ends the client
 	nextID   atomic.Uint32
 	inFlight atomic.Int64
 	lanes    []*clientLane
@@ -141,6 +142,10 @@ func (c *Client) Err() error {
 	return context.Cause(c.ctx)
 }
 
+// Usable reports whether the client may still take calls: it has not ended, and
+// its server is not stopping.
+func (c *Client) Usable() bool { return c.ctx.Err() == nil && !c.stopping.Load() }
+
 // Peer returns the name and address of the other side, for messages.
 func (c *Client) Peer() string { return c.peer }
 
@@ -196,7 +201,10 @@ func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {
 		}
 	}
 	n := c.inFlight.Add(1)
-	defer c.inFlight.Add(-1)
+	defer c.done()
+	if c.stopping.Load() {
+		return nil, c.errNotSent(m, errPeerStopping)
+	}
 	if n > int64(c.cfg.MaxInFlight) {
 		c.cfg.Metrics.refused.Inc()
 		return nil, store.Errorf(store.KindRateLimited, "%s to %s was not sent: %d calls are waiting for this server", m.Name, c.peer, c.cfg.MaxInFlight)
@@ -224,7 +232,7 @@ func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {
 func (c *Client) Ping(ctx context.Context) error {
 	m := Lookup(Ping)
 	c.inFlight.Add(1)
-	defer c.inFlight.Add(-1)
+	defer c.done()
 	c.live.arm()
 	begin := time.Now()
 	r, err := c.roundTrip(ctx, m, make([]byte, headerSize), framePing)
@@ -236,6 +244,21 @@ func (c *Client) Ping(ctx context.Context) error {
 	}
 	c.live.measured(time.Since(begin))
 	return nil
+}
+
+// done counts a call out. The last one ends the client of a stopping server.
+func (c *Client) done() {
+	if c.inFlight.Add(-1) == 0 && c.stopping.Load() {
+		c.fail(errPeerStopping)
+	}
+}
+
+// leave begins to end the client, whose server is stopping.
+func (c *Client) leave() {
+	c.stopping.Store(true)
+	if c.inFlight.Load() == 0 {
+		c.fail(errPeerStopping)
+	}
 }
 
 // newID returns the next id; 0 is no call's.

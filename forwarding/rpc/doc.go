@@ -11,8 +11,9 @@
 //   - A call (kind 2) is one request frame and one answer frame: requests whose
 //     envelope is larger than ClientConfig.BulkBytes.
 //   - An answer (kind 3) is opened by the server for one answer frame whose body
-//     is larger than ServerConfig.BulkBytes. So a bulky answer never blocks the
-//     small ones behind it and costs no further round trip.
+//     is larger than ServerConfig.BulkBytes: 32 KB between datacenters, 256 KB
+//     inside one. So a bulky answer never blocks the small ones behind it, and
+//     costs no further round trip.
 //
 // Blocking queries wait in a lane: they cost there a map entry, and a changed
 // result that is bulky travels on a stream of its own anyway.

@@ -22,6 +22,7 @@ const maxErrorText = 4 << 10
 var (
 	errClientClosed = errors.New("client closed")
 	errPeerSilent   = errors.New("no sign of life from the peer: three pings missed")
+	errPeerStopping = errors.New("the peer is stopping")
 )
 
 // appendError appends an error frame's payload.

@@ -26,6 +26,7 @@ const (
 	frameCancel   byte = 4
 	framePing     byte = 5
 	framePong     byte = 6
+	frameStopping byte = 7 // the server runs no new calls; the client leaves when its last one is answered
 )
 
 const (

@@ -191,6 +191,9 @@ func (l *clientLane) read(conn net.Conn) {
 		l.c.live.hear()
 		switch h.typ {
 		case frameResponse, frameError, framePong:
+		case frameStopping:
+			l.c.leave()
+			continue
 		default:
 			continue
 		}

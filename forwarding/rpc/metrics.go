@@ -21,7 +21,7 @@ type ClientMetrics struct {
 func NewClientMetrics(reg prometheus.Registerer) *ClientMetrics {
 	closed := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "landbridge_rpc_client_sessions_ended_total",
-		Help: "Sessions to other agents that ended, by reason: closed by us, silent (three pings missed), or lost.",
+		Help: "Sessions to other agents that ended, by reason: closed by us, stopping (by the peer, in order), silent (three pings missed), or lost.",
 	}, []string{"reason"})
 	m := &ClientMetrics{
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -38,7 +38,7 @@ func NewClientMetrics(reg prometheus.Registerer) *ClientMetrics {
 		}),
 		closed: map[string]prometheus.Counter{},
 	}
-	for _, r := range []string{"closed", "silent", "lost"} {
+	for _, r := range []string{"closed", "stopping", "silent", "lost"} {
 		m.closed[r] = closed.WithLabelValues(r)
 	}
 	if reg != nil {
@@ -51,6 +51,8 @@ func (m *ClientMetrics) ended(cause error) {
 	switch {
 	case errors.Is(cause, errClientClosed):
 		m.closed["closed"].Inc()
+	case errors.Is(cause, errPeerStopping):
+		m.closed["stopping"].Inc()
 	case errors.Is(cause, errPeerSilent):
 		m.closed["silent"].Inc()
 	default:

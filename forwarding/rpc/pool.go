@@ -166,7 +166,7 @@ func (e *entry) dead() bool {
 	if !isClosed(e.ready) {
 		return false
 	}
-	return e.err != nil || e.client.ctx.Err() != nil
+	return e.err != nil || !e.client.Usable()
 }
 
 // dial returns the entry to wait for, and starts its dial unless one runs.
@@ -219,7 +219,8 @@ func (p *Pool) connect(key server, e *entry) {
 	}
 }
 
-// closeLocked ends e's client in the background; mu is held. A dial under way is
+// closeLocked ends e's client in the background; mu is held. A client whose
+// server is stopping ends by itself after its last answer. A dial under way is
 // ended by Stop alone.
 func (p *Pool) closeLocked(e *entry, cause error) {
 	if e == nil {
@@ -229,6 +230,12 @@ func (p *Pool) closeLocked(e *entry, cause error) {
 		<-e.ready
 		if e.client == nil {
 			return
+		}
+		if cause == nil && e.client.stopping.Load() {
+			select {
+			case <-e.client.Done():
+			case <-p.ctx.Done():
+			}
 		}
 		if cause != nil {
 			e.client.fail(cause)

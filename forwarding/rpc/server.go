@@ -20,12 +20,16 @@ type ServerConfig struct {
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil: no metrics
 
-	MaxInFlight int           // calls that run at once per session, blocking ones apart; default 4096
-	MaxBlocking int           // blocking queries that wait at once per session; default 16384
-	MaxBytes    int           // of requests being received or answered, all sessions together; default 256 MB
-	BulkBytes   int           // a larger answer gets a stream of its own; default 32 KB
-	MaxBody     int           // largest answer sent; default 64 MB
-	DrainTime   time.Duration // how long calls under way may go on when ServeSession's context ends; default 1 s
+	MaxInFlight int // calls that run at once per session, blocking ones apart; default 4096
+	MaxBlocking int // blocking queries that wait at once per session; default 16384
+	MaxBytes    int // of requests being received or answered, all sessions together; default 256 MB
+	// BulkBytes is the size from which an answer gets a stream of its own; default
+	// 32 KB for sessions from another datacenter, where loss in one stream holds
+	// up no other, and 256 KB in ours: there all streams share one TCP connection,
+	// and a fresh yamux stream costs three times the copy of 60 KB in a lane.
+	BulkBytes int
+	MaxBody   int           // largest answer sent; default 64 MB
+	DrainTime time.Duration // how long calls under way may go on when ServeSession's context ends; default 1 s
 }
 
 const (
@@ -47,7 +51,6 @@ func (c *ServerConfig) setDefaults() {
 	def(&c.MaxInFlight, 4096)
 	def(&c.MaxBlocking, 16384)
 	def(&c.MaxBytes, 256<<20)
-	def(&c.BulkBytes, 32<<10)
 	c.BulkBytes = min(c.BulkBytes, maxLaneAnswer-envelopeRoom)
 	def(&c.MaxBody, 64<<20)
 	if c.DrainTime <= 0 {
@@ -81,23 +84,28 @@ type session struct {
 	origin Origin
 	peer   string
 
+	bulk int // answers from this size on get a stream of their own
+
 	stopping atomic.Bool  // new calls are refused
 	running  atomic.Int64 // calls begun and not finished
 	small    atomic.Int64 // of them, those that do not block
 	blocking atomic.Int64 // of them, those that do
 	streams  atomic.Int64
 	lanes    atomic.Int64
-	idle     chan struct{} // holds 1: stopping, and running may have become 0
+	idle     chan struct{} // holds 1: stopping, and running or streams may have become 0
 
 	readers sync.WaitGroup // one per stream
 
-	mu   sync.Mutex // guards ends and over; taken before a lane's
+	mu   sync.Mutex // guards over and open
 	over bool
-	ends map[ender]struct{} // everything with calls whose contexts end with the session
+	open map[stream]struct{} // everything with calls
 }
 
-// ender ends the contexts of the calls of one stream.
-type ender interface{ endCalls() }
+// stream is a lane, or a call's own stream.
+type stream interface {
+	stop()     // ends the contexts of calls that block, and tells the client to leave
+	endCalls() // ends the contexts of all its calls
+}
 
 // ServeSession answers calls on sess until it ends or ctx does, and returns why.
 // It takes sess over. When ctx ends, new calls are refused with KindUnreachable,
@@ -109,7 +117,15 @@ type ender interface{ endCalls() }
 // servers (ServerResource) are refused. Who runs a network of trusted machines
 // without TLS passes the address instead: that is a decision of the caller.
 func (s *Server) ServeSession(ctx context.Context, sess Session, origin Origin, peer string) error {
-	n := &session{s: s, sess: sess, origin: origin, peer: peer, idle: make(chan struct{}, 1), ends: make(map[ender]struct{})}
+	n := &session{s: s, sess: sess, origin: origin, peer: peer, idle: make(chan struct{}, 1), open: make(map[stream]struct{})}
+	switch {
+	case s.cfg.BulkBytes > 0:
+		n.bulk = s.cfg.BulkBytes
+	case origin == FromWAN:
+		n.bulk = 32 << 10
+	default:
+		n.bulk = 256 << 10
+	}
 	s.metrics.sessions.Inc()
 	defer s.metrics.sessions.Dec()
 	s.workers.join()
@@ -117,12 +133,11 @@ func (s *Server) ServeSession(ctx context.Context, sess Session, origin Origin, 
 
 	err := n.accept(ctx)
 	n.stopping.Store(true)
-	if ctx.Err() != nil && sess.Context().Err() == nil {
-		n.drain()
-		err = context.Cause(ctx)
-	}
 	if cause := context.Cause(sess.Context()); cause != nil {
 		err = cause
+	} else if ctx.Err() != nil {
+		n.drain()
+		err = context.Cause(ctx)
 	}
 	n.endCalls()
 	// The calls see their contexts end; closing the session ends their writes.
@@ -148,19 +163,26 @@ func (n *session) accept(ctx context.Context) error {
 			continue
 		}
 		n.readers.Go(func() {
-			defer n.streams.Add(-1)
+			defer func() {
+				if n.streams.Add(-1) == 0 {
+					n.wake()
+				}
+			}()
 			defer conn.Close()
 			n.serveStream(conn)
 		})
 	}
 }
 
-// drain waits until calls under way have finished, at most DrainTime.
+// drain lets calls under way finish and the client leave: at most DrainTime for
+// the first, and again for last words and the leaving.
 func (n *session) drain() {
+	// Blocking queries would wait out any time: their callers ask another server.
+	n.eachStream(func(e stream) { e.stop() })
 	timeout := time.NewTimer(n.s.cfg.DrainTime)
 	defer timeout.Stop()
 	ended := false
-	for n.running.Load() > 0 {
+	for n.running.Load() > 0 || n.streams.Load() > 0 {
 		select {
 		case <-n.idle:
 		case <-n.sess.Context().Done():
@@ -169,7 +191,6 @@ func (n *session) drain() {
 			if ended {
 				return
 			}
-			// Their last words still want to be written.
 			ended = true
 			n.endCalls()
 			timeout.Reset(n.s.cfg.DrainTime)
@@ -189,7 +210,14 @@ func (n *session) begin() bool {
 
 // finish counts a call out.
 func (n *session) finish() {
-	if n.running.Add(-1) == 0 && n.stopping.Load() {
+	if n.running.Add(-1) == 0 {
+		n.wake()
+	}
+}
+
+// wake has drain, or the end of ServeSession, look again.
+func (n *session) wake() {
+	if n.stopping.Load() {
 		select {
 		case n.idle <- struct{}{}:
 		default:
@@ -201,28 +229,37 @@ func (n *session) finish() {
 func (n *session) endCalls() {
 	n.mu.Lock()
 	n.over = true
-	ends := make([]ender, 0, len(n.ends))
-	for e := range n.ends {
-		ends = append(ends, e)
+	n.mu.Unlock()
+	n.eachStream(func(e stream) { e.endCalls() })
+}
+
+func (n *session) eachStream(f func(stream)) {
+	n.mu.Lock()
+	all := make([]stream, 0, len(n.open))
+	for e := range n.open {
+		all = append(all, e)
 	}
 	n.mu.Unlock()
-	for _, e := range ends {
-		e.endCalls()
+	for _, e := range all {
+		f(e)
 	}
 }
 
-// watch has e end with the session's calls; the result takes it out again.
-func (n *session) watch(e ender) (unwatch func()) {
+// watch has e end with the session; the result takes it out again.
+func (n *session) watch(e stream) (unwatch func()) {
 	n.mu.Lock()
-	n.ends[e] = struct{}{}
+	n.open[e] = struct{}{}
 	over := n.over
 	n.mu.Unlock()
+	if n.stopping.Load() {
+		e.stop()
+	}
 	if over {
 		e.endCalls()
 	}
 	return func() {
 		n.mu.Lock()
-		delete(n.ends, e)
+		delete(n.open, e)
 		n.mu.Unlock()
 	}
 }

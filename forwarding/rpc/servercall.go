@@ -19,6 +19,7 @@ type serverCall struct {
 	id       uint32
 	payload  []byte
 	reserved int         // bytes of Server.bytes
+	blocks   atomic.Bool // it waits for a change
 	gone     atomic.Bool // the caller waits no more: no answer is sent
 	ctx      callContext
 	req      wireRequest
@@ -31,6 +32,13 @@ func (k *serverCall) leave() {
 }
 
 func (k *serverCall) endCalls() { k.ctx.end(context.Canceled) }
+
+// stop ends the call if it blocks.
+func (k *serverCall) stop() {
+	if k.blocks.Load() {
+		k.ctx.end(context.Canceled)
+	}
+}
 
 func (s *Server) release(n int) { s.bytes.Add(int64(-n)) }
 
@@ -70,6 +78,10 @@ func (k *serverCall) handle(begin time.Time) (*Method, *Response, error) {
 	running, limit := &n.small, cfg.MaxInFlight
 	if m.Blocking && req.MinIndex > 0 {
 		running, limit = &n.blocking, cfg.MaxBlocking
+		k.blocks.Store(true)
+		if n.stopping.Load() {
+			k.stop() // drain has perhaps looked already
+		}
 	}
 	defer running.Add(-1)
 	if running.Add(1) > int64(limit) {
@@ -92,6 +104,9 @@ func (k *serverCall) handle(begin time.Time) (*Method, *Response, error) {
 	n.s.metrics.inFlight.Inc()
 	defer n.s.metrics.inFlight.Dec()
 	resp, err := cfg.Handler.Do(&k.ctx, req)
+	if err != nil && m.Repeatable && n.stopping.Load() && k.ctx.Err() == context.Canceled {
+		err = errStopping // another server will do
+	}
 	if err == nil && resp == nil {
 		resp = &Response{}
 	}
@@ -106,7 +121,7 @@ func (k *serverCall) handle(begin time.Time) (*Method, *Response, error) {
 func (k *serverCall) answer(resp *Response, err error) {
 	if k.gone.Load() {
 		if k.lane != nil {
-			k.lane.finish(k.id, nil)
+			k.lane.finish(k.id, nil, nil)
 		}
 		return
 	}
@@ -132,21 +147,19 @@ func (k *serverCall) answer(resp *Response, err error) {
 		k.write(k.conn, b, body)
 		// The caller closes the stream once it has read the answer.
 		k.conn.SetReadDeadline(time.Now().Add(streamTimeout))
-	case len(b)+len(body) <= k.n.s.cfg.BulkBytes+envelopeRoom || typ == frameError:
-		b = append(b, body...)
-		*buf = b
-		k.lane.finish(k.id, b)
+	case len(body) <= k.n.bulk || typ == frameError:
+		k.lane.finish(k.id, b, body)
 	default:
 		if err := k.answerApart(b, body); err != nil && !k.gone.Load() {
 			err = store.Errorf(store.KindUnreachable, "the answer of %d bytes could not be sent: %w", len(body), err)
 			if Lookup(k.req.Method).Repeatable {
-				k.lane.finish(k.id, k.errorFrame(err))
+				k.lane.finish(k.id, k.errorFrame(err), nil)
 			} else {
-				k.lane.finish(k.id, k.errorFrame(&store.Error{Kind: store.KindMaybeApplied, Message: err.Error()}))
+				k.lane.finish(k.id, k.errorFrame(&store.Error{Kind: store.KindMaybeApplied, Message: err.Error()}), nil)
 			}
 			return
 		}
-		k.lane.finish(k.id, nil)
+		k.lane.finish(k.id, nil, nil)
 	}
 }
 

