@@ -1,0 +1,214 @@
+package trust
+
+import (
+	"bytes"
+
+	"landbridge/store"
+	"landbridge/store/wire"
+)
+
+// Bodies of the Trust methods, in the format and under the version of
+// messages.go.
+
+// signServerRequest is the body of Trust.SignServer. With an empty csr it only
+// reports that node uses a certificate below root.
+type signServerRequest struct {
+	csr  []byte
+	node string
+	root string
+}
+
+func (m *signServerRequest) append(b []byte) []byte {
+	b = wire.Uint(b, 1, enrollVersion)
+	b = wire.Bytes(b, 2, m.csr)
+	b = wire.String(b, 3, m.node)
+	return wire.String(b, 4, m.root)
+}
+
+func (m *signServerRequest) decode(b []byte) error {
+	version := uint64(0)
+	d := wire.NewDecoder(b)
+	for d.Next() {
+		switch d.Field {
+		case 1:
+			version = d.Uint()
+		case 2:
+			m.csr = bytes.Clone(d.Bytes())
+		case 3:
+			m.node = d.String()
+		case 4:
+			m.root = d.String()
+		}
+	}
+	return versioned(version, d.Err())
+}
+
+// signServerReply is a server's certificate and its issuer's.
+type signServerReply struct {
+	leaf, intermediate []byte
+}
+
+func (m *signServerReply) append(b []byte) []byte {
+	b = wire.Uint(b, 1, enrollVersion)
+	b = wire.Bytes(b, 2, m.leaf)
+	return wire.Bytes(b, 3, m.intermediate)
+}
+
+func (m *signServerReply) decode(b []byte) error {
+	version := uint64(0)
+	d := wire.NewDecoder(b)
+	for d.Next() {
+		switch d.Field {
+		case 1:
+			version = d.Uint()
+		case 2:
+			m.leaf = bytes.Clone(d.Bytes())
+		case 3:
+			m.intermediate = bytes.Clone(d.Bytes())
+		}
+	}
+	return versioned(version, d.Err())
+}
+
+// signIntermediateRequest is the body of Trust.SignIntermediate. facts.root is
+// what the subject's own root is, for a decision between two joins at once.
+type signIntermediateRequest struct {
+	csr     []byte
+	subject facts
+	renewal bool // the subject's own leader asks, being part of the federation
+	// dialed: the server asked dialed the subject, which lost the decision there.
+	dialed bool
+}
+
+func (m *signIntermediateRequest) append(b []byte) []byte {
+	b = wire.Uint(b, 1, enrollVersion)
+	b = wire.Bytes(b, 2, m.csr)
+	b = wire.Message(b, 3, m.subject.append)
+	b = wire.Bool(b, 4, m.renewal)
+	return wire.Bool(b, 5, m.dialed)
+}
+
+func (m *signIntermediateRequest) decode(b []byte) error {
+	version := uint64(0)
+	d := wire.NewDecoder(b)
+	for d.Next() {
+		switch d.Field {
+		case 1:
+			version = d.Uint()
+		case 2:
+			m.csr = bytes.Clone(d.Bytes())
+		case 3:
+			if err := m.subject.decode(d.Bytes()); err != nil {
+				return err
+			}
+		case 4:
+			m.renewal = d.Bool()
+		case 5:
+			m.dialed = d.Bool()
+		}
+	}
+	if d.Err() == nil && m.subject.datacenter == "" {
+		return store.Errorf(store.KindInvalid, "request names no datacenter")
+	}
+	return versioned(version, d.Err())
+}
+
+// signIntermediateReply grants, or says that the subject wins after all.
+type signIntermediateReply struct {
+	outcome outcome // granted, same or reverse
+	grant   grant
+}
+
+func (m *signIntermediateReply) append(b []byte) []byte {
+	b = wire.Uint(b, 1, enrollVersion)
+	b = wire.Uint(b, 2, uint64(m.outcome))
+	return wire.Message(b, 3, m.grant.append)
+}
+
+func (m *signIntermediateReply) decode(b []byte) error {
+	version := uint64(0)
+	d := wire.NewDecoder(b)
+	for d.Next() {
+		switch d.Field {
+		case 1:
+			version = d.Uint()
+		case 2:
+			m.outcome = outcome(d.Uint())
+		case 3:
+			if err := m.grant.decode(d.Bytes()); err != nil {
+				return err
+			}
+		}
+	}
+	return versioned(version, d.Err())
+}
+
+// joinRequest is the body of Trust.Join: an address to enrol with, or a grant
+// that another server of this datacenter was given for all of it.
+type joinRequest struct {
+	address string
+	adopt   *grant
+	index   store.Index // of the record the grant was decided on
+}
+
+func (m *joinRequest) append(b []byte) []byte {
+	b = wire.Uint(b, 1, enrollVersion)
+	b = wire.String(b, 2, m.address)
+	if m.adopt != nil {
+		b = wire.Message(b, 3, m.adopt.append)
+	}
+	return wire.Uint(b, 4, uint64(m.index))
+}
+
+func (m *joinRequest) decode(b []byte) error {
+	version := uint64(0)
+	d := wire.NewDecoder(b)
+	for d.Next() {
+		switch d.Field {
+		case 1:
+			version = d.Uint()
+		case 2:
+			m.address = d.String()
+		case 3:
+			m.adopt = new(grant)
+			if err := m.adopt.decode(d.Bytes()); err != nil {
+				return err
+			}
+		case 4:
+			m.index = store.Index(d.Uint())
+		}
+	}
+	return versioned(version, d.Err())
+}
+
+// joinReply names the root in force after a join.
+type joinReply struct {
+	root string
+}
+
+func (m *joinReply) append(b []byte) []byte {
+	b = wire.Uint(b, 1, enrollVersion)
+	return wire.String(b, 2, m.root)
+}
+
+func (m *joinReply) decode(b []byte) error {
+	version := uint64(0)
+	d := wire.NewDecoder(b)
+	for d.Next() {
+		switch d.Field {
+		case 1:
+			version = d.Uint()
+		case 2:
+			m.root = d.String()
+		}
+	}
+	return versioned(version, d.Err())
+}
+
+func versioned(v uint64, err error) error {
+	if err == nil && v != enrollVersion {
+		return errVersion(v)
+	}
+	return err
+}
+
