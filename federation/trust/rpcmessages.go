@@ -211,4 +211,3 @@ func versioned(v uint64, err error) error {
 	}
 	return err
 }
-
