@@ -61,10 +61,6 @@ func badRequest(format string, args ...any) error {
 	return store.Errorf(store.KindBadRequest, format, args...)
 }
 
-func notFound(format string, args ...any) error {
-	return store.Errorf(store.KindNotFound, format, args...)
-}
-
 // errBodyTooLarge names the limit in the words clients know.
 func errBodyTooLarge(size, limit int64, key string) error {
 	return store.Errorf(store.KindTooLarge,

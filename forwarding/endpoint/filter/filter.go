@@ -76,7 +76,7 @@ func build[T any](e grammar.Expression, s Schema[T]) (func(T) bool, error) {
 			m.value = e.Value.Raw
 		}
 		if e.Selector.Type != grammar.SelectorTypeBexpr {
-			return nil, fmt.Errorf("Selector %q is not valid", m.sel)
+			return nil, problem("Selector %q is not valid", m.sel)
 		}
 		return leaf(s, e.Selector.Path, m)
 	case *grammar.CollectionExpression:
@@ -93,7 +93,7 @@ type match struct {
 }
 
 func (m match) invalidOp() error {
-	return fmt.Errorf("Invalid match operator %q for selector %q", m.op, m.sel)
+	return problem("Invalid match operator %q for selector %q", m.op, m.sel)
 }
 
 // leaf finds the field a selector means and makes the function that compares it.
@@ -155,8 +155,11 @@ func leaf[T any](s Schema[T], path []string, m match) (func(T) bool, error) {
 			})
 		}
 	}
-	return nil, fmt.Errorf("Selector %q is not valid", m.sel)
+	return nil, problem("Selector %q is not valid", m.sel)
 }
+
+// problem is an error whose words clients match: they begin with a capital.
+func problem(format string, args ...any) error { return fmt.Errorf(format, args...) }
 
 // emptiness is for lists of rows, which can be tested for nothing else.
 func emptiness[T any](m match, length func(T) int) (func(T) bool, error) {
@@ -212,7 +215,7 @@ func addressValue[T any](m match, get func(T) map[string]store.ServiceAddress, k
 		}
 		test = func(a store.ServiceAddress) bool { return t(a.Port) }
 	default:
-		return nil, fmt.Errorf("Selector %q is not valid", m.sel)
+		return nil, problem("Selector %q is not valid", m.sel)
 	}
 	absent := m.op.NotPresentDisposition()
 	return func(row T) bool {
@@ -237,7 +240,7 @@ func stringTest(m match) (func(string) bool, error) {
 	case grammar.MatchMatches, grammar.MatchNotMatches:
 		re, err := regexp.Compile(m.value)
 		if err != nil {
-			return nil, fmt.Errorf("Failed to compile regular expression %q: %w", m.value, err)
+			return nil, problem("Failed to compile regular expression %q: %w", m.value, err)
 		}
 		want := m.op == grammar.MatchMatches
 		return func(v string) bool { return re.MatchString(v) == want }, nil
@@ -251,7 +254,7 @@ func intTest(m match) (func(int) bool, error) {
 	}
 	want, err := strconv.Atoi(m.value)
 	if err != nil {
-		return nil, fmt.Errorf("Selector %q is a number: %w", m.sel, err)
+		return nil, problem("Selector %q is a number: %w", m.sel, err)
 	}
 	equal := m.op == grammar.MatchEqual
 	return func(v int) bool { return (v == want) == equal }, nil
@@ -263,7 +266,7 @@ func boolTest(m match) (func(bool) bool, error) {
 	}
 	want, err := strconv.ParseBool(m.value)
 	if err != nil {
-		return nil, fmt.Errorf("Selector %q is true or false: %w", m.sel, err)
+		return nil, problem("Selector %q is true or false: %w", m.sel, err)
 	}
 	equal := m.op == grammar.MatchEqual
 	return func(v bool) bool { return (v == want) == equal }, nil
