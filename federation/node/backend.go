@@ -1,0 +1,173 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"runtime"
+	"strconv"
+	"time"
+
+	"landbridge/federation/httpapi"
+	"landbridge/lan/gossip"
+	"landbridge/store"
+)
+
+// backend is this process as the HTTP front end sees it.
+type backend struct{ n *Node }
+
+func (b backend) Self(context.Context) (*httpapi.Self, error) {
+	n := b.n
+	cfg := &n.cfg
+	self := &httpapi.Self{
+		Config: httpapi.SelfConfig{
+			Datacenter: cfg.Datacenter, PrimaryDatacenter: cfg.primary(), NodeName: cfg.NodeName, NodeID: n.id,
+			Server: cfg.Server, Version: cfg.Version, BuildDate: "1970-01-01T00:00:01Z", Release: cfg.Release,
+		},
+		DebugConfig: cfg.DebugConfig,
+		Member:      memberOf(n.lan.Local()),
+		Meta:        n.record().Meta,
+		Stats: map[string]map[string]string{
+			"agent":    n.agent.Stats(),
+			"build":    {"prerelease": "", "revision": "", "version": cfg.Version, "version_metadata": "", "landbridge": cfg.Release},
+			"runtime":  runtimeStats(),
+			"serf_lan": n.lan.Stats(),
+			"consul":   {"acl": "disabled", "server": strconv.FormatBool(cfg.Server)},
+		},
+	}
+	if coord, err := n.lan.Coordinate(); err == nil {
+		self.Coord = coord
+	}
+	stats := self.Stats["consul"]
+	if n.srv == nil {
+		stats["known_servers"] = strconv.Itoa(len(n.lanView.Servers()))
+		return self, nil
+	}
+	_, leader := n.srv.raft.Leader()
+	stats["leader_addr"] = leader
+	stats["leader"] = strconv.FormatBool(n.srv.raft.IsLeader())
+	stats["bootstrap"] = strconv.FormatBool(cfg.Bootstrap)
+	stats["known_datacenters"] = strconv.Itoa(len(n.srv.datacenters()))
+	self.Stats["raft"] = n.srv.raft.Stats()
+	if n.srv.wan != nil {
+		self.Stats["serf_wan"] = n.srv.wan.pool.Stats()
+	}
+	return self, nil
+}
+
+// primary is primary_datacenter, or our own while that is undecided.
+func (c *Config) primary() string {
+	if c.Primary != "" {
+		return c.Primary
+	}
+	return c.Datacenter
+}
+
+func runtimeStats() map[string]string {
+	return map[string]string{
+		"arch": runtime.GOARCH, "os": runtime.GOOS, "version": runtime.Version(),
+		"cpu_count": strconv.Itoa(runtime.NumCPU()), "max_procs": strconv.Itoa(runtime.GOMAXPROCS(0)),
+		"goroutines": strconv.Itoa(runtime.NumGoroutine()),
+	}
+}
+
+func memberOf(m gossip.Member) httpapi.Member {
+	return httpapi.Member{
+		Name: m.Name, Addr: m.Addr.String(), Port: m.Port, Tags: m.Tags, Status: int(m.Status),
+		ProtocolMin: m.ProtocolMin, ProtocolMax: m.ProtocolMax, ProtocolCur: m.ProtocolCur,
+		DelegateMin: m.DelegateMin, DelegateMax: m.DelegateMax, DelegateCur: m.DelegateCur,
+	}
+}
+
+func (b backend) Members(_ context.Context, wan bool) ([]httpapi.Member, error) {
+	pool := b.n.lan
+	if wan {
+		if b.n.srv == nil || b.n.srv.wan == nil {
+			return nil, nil
+		}
+		pool = b.n.srv.wan.pool.Pool
+	}
+	members := pool.Members()
+	list := make([]httpapi.Member, len(members))
+	for i, m := range members {
+		list[i] = memberOf(m)
+	}
+	return list, nil
+}
+
+func (b backend) Join(ctx context.Context, addr string, wan bool) error {
+	if wan {
+		return b.n.joinWAN(ctx, addr)
+	}
+	return b.n.joinLAN(ctx, []string{addr})
+}
+
+func (b backend) Leave(ctx context.Context) error { return b.n.Leave(ctx) }
+
+func (b backend) ForceLeave(_ context.Context, node string, prune, wan bool) error {
+	if !wan {
+		return b.n.lan.RemoveFailed(node, prune)
+	}
+	if b.n.srv == nil || b.n.srv.wan == nil {
+		return store.Errorf(store.KindInvalid, "this agent does not take part in the WAN")
+	}
+	return b.n.srv.wan.pool.RemoveFailed(node, prune)
+}
+
+func (b backend) Reload(ctx context.Context) error { return b.n.Reload(ctx) }
+
+func (b backend) MetricsJSON(context.Context) ([]byte, error) {
+	if b.n.cfg.MetricsSummary == nil {
+		return nil, errors.New("no metrics are collected by this agent")
+	}
+	v, err := b.n.cfg.MetricsSummary()
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(v)
+}
+
+// federationView is /v1/internal/federation.
+type federationView struct {
+	Datacenter   string
+	Primary      string
+	FederationID string
+	Certificates string // "built-in" or "operator"
+	CertExpires  time.Time
+	Datacenters  []datacenterView
+}
+
+type datacenterView struct {
+	Name    string
+	Servers []serverView
+}
+
+type serverView struct {
+	Name      string
+	Address   string
+	Status    string
+	Answering bool
+	RTT       string `json:",omitempty"`
+}
+
+func (b backend) Federation(context.Context) (any, error) {
+	if b.n.srv == nil || b.n.srv.wan == nil {
+		return nil, store.Errorf(store.KindInvalid, "this agent does not take part in the WAN: ask a server")
+	}
+	w := b.n.srv.wan
+	st := w.authority.Status()
+	view := federationView{Datacenter: b.n.cfg.Datacenter, Primary: st.Primary, FederationID: st.FederationID, Certificates: st.Mode, CertExpires: st.CertExpires}
+	snap := w.dir.Snapshot()
+	for _, name := range w.dir.Datacenters() {
+		dc := datacenterView{Name: name, Servers: []serverView{}}
+		for _, s := range snap[name].Servers {
+			v := serverView{Name: s.Name, Address: s.Addr.String(), Status: s.Status.String(), Answering: w.dir.Answering(s.Name)}
+			if rtt, ok := b.n.srv.distance(s.Name); ok {
+				v.RTT = rtt.Round(10 * time.Microsecond).String()
+			}
+			dc.Servers = append(dc.Servers, v)
+		}
+		view.Datacenters = append(view.Datacenters, dc)
+	}
+	return view, nil
+}

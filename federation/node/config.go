@@ -1,0 +1,260 @@
+package node
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"landbridge/lan/agent"
+	"landbridge/store"
+)
+
+// Config is everything one agent needs to know, as plain values: defaults are
+// filled in and addresses resolved. It is made once by cmd/internal/config; no
+// component reads files or the environment for settings.
+type Config struct {
+	// Identity.
+	NodeName   string
+	NodeID     string // UUID; "" = the one persisted in DataDir, made on first start
+	NodeMeta   map[string]string
+	Datacenter string
+	Primary    string // primary_datacenter, "" = undecided (see DESIGN, "Who is primary")
+	Domain     string // "consul", without the final dot
+	AltDomain  string
+	Version    string // compatibility version announced to clients: "1.21.4"
+	Release    string // landbridge's own version
+
+	// Role.
+	Server          bool
+	Bootstrap       bool
+	BootstrapExpect int
+	DevMode         bool   // nothing on disk
+	DataDir         string // "" only with DevMode
+
+	// Addresses. Ports that are off are -1 (and their address lists empty).
+	BindAddr      netip.Addr // 0.0.0.0 for all
+	AdvertiseLAN  netip.Addr
+	AdvertiseWAN  netip.Addr
+	SerfLANBind   netip.Addr // serf_lan; the zero Addr means BindAddr
+	SerfWANBind   netip.Addr
+	Ports         Ports
+	HTTPAddrs     []ListenAddr
+	HTTPSAddrs    []ListenAddr
+	DNSAddrs      []ListenAddr
+	UnixSocket    UnixSocket
+	TranslateWAN  bool // translate_wan_addrs
+	FederationOff bool // federation.enabled = false, or ports.serf_wan = -1
+
+	// WAN.
+	FederationAdvertisePort int  // 0 = Ports.SerfWAN
+	EnrollByKey             bool // federation.enroll_by_key
+	AllowUnauthenticated    bool
+	TrustDomainID           string // connect.ca_config.cluster_id, "" = made by the first leader
+	ConnectEnabled          bool
+
+	// Joining.
+	RetryJoinLAN     []string // start_join and retry_join, "host:port" or "host"
+	RetryJoinWAN     []string
+	RetryInterval    time.Duration
+	RetryIntervalWAN time.Duration
+	RetryMax         int // 0 = for ever
+	RetryMaxWAN      int
+	RejoinAfterLeave bool
+
+	// Leaving.
+	LeaveOnTerminate     bool
+	SkipLeaveOnInterrupt bool
+	LeaveDrainTime       time.Duration
+	ReconnectTimeoutLAN  time.Duration
+	ReconnectTimeoutWAN  time.Duration
+
+	// Gossip encryption: base64-decoded, 16, 24 or 32 bytes; nil = none.
+	EncryptKey         []byte
+	DisableKeyringFile bool
+	GossipLAN          Gossip
+	GossipWAN          Gossip
+
+	// Raft.
+	RaftMultiplier        int
+	RaftSnapshotThreshold int
+	RaftSnapshotInterval  time.Duration
+	RaftTrailingLogs      int
+	Autopilot             store.AutopilotConfig // initial values
+	RPCHoldTimeout        time.Duration
+
+	// TLS. Functions, so that files can be read again on reload.
+	LANTLS   *TLS // tls.internal_rpc
+	HTTPSTLS *TLS // tls.https
+
+	Limits Limits
+	DNS    DNS
+	HTTP   HTTP
+
+	// Queries.
+	DefaultQueryTime  time.Duration
+	MaxQueryTime      time.Duration
+	DiscoveryMaxStale time.Duration
+
+	// Agent.
+	Services            []agent.ServiceDefinition // from files
+	Checks              []agent.CheckDefinition
+	CheckUpdateInterval time.Duration
+	CheckOutputMaxSize  int
+	DiscardCheckOutput  bool
+
+	EnableDebug bool
+
+	// DebugConfig is shown by /v1/agent/self: runtime settings without secrets.
+	DebugConfig map[string]any
+
+	// Dependencies.
+	Logger     *slog.Logger
+	LogStream  LogStream // what `monitor` follows; nil = monitor is refused
+	Registerer prometheus.Registerer
+	Gatherer   prometheus.Gatherer
+	// MetricsSummary is the JSON form of /v1/agent/metrics; nil = refused.
+	MetricsSummary func() (any, error)
+	// Reload reads the configuration again for SIGHUP and the API; nil = refused.
+	Reload func() (*Config, error)
+	// Network replaces sockets in tests; nil = the real ones.
+	Network Network
+}
+
+// Ports are the numbers of the spec (config.md 2); -1 is off.
+type Ports struct {
+	DNS, HTTP, HTTPS, GRPC, GRPCTLS, SerfLAN, SerfWAN, Server int
+}
+
+// ListenAddr is where a front end listens: an address and port, or a socket file.
+type ListenAddr struct {
+	AddrPort netip.AddrPort
+	Unix     string
+}
+
+func (a ListenAddr) String() string {
+	if a.Unix != "" {
+		return "unix://" + a.Unix
+	}
+	return a.AddrPort.String()
+}
+
+// UnixSocket is how socket files are made (unix_sockets).
+type UnixSocket struct {
+	User, Group, Mode string
+}
+
+// Gossip holds a pool's timings (gossip_lan, gossip_wan); zero = the pool's default.
+type Gossip struct {
+	GossipNodes    int
+	GossipInterval time.Duration
+	ProbeInterval  time.Duration
+	ProbeTimeout   time.Duration
+	RetransmitMult int
+	SuspicionMult  int
+}
+
+// TLS is one block of the tls stanza, as functions that read the current files.
+type TLS struct {
+	Server         func() (*tls.Config, error)
+	Client         func() (*tls.Config, error)
+	VerifyIncoming bool
+	VerifyOutgoing bool
+	VerifyHostname bool // internal_rpc.verify_server_hostname
+}
+
+// Limits bounds what others may cost us (limits stanza).
+type Limits struct {
+	HTTPMaxConnsPerClient int
+	HTTPSHandshakeTimeout time.Duration
+	RPCHandshakeTimeout   time.Duration
+	RPCMaxConnsPerClient  int
+	RPCClientTimeout      time.Duration
+	KVMaxValueSize        int64
+	TxnMaxReqLen          int64
+}
+
+// DNS is the dns_config stanza.
+type DNS struct {
+	AllowStale       bool
+	MaxStale         time.Duration
+	NodeTTL          time.Duration
+	ServiceTTL       map[string]time.Duration
+	EnableTruncate   bool
+	OnlyPassing      bool
+	DisableCompress  bool
+	UDPAnswerLimit   int
+	ARecordLimit     int
+	NodeMetaTXT      bool
+	SOARefresh       uint32
+	SOARetry         uint32
+	SOAExpire        uint32
+	SOAMinTTL        uint32
+	Recursors        []string
+	RecursorTimeout  time.Duration
+	RecursorStrategy string
+	CacheMaxAge      time.Duration
+	UseCache         bool
+}
+
+// HTTP is the http_config stanza.
+type HTTP struct {
+	BlockEndpoints     []string
+	AllowWriteHTTPFrom []netip.Prefix
+	ResponseHeaders    map[string]string
+	MaxHeaderBytes     int
+}
+
+// LogStream gives a copy of the log to a follower: lines of at least level,
+// text or JSON, until cancel. A slow follower loses lines, never blocks.
+type LogStream interface {
+	Follow(level slog.Level, json bool) (lines <-chan []byte, cancel func())
+}
+
+var datacenterRE = regexp.MustCompile(`^[a-z0-9_-]+$`)
+
+// Validate reports every problem, each with the user's own key.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
+	if strings.TrimSpace(c.NodeName) == "" {
+		bad("node_name cannot be empty")
+	}
+	if !datacenterRE.MatchString(c.Datacenter) {
+		bad("datacenter can only contain lowercase alphanumeric, - or _ characters. received: %q", c.Datacenter)
+	}
+	if c.DataDir == "" && !c.DevMode {
+		bad("data_dir cannot be empty")
+	}
+	if c.Bootstrap && c.BootstrapExpect > 0 {
+		bad("'bootstrap_expect > 0' and 'bootstrap = true' are mutually exclusive")
+	}
+	if !c.Server && (c.Bootstrap || c.BootstrapExpect > 0) {
+		bad("'bootstrap' and 'bootstrap_expect' need 'server = true'")
+	}
+	if c.RaftMultiplier < 1 || c.RaftMultiplier > 10 {
+		bad("performance.raft_multiplier cannot be %d. Must be between 1 and 10", c.RaftMultiplier)
+	}
+	if n := len(c.EncryptKey); n != 0 && n != 16 && n != 24 && n != 32 {
+		bad("encrypt has invalid key: must be 16, 24 or 32 bytes, has %d", n)
+	}
+	if !c.BindAddr.IsValid() {
+		bad("bind_addr cannot be empty")
+	}
+	if !c.AdvertiseLAN.IsValid() || c.AdvertiseLAN.IsUnspecified() {
+		bad("advertise_addr cannot be %s", c.AdvertiseLAN)
+	}
+	if c.Logger == nil || c.Registerer == nil {
+		bad("node: Logger and Registerer are required")
+	}
+	return errors.Join(errs...)
+}
+
+// Federated says whether this agent takes part in the WAN.
+func (c *Config) Federated() bool { return c.Server && !c.FederationOff }

@@ -1,0 +1,364 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"landbridge/federation/trust"
+	"landbridge/forwarding/rpc"
+	"landbridge/lan/gossip"
+	"landbridge/store"
+	"landbridge/store/wire"
+	wangossip "landbridge/wan/gossip"
+	"landbridge/wan/transport"
+)
+
+type (
+	transportSession    = transport.Session
+	transportEnrollConn = transport.EnrollConn
+)
+
+// retryJoin joins the configured addresses of both pools, and goes on until it
+// worked or retry_max is reached, which ends the node.
+func (n *Node) retryJoin(ctx context.Context) error {
+	wanDone := make(chan error, 1)
+	go func() {
+		if n.srv == nil || n.srv.wan == nil || len(n.cfg.RetryJoinWAN) == 0 {
+			wanDone <- nil
+			return
+		}
+		wanDone <- n.keepJoining(ctx, "WAN", n.cfg.RetryJoinWAN, n.cfg.RetryIntervalWAN, n.cfg.RetryMaxWAN, n.joinAnyWAN)
+	}()
+	var lanErr error
+	if addrs := n.withoutSelf(n.cfg.RetryJoinLAN); len(addrs) > 0 {
+		lanErr = n.keepJoining(ctx, "LAN", addrs, n.cfg.RetryInterval, n.cfg.RetryMax, n.joinLAN)
+	}
+	return errors.Join(lanErr, <-wanDone)
+}
+
+// keepJoining tries at once, then with growing pauses up to the interval: agents
+// that start together find each other in a moment, and a pool that is not there
+// costs little.
+func (n *Node) keepJoining(ctx context.Context, pool string, addrs []string, interval time.Duration, most int, join func(context.Context, []string) error) error {
+	pause := min(100*time.Millisecond, interval)
+	for tries := 0; ; {
+		err := join(ctx, addrs)
+		if err == nil {
+			n.log.Info("joined", "pool", pool)
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if pause >= interval {
+			if tries++; most > 0 && tries >= most {
+				return fmt.Errorf("%s join: gave up after %d attempts (retry_max): %w", pool, tries, err)
+			}
+			n.log.Warn("join did not work, will retry", "pool", pool, "in", interval, "err", err)
+		} else {
+			n.log.Debug("join did not work yet", "pool", pool, "err", err)
+		}
+		t := time.NewTimer(pause/2 + rand.N(pause/2+1))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		case <-t.C:
+		}
+		pause = min(2*pause, interval)
+	}
+}
+
+// withoutSelf leaves our own LAN address out: joining oneself proves nothing.
+func (n *Node) withoutSelf(addrs []string) []string {
+	own := n.lanAddr(n.cfg.Ports.SerfLAN)
+	return slices.DeleteFunc(slices.Clone(addrs), func(a string) bool {
+		if ap, err := netip.ParseAddrPort(a); err == nil {
+			return ap == own
+		}
+		return a == own.Addr().String()
+	})
+}
+
+// joinLAN contacts LAN addresses; the default port is our own serf_lan.
+func (n *Node) joinLAN(ctx context.Context, addrs []string) error {
+	_, err := n.lan.Join(ctx, withPort(addrs, n.cfg.Ports.SerfLAN))
+	if err == nil {
+		n.joining.Store(false)
+	}
+	return err
+}
+
+func withPort(addrs []string, port int) []string {
+	out := make([]string, len(addrs))
+	for i, a := range addrs {
+		out[i] = a
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			out[i] = net.JoinHostPort(strings.Trim(a, "[]"), strconv.Itoa(port))
+		}
+	}
+	return out
+}
+
+func (n *Node) joinAnyWAN(ctx context.Context, addrs []string) error {
+	var errs []error
+	for _, a := range addrs {
+		err := n.joinWAN(ctx, a)
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// joinTimeout bounds one wan join: enrolment, gossip and the wait for both.
+const joinTimeout = 15 * time.Second
+
+// joinWAN federates our datacenter with the one at addr: enrolment by the leader,
+// our own pool, and then the other servers of our datacenter are told at once.
+func (n *Node) joinWAN(ctx context.Context, addr string) error {
+	if n.srv == nil {
+		return store.Errorf(store.KindInvalid, "Must be a server to join WAN cluster")
+	}
+	w := n.srv.wan
+	if w == nil {
+		return store.Errorf(store.KindInvalid, "this server does not take part in the WAN (federation.enabled = false, or ports.serf_wan = -1)")
+	}
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	to, err := resolve(ctx, addr, n.cfg.Ports.SerfWAN)
+	if err != nil {
+		return store.Errorf(store.KindInvalid, "wan join %s: %w", addr, err)
+	}
+	if err := w.authority.Join(ctx, to.String()); err != nil {
+		return err
+	}
+	if err := w.joinPool(ctx, []string{to.String()}); err != nil {
+		return store.Errorf(store.KindUnreachable, "wan join %s: %w", addr, err)
+	}
+	var others []string
+	for _, m := range w.pool.Members() {
+		if m.Tags["dc"] != n.cfg.Datacenter && m.Status == gossip.Alive {
+			others = append(others, m.Name+"/"+m.AddrPort().String())
+		}
+	}
+	if len(others) == 0 {
+		return store.Errorf(store.KindInvalid, "wan join %s: this is a server of our own datacenter", addr)
+	}
+	n.srv.pushJoin(ctx, others)
+	return nil
+}
+
+// pushMost bounds the addresses told to a peer: gossip does the rest.
+const pushMost = 12
+
+// pushJoin tells the other servers of our datacenter whom to join, so that each
+// can be asked as soon as the command returns.
+func (s *server) pushJoin(ctx context.Context, addrs []string) {
+	rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
+	addrs = addrs[:min(len(addrs), pushMost)]
+	var body []byte
+	for _, a := range addrs {
+		body = wire.Element(body, 1, []byte(a))
+	}
+	s.wan.later(addrs...)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	done := make(chan struct{})
+	peers := s.n.lanView.Servers()
+	for _, p := range peers {
+		go func() {
+			defer func() { done <- struct{}{} }()
+			conn, err := s.n.lanView.Dial(ctx, p)
+			if err == nil {
+				_, err = conn.Do(ctx, &rpc.Request{Method: rpc.FederationPeers, Hops: 1, Body: body})
+			}
+			if err != nil {
+				s.n.log.Debug("a server was not told of the join; it will hear of it by gossip", "peer", p.Name, "err", err)
+			}
+		}()
+	}
+	for range peers {
+		<-done
+	}
+}
+
+// joinPushed is FederationPeers: whom to join is noted, and done in runWAN.
+func (s *server) joinPushed(_ context.Context, req *rpc.Request) (*rpc.Response, error) {
+	var addrs []string
+	for d := wire.NewDecoder(req.Body); d.Next() && len(addrs) < 2*pushMost; {
+		if d.Field == 1 {
+			addrs = append(addrs, d.String())
+		}
+	}
+	s.wan.later(addrs...)
+	return &rpc.Response{}, nil
+}
+
+// later notes addresses to join; runWAN tries each until it worked, for a minute.
+func (w *wan) later(addrs ...string) {
+	w.mu.Lock()
+	until := time.Now().Add(time.Minute)
+	for _, a := range addrs {
+		if len(w.pending) < 64 {
+			w.pending[a] = until
+		}
+	}
+	w.mu.Unlock()
+	w.floodNow()
+}
+
+// floodNow makes runWAN look at once.
+func (w *wan) floodNow() {
+	select {
+	case w.kick <- struct{}{}:
+	default:
+	}
+}
+
+// trustChanged follows a new certificate or new roots: those who could not be
+// joined before perhaps can now.
+func (s *server) trustChanged() { s.wan.floodNow() }
+
+// Timings of runWAN.
+const (
+	floodEvery  = 30 * time.Second
+	floodRetry  = 200 * time.Millisecond
+	joinOneTime = 5 * time.Second
+)
+
+// runWAN starts the WAN pool once there is a certificate, keeps the directory, and
+// floods: every server of our datacenter belongs into the WAN, whoever of them was
+// joined.
+func (s *server) runWAN(ctx context.Context) (err error) {
+	w := s.wan
+	select {
+	case <-w.authority.Ready():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := w.pool.Start(ctx); err != nil {
+		return err
+	}
+	close(w.running)
+	dirDone := make(chan struct{})
+	go func() {
+		defer close(dirDone)
+		if err := w.dir.Run(ctx); err != nil && ctx.Err() == nil {
+			s.n.fail(err)
+		}
+	}()
+	defer func() {
+		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		err = errors.Join(err, w.pool.Stop(stopCtx))
+		<-dirDone
+	}()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-w.kick:
+		case <-timer.C:
+		}
+		if s.flood(ctx) {
+			timer.Reset(floodEvery)
+		} else {
+			timer.Reset(floodRetry)
+		}
+	}
+}
+
+// flood joins the servers of our datacenter that the WAN pool lacks, and the
+// pending addresses. It returns false if something is left to try again soon.
+func (s *server) flood(ctx context.Context) bool {
+	w := s.wan
+	have := map[string]bool{}
+	for _, m := range w.pool.Members() {
+		if m.Status == gossip.Alive {
+			have[m.Name] = true
+		}
+	}
+	want := map[string]bool{}
+	for _, m := range s.n.lan.Members() {
+		name := wangossip.Name(m.Name, s.n.cfg.Datacenter)
+		port := m.Tags["wan_join_port"]
+		if m.Status == gossip.Alive && m.Tags["role"] == "consul" && port != "" && m.Name != s.n.cfg.NodeName && !have[name] {
+			want[name+"/"+net.JoinHostPort(m.Addr.String(), port)] = true
+		}
+	}
+	now := time.Now()
+	w.mu.Lock()
+	for a, until := range w.pending {
+		name, _, _ := strings.Cut(a, "/")
+		if now.After(until) || have[name] && w.tried[a] {
+			delete(w.pending, a)
+			delete(w.tried, a)
+			continue
+		}
+		want[a] = true
+	}
+	w.mu.Unlock()
+	if len(want) == 0 {
+		return true
+	}
+	done := make(chan bool)
+	for a := range want {
+		go func() {
+			ctx, cancel := context.WithTimeout(ctx, joinOneTime)
+			defer cancel()
+			_, err := w.pool.Join(ctx, []string{a})
+			if err != nil {
+				s.n.log.Debug("WAN peer not joined yet", "peer", a, "err", err)
+			} else {
+				w.mu.Lock()
+				if _, ok := w.pending[a]; ok {
+					w.tried[a] = true
+				}
+				w.mu.Unlock()
+			}
+			done <- err == nil
+		}()
+	}
+	all := true
+	for range want {
+		all = <-done && all
+	}
+	return all
+}
+
+// joinPool waits for the pool to run and joins addresses, again until ctx is done:
+// right after enrolment the other side may still be taking our root over.
+func (w *wan) joinPool(ctx context.Context, addrs []string) error {
+	select {
+	case <-w.running:
+	case <-ctx.Done():
+		return errors.New("no certificate yet")
+	}
+	for pause := 50 * time.Millisecond; ; pause *= 2 {
+		_, err := w.pool.Join(ctx, addrs)
+		if err == nil {
+			return nil
+		}
+		t := time.NewTimer(min(pause, time.Second))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return err
+		case <-t.C:
+		}
+	}
+}
+
+var _ trust.EnrollConn = (*transport.EnrollConn)(nil)

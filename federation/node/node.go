@@ -1,0 +1,306 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"landbridge/federation/dnsapi"
+	"landbridge/federation/httpapi"
+	"landbridge/forwarding"
+	"landbridge/forwarding/rpc"
+	"landbridge/lan/agent"
+	"landbridge/lan/gossip"
+	"landbridge/lan/stream"
+	"landbridge/store"
+)
+
+// Node is one agent: a server or a client.
+type Node struct {
+	cfg   Config
+	log   *slog.Logger
+	id    string
+	net   Network
+	stack stopStack
+
+	lan        *gossip.Pool
+	lanView    *lanView
+	dispatcher *forwarding.Dispatcher
+	calls      *rpc.ClientMetrics
+	agent      *agent.Agent
+	http       *httpapi.Server
+	dns        *dnsapi.Server
+	srv        *server // nil on a client agent
+	httpAddrs  []net.Addr
+	dnsAddrs   []net.Addr
+
+	joining        atomic.Bool   // there are LAN addresses to join, and none answered yet
+	membersChanged chan struct{} // one slot: wakes the leader's reconciliation
+
+	started  time.Time
+	failed   chan error // the first thing that ended by itself
+	leaving  sync.Mutex
+	left     chan struct{} // closed when a graceful leave is done
+	leftOnce sync.Once
+	beat     atomic.Int64                      // when the main loop last went round, Unix ns
+	meta     atomic.Pointer[map[string]string] // node_meta, replaced by Reload
+}
+
+// New builds a node from its configuration. Its sockets are bound, except those of
+// the front ends; nothing runs yet. A node that is not started is freed by Stop.
+func New(cfg Config) (_ *Node, err error) {
+	cfg.setDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{
+		cfg: cfg, net: cfg.Network, failed: make(chan error, 1), left: make(chan struct{}),
+		log: cfg.Logger.With("component", "agent", "dc", cfg.Datacenter),
+	}
+	if n.net == nil {
+		n.net = realNetwork{}
+	}
+	n.stack.log = n.log
+	n.joining.Store(len(n.withoutSelf(cfg.RetryJoinLAN)) > 0)
+	n.started = time.Now()
+	n.meta.Store(&cfg.NodeMeta)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.stack.stop(context.Background()))
+		}
+	}()
+	if cfg.DataDir != "" {
+		if err := os.MkdirAll(cfg.DataDir, 0o755); err != nil {
+			return nil, fmt.Errorf("data_dir: %w", err)
+		}
+	}
+	if n.id, err = nodeID(&cfg); err != nil {
+		return nil, err
+	}
+	n.calls = rpc.NewClientMetrics(cfg.Registerer)
+	lanPool := rpc.PoolConfig{Client: rpc.ClientConfig{Lanes: 1, Metrics: n.calls}, Logger: n.logger("rpc")}
+	n.lanView = &lanView{self: cfg.NodeName}
+	fwd := forwarding.Config{
+		Datacenter: cfg.Datacenter, LAN: n.lanView,
+		HoldTimeout: cfg.RPCHoldTimeout, ClientTimeout: cfg.Limits.RPCClientTimeout,
+		DefaultQueryTime: cfg.DefaultQueryTime, MaxQueryTime: cfg.MaxQueryTime,
+		Logger: n.logger("forwarding"), Registerer: cfg.Registerer,
+	}
+	if cfg.Server {
+		if n.srv, err = n.newServer(); err != nil {
+			return nil, err
+		}
+		lanPool.Dial = func(ctx context.Context, addr, _ string) (rpc.Session, error) { return n.srv.port.Dial(ctx, addr) }
+		fwd.Local = n.srv.local
+		if w := n.srv.wan; w != nil {
+			fwd.WAN = &wanView{dir: w.dir, pool: w.rpc}
+		}
+	} else {
+		dial, err := n.net.DialLAN(n)
+		if err != nil {
+			return nil, err
+		}
+		lanPool.Dial = func(ctx context.Context, addr, _ string) (rpc.Session, error) { return dial(ctx, addr) }
+	}
+	n.lanView.pool = rpc.NewPool(lanPool)
+	n.dispatcher = forwarding.New(fwd)
+	if err := n.newLAN(); err != nil {
+		return nil, err
+	}
+	n.agent, err = agent.New(agent.Config{
+		Node: cfg.NodeName, Datacenter: cfg.Datacenter, NodeInfo: n.record, Registrar: registrar{n.dispatcher},
+		Server: cfg.Server, ClusterSize: func() int { return len(n.lan.Members()) }, DataDir: cfg.DataDir,
+		CheckUpdateInterval: cfg.CheckUpdateInterval, CheckOutputMaxSize: cfg.CheckOutputMaxSize, DiscardCheckOutput: cfg.DiscardCheckOutput,
+		Logger: n.logger("local"), Registerer: cfg.Registerer,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return n, n.newFrontEnds()
+}
+
+func (c *Config) setDefaults() {
+	if !c.SerfLANBind.IsValid() {
+		c.SerfLANBind = c.BindAddr
+	}
+	if !c.SerfWANBind.IsValid() {
+		c.SerfWANBind = c.BindAddr
+	}
+	if !c.AdvertiseWAN.IsValid() {
+		c.AdvertiseWAN = c.AdvertiseLAN
+	}
+	if c.FederationAdvertisePort == 0 {
+		c.FederationAdvertisePort = c.Ports.SerfWAN
+	}
+	if c.Ports.SerfWAN < 0 {
+		c.FederationOff = true
+	}
+}
+
+func (n *Node) logger(component string) *slog.Logger {
+	return n.cfg.Logger.With("component", component, "dc", n.cfg.Datacenter)
+}
+
+// fail reports that a part which should run as long as the node has ended.
+func (n *Node) fail(err error) {
+	n.log.Error("stopping: a part failed", "err", err)
+	select {
+	case n.failed <- err:
+	default: // the first one is enough
+	}
+}
+
+// lanAddr is our address of a port inside the datacenter.
+func (n *Node) lanAddr(port int) netip.AddrPort {
+	return netip.AddrPortFrom(n.cfg.AdvertiseLAN, uint16(port))
+}
+
+// dataFile is a path in the data folder, "" without one.
+func (n *Node) dataFile(elem ...string) string {
+	if n.cfg.DataDir == "" {
+		return ""
+	}
+	return filepath.Join(append([]string{n.cfg.DataDir}, elem...)...)
+}
+
+// gossipKey is the LAN ring's primary key: it authenticates wan join.
+func (n *Node) gossipKey() []byte {
+	if n.lan == nil {
+		return nil
+	}
+	return n.lan.PrimaryKey()
+}
+
+// newLAN builds the LAN pool.
+func (n *Node) newLAN() (err error) {
+	cfg := &n.cfg
+	gc := gossip.Config{
+		Scope: "lan", Name: cfg.NodeName, ID: n.id, Datacenter: cfg.Datacenter, Tags: n.lanTags(),
+		Profile:   profile(gossip.LAN(), cfg.GossipLAN),
+		Transport: n.net.LANGossip(n),
+		Bind:      netip.AddrPortFrom(cfg.SerfLANBind, uint16(cfg.Ports.SerfLAN)),
+		Advertise: n.lanAddr(cfg.Ports.SerfLAN),
+		Key:       cfg.EncryptKey, SnapshotFile: n.dataFile("serf", "local.snapshot"),
+		RejoinAfterLeave: cfg.RejoinAfterLeave, ReconnectTimeout: cfg.ReconnectTimeoutLAN,
+		Logger: n.logger("gossip"), Registerer: cfg.Registerer,
+	}
+	if !cfg.DisableKeyringFile {
+		gc.KeyringFile = n.dataFile("serf", "local.keyring")
+	}
+	n.lan, err = gossip.New(gc)
+	return err
+}
+
+// profile overlays the configured timings on a pool's own.
+func profile(p gossip.Profile, g Gossip) gossip.Profile {
+	set := func(v *int, to int) {
+		if to > 0 {
+			*v = to
+		}
+	}
+	setd := func(v *time.Duration, to time.Duration) {
+		if to > 0 {
+			*v = to
+		}
+	}
+	set(&p.GossipNodes, g.GossipNodes)
+	setd(&p.GossipInterval, g.GossipInterval)
+	setd(&p.ProbeInterval, g.ProbeInterval)
+	setd(&p.ProbeTimeout, g.ProbeTimeout)
+	set(&p.RetransmitMult, g.RetransmitMult)
+	set(&p.SuspicionMult, g.SuspicionMult)
+	return p
+}
+
+// Tags that tools read (spec gossip-federation 3). The pools add id and dc.
+func (n *Node) commonTags() map[string]string {
+	return map[string]string{
+		"build": n.cfg.Version + ":" + n.cfg.Release, "segment": "",
+		"vsn": "2", "vsn_min": "2", "vsn_max": "3",
+	}
+}
+
+func (n *Node) serverTags() map[string]string {
+	t := n.commonTags()
+	t["role"], t["port"], t["raft_vsn"], t["acls"], t["ft_fs"], t["ft_si"] = "consul", strconv.Itoa(n.cfg.Ports.Server), "3", "0", "1", "1"
+	if n.cfg.Bootstrap || n.cfg.BootstrapExpect == 1 {
+		t["bootstrap"] = "1"
+	} else if n.cfg.BootstrapExpect > 1 {
+		t["expect"] = strconv.Itoa(n.cfg.BootstrapExpect)
+	}
+	if n.cfg.LANTLS != nil {
+		t["use_tls"] = "1"
+	}
+	// The highest version of commands and of the wire this server understands:
+	// a leader proposes a kind only when every Raft member does.
+	t["lb_cmd"], t["lb_rpc"] = "1", "1"
+	return t
+}
+
+func (n *Node) lanTags() map[string]string {
+	if !n.cfg.Server {
+		t := n.commonTags()
+		t["role"] = "node"
+		return t
+	}
+	t := n.serverTags()
+	if n.cfg.Federated() {
+		t["wan_join_port"] = strconv.Itoa(n.cfg.Ports.SerfWAN)
+	}
+	return t
+}
+
+func (n *Node) wanTags() map[string]string { return n.serverTags() }
+
+// record is this node as it should be in the catalog.
+func (n *Node) record() *store.Node {
+	lan, wan := n.cfg.AdvertiseLAN, n.cfg.AdvertiseWAN
+	tagged := map[string]string{"lan": lan.String(), "wan": wan.String()}
+	family := func(prefix string, a netip.Addr) {
+		if a.Is4() {
+			tagged[prefix+"_ipv4"] = a.String()
+		} else {
+			tagged[prefix+"_ipv6"] = a.String()
+		}
+	}
+	family("lan", lan)
+	family("wan", wan)
+	meta := map[string]string{"consul-network-segment": "", "consul-version": n.cfg.Version}
+	for k, v := range *n.meta.Load() {
+		meta[k] = v
+	}
+	return &store.Node{
+		ID: n.id, Node: n.cfg.NodeName, Address: lan.String(), Datacenter: n.cfg.Datacenter,
+		TaggedAddresses: tagged, Meta: meta,
+	}
+}
+
+// streamConfig is how the LAN port, or a client agent's dialer, works.
+func (n *Node) streamConfig(bind netip.AddrPort) stream.Config {
+	cfg := &n.cfg
+	c := stream.Config{
+		Bind: bind, Datacenter: cfg.Datacenter, Domain: cfg.Domain,
+		HandshakeTimeout:  cfg.Limits.RPCHandshakeTimeout,
+		MaxConnsPerClient: func() int { return cfg.Limits.RPCMaxConnsPerClient },
+		Logger:            n.logger("lan"), Registerer: cfg.Registerer,
+	}
+	if cfg.Server {
+		c.Advertise = net.TCPAddrFromAddrPort(n.lanAddr(cfg.Ports.Server))
+	}
+	if t := cfg.LANTLS; t != nil {
+		c.TLS = stream.TLS{
+			Incoming: t.Server, Outgoing: t.Client,
+			VerifyIncoming: t.VerifyIncoming, VerifyOutgoing: t.VerifyOutgoing, VerifyServerHostname: t.VerifyHostname,
+		}
+	}
+	return c
+}

@@ -1,0 +1,49 @@
+package node
+
+import (
+	"context"
+
+	"landbridge/forwarding/rpc"
+	"landbridge/store"
+)
+
+// registrar is the catalog as this agent's own services and checks see it: the
+// dispatcher, with the records representation.
+type registrar struct{ do rpc.Doer }
+
+func (r registrar) Register(ctx context.Context, cmd *store.RegisterCommand, token string) error {
+	_, err := r.do.Do(ctx, &rpc.Request{Method: rpc.CatalogRegister, Token: token, Body: cmd.AppendWire(nil)})
+	return err
+}
+
+func (r registrar) Deregister(ctx context.Context, cmd *store.DeregisterCommand, token string) error {
+	_, err := r.do.Do(ctx, &rpc.Request{Method: rpc.CatalogDeregister, Token: token, Body: cmd.AppendWire(nil)})
+	return err
+}
+
+func (r registrar) NodeServices(ctx context.Context, node string) (*store.NodeServices, error) {
+	resp, err := r.records(ctx, rpc.CatalogNodeServices, node)
+	if err != nil || resp.NotFound || len(resp.Body) == 0 {
+		return nil, err
+	}
+	ns := new(store.NodeServices)
+	if err := ns.DecodeWire(resp.Body); err != nil {
+		return nil, err
+	}
+	if ns.Node == nil {
+		return nil, nil
+	}
+	return ns, nil
+}
+
+func (r registrar) NodeChecks(ctx context.Context, node string) ([]*store.Check, error) {
+	resp, err := r.records(ctx, rpc.HealthNode, node)
+	if err != nil {
+		return nil, err
+	}
+	return store.DecodeChecks(resp.Body)
+}
+
+func (r registrar) records(ctx context.Context, method rpc.MethodID, name string) (*rpc.Response, error) {
+	return r.do.Do(ctx, &rpc.Request{Method: method, Representation: rpc.Records, Query: store.Query{Name: name}})
+}

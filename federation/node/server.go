@@ -1,0 +1,366 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"landbridge/federation"
+	"landbridge/federation/trust"
+	"landbridge/forwarding/endpoint"
+	"landbridge/forwarding/rpc"
+	"landbridge/lan/gossip"
+	"landbridge/lan/leader"
+	"landbridge/store"
+	"landbridge/store/consensus"
+	"landbridge/store/fsm"
+	"landbridge/store/raftlog"
+	"landbridge/store/state"
+	wangossip "landbridge/wan/gossip"
+	"landbridge/wan/transport"
+)
+
+// server is what a server has beyond a client agent.
+type server struct {
+	n      *Node
+	state  *state.Store
+	stores *raftlog.Stores
+	raft   *consensus.Node
+	port   LANPort
+	local  *local
+	rpc    *rpc.Server
+	leader *leader.Leader
+	boot   *leader.Bootstrapper
+	wan    *wan // nil when not federated
+}
+
+// wan is a federation server's part in the WAN.
+type wan struct {
+	endpoint  *transport.Endpoint
+	authority *trust.Authority
+	pool      *wangossip.Pool
+	dir       *federation.Directory
+	rpc       *rpc.Pool
+	running   chan struct{} // closed when the pool runs: we have a certificate
+	kick      chan struct{} // wakes runWAN, buffered
+
+	mu      sync.Mutex
+	pending map[string]time.Time // addresses to join -> until when to try
+	tried   map[string]bool      // of those, the ones that answered
+}
+
+// newServer builds the server's parts, in the order of what they need. Nothing
+// runs yet but the sockets, which are bound so that ports are known.
+func (n *Node) newServer() (_ *server, err error) {
+	cfg := &n.cfg
+	s := &server{n: n, state: state.New()}
+	if s.port, err = n.net.ListenLAN(n); err != nil {
+		return nil, err
+	}
+	n.stack.push("LAN port", s.port.Stop)
+	if err := s.openStores(); err != nil {
+		return nil, err
+	}
+	heartbeat, _ := consensus.Timings(cfg.RaftMultiplier)
+	trans := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: s.port.RaftLayer(), MaxPool: 3, Timeout: max(10*time.Second, 4*heartbeat),
+		Logger: consensus.HCLog(n.logger("raft")),
+	})
+	n.stack.push("Raft transport", func(context.Context) error { return trans.Close() }) // for a node that is never started
+	s.raft, err = consensus.New(consensus.Config{
+		NodeID: n.id, Address: n.lanAddr(cfg.Ports.Server).String(),
+		FSM: fsm.New(s.state, n.logger("fsm")), EncodeBatch: fsm.AppendBatch,
+		Stores: s.stores, Transport: trans, Multiplier: cfg.RaftMultiplier,
+		Snapshots: cfg.snapshots(),
+		Logger:    n.logger("raft"), Registerer: cfg.Registerer, Fatal: n.fail,
+	})
+	if err != nil {
+		return nil, err
+	}
+	set, err := endpoint.New(endpoint.Config{
+		Datacenter: cfg.Datacenter, State: s.state, Consensus: s.raft,
+		Servers: s.raftServers, Datacenters: s.datacenters, Status: s.status,
+		DefaultQueryTime: cfg.DefaultQueryTime, MaxQueryTime: cfg.MaxQueryTime,
+		Logger: n.logger("endpoint"), Registerer: cfg.Registerer,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.local = &local{set: set, raft: s.raft, hold: cfg.RPCHoldTimeout, ready: make(chan struct{})}
+	s.rpc = rpc.NewServer(rpc.ServerConfig{
+		Handler:    rpc.DoerFunc(func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) { return n.dispatcher.Do(ctx, req) }),
+		Logger:     n.logger("rpc"),
+		Registerer: cfg.Registerer,
+	})
+	n.lanView.leader, n.lanView.leaderChanged = s.raft.Leader, s.raft.LeaderChanged
+	cfg.Registerer.MustRegister(&storeCollector{s.state})
+	if cfg.Federated() {
+		if err := s.newWAN(); err != nil {
+			return nil, err
+		}
+		a := s.wan.authority
+		set.Handle(rpc.TrustRoots, a.Roots)
+		set.Handle(rpc.TrustSignServer, a.SignServer)
+		set.Handle(rpc.TrustSignIntermediate, a.SignIntermediate)
+		set.Handle(rpc.TrustJoin, a.JoinHandler)
+		set.Handle(rpc.FederationPeers, s.joinPushed)
+	}
+	if err := s.newLeader(set); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *server) openStores() (err error) {
+	n := s.n
+	if n.cfg.DevMode || n.cfg.Network != nil {
+		if s.stores, err = n.net.OpenStores(n); s.stores != nil || err != nil {
+			return err
+		}
+		s.stores = raftlog.OpenMemory()
+		return nil
+	}
+	s.stores, err = raftlog.Open(n.cfg.DataDir, raftlog.Options{
+		RaftID: n.id, Fatal: n.fail, Logger: n.logger("raftlog"), Registerer: n.cfg.Registerer,
+	})
+	if err != nil {
+		return err
+	}
+	n.stack.push("Raft log", func(context.Context) error { return s.stores.Close() })
+	return nil
+}
+
+// newWAN builds the WAN side: socket, certificates, pool, directory.
+func (s *server) newWAN() error {
+	n, cfg := s.n, &s.n.cfg
+	// In place before anything below calls back.
+	w := &wan{running: make(chan struct{}), kick: make(chan struct{}, 1), pending: map[string]time.Time{}, tried: map[string]bool{}}
+	s.wan = w
+	secret := make([]byte, 32)
+	var err error
+	if cfg.DataDir != "" {
+		if secret, err = transport.LoadSecret(filepath.Join(cfg.DataDir, "federation", "socket.key")); err != nil {
+			return err
+		}
+	} else {
+		copy(secret, n.id)
+	}
+	bind := netip.AddrPortFrom(cfg.SerfWANBind, uint16(cfg.Ports.SerfWAN))
+	socket, err := n.net.ListenWAN(bind)
+	if err != nil {
+		return fmt.Errorf("WAN socket %s: %w", bind, err)
+	}
+	own := wangossip.Name(cfg.NodeName, cfg.Datacenter)
+	w.authority, err = trust.New(trust.Config{
+		Node: cfg.NodeName, Datacenter: cfg.Datacenter, PrimaryDatacenter: cfg.Primary, Domain: cfg.Domain,
+		FederationID: cfg.TrustDomainID, DataDir: cfg.DataDir,
+		GossipKey: n.gossipKey, EnrollByKey: cfg.EnrollByKey, AllowUnauthenticated: cfg.AllowUnauthenticated,
+		LoopbackSocket: cfg.SerfWANBind.IsLoopback(),
+		State:          trustState{s.state}, Apply: s.raft.Apply, IsLeader: s.raft.IsLeader,
+		Call: rpc.DoerFunc(func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) { return n.dispatcher.Do(ctx, req) }),
+		Dial: func(ctx context.Context, addr string) (trust.EnrollConn, error) {
+			to, err := resolve(ctx, addr, cfg.Ports.SerfWAN)
+			if err != nil {
+				return nil, err
+			}
+			c, err := w.endpoint.DialEnroll(ctx, to)
+			if err != nil {
+				return nil, err // not c: a nil pointer in an interface is not nil
+			}
+			return c, nil
+		},
+		Servers: s.memberServers,
+		Changed: func() { s.trustChanged() },
+		Logger:  n.logger("trust"), Registerer: cfg.Registerer,
+	})
+	if err != nil {
+		return err
+	}
+	advertise := netip.AddrPortFrom(cfg.AdvertiseWAN, uint16(cfg.FederationAdvertisePort))
+	w.endpoint, err = transport.Listen(transport.Config{
+		Name: own, Socket: socket, Advertise: advertise, Secret: secret,
+		ServerTLS: w.authority.ServerTLS, ClientTLS: w.authority.ClientTLS, PeerName: w.authority.PeerName,
+		Logger: n.logger("wan"), Registerer: cfg.Registerer,
+	})
+	if err != nil {
+		return err
+	}
+	n.stack.push("WAN socket", w.endpoint.Stop)
+	w.pool, err = wangossip.New(wangossip.Config{
+		Node: cfg.NodeName, ID: n.id, Datacenter: cfg.Datacenter, Tags: n.wanTags(),
+		Transport: w.endpoint.Gossip(), Advertise: advertise,
+		Profile:      profile(wangossip.Profile(), cfg.GossipWAN),
+		SnapshotFile: n.dataFile("serf", "remote.snapshot"), RejoinAfterLeave: cfg.RejoinAfterLeave,
+		ReconnectTimeout: cfg.ReconnectTimeoutWAN,
+		Logger:           n.logger("wan-gossip"), Registerer: cfg.Registerer,
+	})
+	if err != nil {
+		return err
+	}
+	w.dir = federation.New(federation.Config{
+		Datacenter: cfg.Datacenter, Members: w.pool.Members, Subscribe: w.pool.Subscribe,
+		Distance: s.distance,
+		OnServer: func(srv federation.Server) {
+			if srv.Datacenter != cfg.Datacenter {
+				n.dispatcher.Datacenter(srv.Datacenter)
+			}
+		},
+		Logger: n.logger("federation"), Registerer: cfg.Registerer,
+	})
+	w.rpc = rpc.NewPool(rpc.PoolConfig{
+		Dial: func(ctx context.Context, addr, name string) (rpc.Session, error) {
+			to, err := netip.ParseAddrPort(addr)
+			if err != nil {
+				return nil, err
+			}
+			sess, err := w.endpoint.DialRPC(ctx, to, name)
+			if err != nil {
+				return nil, err
+			}
+			return sess, nil
+		},
+		Client: rpc.ClientConfig{Lanes: wanLanes, Compress: true, Metrics: n.calls},
+		Logger: n.logger("wan"),
+	})
+	return nil
+}
+
+// wanLanes is how many streams small requests to one server share: a lost packet
+// delays those of its own stream only.
+const wanLanes = 8
+
+// distance estimates the round trip to a server of the WAN: what QUIC measures on
+// an open connection, else network coordinates.
+func (s *server) distance(name string) (time.Duration, bool) {
+	if rtt, ok := s.wan.endpoint.RTT(name); ok {
+		return rtt, true
+	}
+	theirs, ok := s.wan.pool.CachedCoordinate(name)
+	if !ok || theirs == nil {
+		return 0, false
+	}
+	ours, err := s.wan.pool.Coordinate()
+	if err != nil {
+		return 0, false
+	}
+	return ours.DistanceTo(theirs), true
+}
+
+// trustState shows package trust the datacenter's record.
+type trustState struct{ st *state.Store }
+
+func (t trustState) Trust() *store.Trust { _, rec := t.st.Trust(nil); return rec }
+func (t trustState) ClusterID() string   { return t.st.ClusterID() }
+func (t trustState) Watch() trust.Watch  { return trustWatch{t.st, t.st.NewWatch()} }
+
+type trustWatch struct {
+	st *state.Store
+	*state.Watch
+}
+
+func (w trustWatch) Trust() *store.Trust { _, rec := w.st.Trust(w.Watch); return rec }
+
+// serveLAN answers a session that another agent of this datacenter opened.
+func (s *server) serveLAN(ctx context.Context, sess rpc.Session, peer string) {
+	if err := s.rpc.ServeSession(ctx, sess, rpc.FromLAN, peer); err != nil {
+		s.n.log.Debug("LAN session ended", "peer", peer, "err", err)
+	}
+}
+
+func (s *server) serveWAN(ctx context.Context, sess rpc.Session, peer string) {
+	if err := s.rpc.ServeSession(ctx, sess, rpc.FromWAN, peer); err != nil {
+		s.n.log.Debug("WAN session ended", "peer", peer, "err", err)
+	}
+}
+
+// raftServers is the Raft group with the names that gossip knows.
+func (s *server) raftServers() ([]endpoint.RaftServer, error) {
+	names := map[string]string{}
+	for _, m := range s.n.lan.Members() {
+		names[m.Tags["id"]] = m.Name
+	}
+	leaderID, _ := s.raft.Leader()
+	last, err := strconv.ParseUint(s.raft.Stats()["last_log_index"], 10, 64)
+	if err != nil {
+		last = 0
+	}
+	var list []endpoint.RaftServer
+	for _, srv := range s.raft.Servers() {
+		r := endpoint.RaftServer{ID: srv.ID, Node: names[srv.ID], Address: srv.Address, Leader: srv.ID == leaderID, ProtocolVersion: "3", Voter: srv.Voter, LastIndex: last}
+		if r.Node == "" {
+			r.Node = "(unknown)"
+		}
+		list = append(list, r)
+	}
+	return list, nil
+}
+
+func (s *server) datacenters() []string {
+	if s.wan == nil {
+		return []string{s.n.cfg.Datacenter}
+	}
+	return s.wan.dir.Datacenters()
+}
+
+// memberServers are the servers of this datacenter that gossip has not seen leave.
+func (s *server) memberServers() []string {
+	var names []string
+	for _, m := range s.n.lan.Members() {
+		if _, ok := serverPeer(m); ok && m.Status != gossip.Left {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
+
+func (s *server) status() store.ServerStatus {
+	st := store.ServerStatus{
+		NodeID: s.n.id, Node: s.n.cfg.NodeName, ClusterID: s.state.ClusterID(),
+		Leader: s.raft.IsLeader(), HasState: s.raft.HasState(), LastContact: s.raft.LastContact(),
+		Started: s.n.started.UnixNano(),
+	}
+	for _, srv := range s.raft.Servers() {
+		st.Peers = append(st.Peers, srv.ID)
+	}
+	if r := s.raft.Raft(); r != nil {
+		st.LastIndex = r.LastIndex()
+		st.LastTerm = r.CurrentTerm()
+	}
+	slices.Sort(st.Peers)
+	return st
+}
+
+// resolve turns host, host:port or a literal address into one address and port.
+func resolve(ctx context.Context, addr string, defaultPort int) (netip.AddrPort, error) {
+	if ap, err := netip.ParseAddrPort(addr); err == nil {
+		return ap, nil
+	}
+	host, port := addr, strconv.Itoa(defaultPort)
+	if h, p, err := net.SplitHostPort(addr); err == nil {
+		host, port = h, p
+	}
+	num, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("address %q: bad port", addr)
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return netip.AddrPortFrom(ip, uint16(num)), nil
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	if len(ips) == 0 {
+		return netip.AddrPort{}, errors.New("no address for " + host)
+	}
+	return netip.AddrPortFrom(ips[0].Unmap(), uint16(num)), nil
+}

@@ -1,0 +1,260 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"landbridge/federation/dnsapi"
+	"landbridge/federation/httpapi"
+	"landbridge/forwarding/rpc"
+	"landbridge/lan/gossip"
+)
+
+// stopTimeout bounds the whole of Stop: a supervisor kills what takes longer.
+const stopTimeout = 10 * time.Second
+
+func (n *Node) newFrontEnds() (err error) {
+	cfg := &n.cfg
+	n.http, err = httpapi.New(httpapi.Config{
+		Do: n.dispatcher, Agent: backend{n}, Local: n.agent,
+		Datacenter: cfg.Datacenter, NodeName: cfg.NodeName,
+		Version: httpapi.Version{HumanVersion: cfg.Version, Release: cfg.Release},
+		DevMode: cfg.DevMode, TranslateWAN: cfg.TranslateWAN,
+		DefaultQueryTime: cfg.DefaultQueryTime, MaxQueryTime: cfg.MaxQueryTime,
+		KVMaxValueSize: cfg.Limits.KVMaxValueSize, MaxHeaderBytes: cfg.HTTP.MaxHeaderBytes, TLSHandshakeTimeout: cfg.Limits.HTTPSHandshakeTimeout,
+		BlockEndpoints: cfg.HTTP.BlockEndpoints, AllowWriteFrom: cfg.HTTP.AllowWriteHTTPFrom, ResponseHeaders: cfg.HTTP.ResponseHeaders,
+		Reloadable: cfg.httpReloadable(), LogStream: cfg.LogStream, Gatherer: cfg.Gatherer,
+		Logger: n.logger("http"), Registerer: cfg.Registerer,
+	})
+	if err != nil {
+		return err
+	}
+	n.dns = dnsapi.New(dnsapi.Config{
+		Do: n.dispatcher, Datacenter: cfg.Datacenter, Domain: cfg.Domain, AltDomain: cfg.AltDomain,
+		Settings: cfg.DNS.settings(), TranslateWAN: cfg.TranslateWAN,
+		Logger: n.logger("dns"), Registerer: cfg.Registerer,
+	})
+	return nil
+}
+
+func (c *Config) httpReloadable() httpapi.Reloadable {
+	return httpapi.Reloadable{MaxConnsPerClient: c.Limits.HTTPMaxConnsPerClient, DiscoveryMaxStale: c.DiscoveryMaxStale, EnableDebug: c.EnableDebug}
+}
+
+func (d *DNS) settings() dnsapi.Settings {
+	return dnsapi.Settings{
+		AllowStale: d.AllowStale, MaxStale: d.MaxStale, NodeTTL: d.NodeTTL, ServiceTTL: d.ServiceTTL,
+		EnableTruncate: d.EnableTruncate, OnlyPassing: d.OnlyPassing, DisableCompress: d.DisableCompress,
+		UDPAnswerLimit: d.UDPAnswerLimit, ARecordLimit: d.ARecordLimit, NodeMetaTXT: d.NodeMetaTXT,
+		SOARefresh: d.SOARefresh, SOARetry: d.SOARetry, SOAExpire: d.SOAExpire, SOAMinTTL: d.SOAMinTTL,
+		Recursors: d.Recursors, RecursorTimeout: d.RecursorTimeout, RecursorStrategy: d.RecursorStrategy,
+	}
+}
+
+// Start runs the node. The order, and why:
+//
+//  1. HTTP listens first: who waits for the agent gets an answer (500, no leader)
+//     at once instead of a refused connection.
+//  2. The LAN port serves before Raft starts, since peers call as soon as they
+//     know us, and Raft answers on it.
+//  3. Raft loads its snapshot before gossip tells anybody that we are here.
+//  4. Gossip, then what follows it: the leader's duties, the bootstrapper.
+//  5. The WAN socket, the certificate authority, and its pool once we have a
+//     certificate: other datacenters being away delays nothing here.
+//  6. The agent's own services; DNS; then joining, which may go on for ever.
+//
+// Stop goes the other way round, but for HTTP, which ends first.
+func (n *Node) Start(ctx context.Context) (err error) {
+	if err := n.listenHTTP(); err != nil {
+		return errors.Join(err, n.http.Stop(ctx), n.stack.stop(ctx))
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.http.Stop(ctx), n.stack.stop(ctx))
+		}
+	}()
+	n.stack.push("LAN calls", n.lanView.pool.Stop)
+	if n.srv != nil {
+		if err := n.srv.startLAN(ctx); err != nil {
+			return err
+		}
+	}
+	if err := n.lan.Start(ctx); err != nil {
+		return fmt.Errorf("LAN gossip: %w", err)
+	}
+	n.stack.push("LAN gossip", n.lan.Stop)
+	n.lanView.refresh(n.lan.Members())
+	n.stack.run("LAN members", n.fail, n.followLAN)
+	if n.srv != nil {
+		if err := n.srv.startDuties(ctx); err != nil {
+			return err
+		}
+	}
+	if err := n.loadDefinitions(&n.cfg); err != nil {
+		return err
+	}
+	n.stack.run("agent", n.fail, n.agent.Run)
+	for _, a := range n.cfg.DNSAddrs {
+		addr, err := n.dns.Listen(a.AddrPort.String())
+		if err != nil {
+			return err
+		}
+		n.dnsAddrs = append(n.dnsAddrs, addr)
+	}
+	n.stack.push("DNS", n.dns.Stop)
+	n.stack.run("join", n.fail, n.retryJoin)
+	n.stack.run("heartbeat", n.fail, n.heartbeat)
+	n.stack.push("HTTP", n.http.Stop)
+	n.log.Info("agent running", "node", n.cfg.NodeName, "id", n.id, "server", n.cfg.Server, "http", fmt.Sprint(n.httpAddrs))
+	return nil
+}
+
+// listenHTTP binds and serves all HTTP and HTTPS addresses.
+func (n *Node) listenHTTP() error {
+	serve := func(a ListenAddr, f func(net.Listener) error) error {
+		ln, err := listen(a, n.cfg.UnixSocket)
+		if err != nil {
+			return fmt.Errorf("http: %w", err)
+		}
+		n.httpAddrs = append(n.httpAddrs, ln.Addr())
+		go func() { // ends when http.Stop closes ln, and Stop waits for it
+			if err := f(ln); err != nil {
+				n.fail(fmt.Errorf("http %s: %w", a, err))
+			}
+		}()
+		return nil
+	}
+	for _, a := range n.cfg.HTTPAddrs {
+		if err := serve(a, n.http.Serve); err != nil {
+			return err
+		}
+	}
+	for _, a := range n.cfg.HTTPSAddrs {
+		conf, err := n.cfg.HTTPSTLS.Server()
+		if err != nil {
+			return fmt.Errorf("https: %w", err)
+		}
+		if err := serve(a, func(ln net.Listener) error { return n.http.ServeTLS(ln, conf) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startLAN opens the server port and starts Raft behind it.
+func (s *server) startLAN(ctx context.Context) error {
+	n := s.n
+	life, cancel := context.WithCancel(context.Background())
+	s.port.OnSession(func(sess rpc.Session, peer string) { s.serveLAN(life, sess, peer) })
+	n.stack.push("LAN sessions", func(context.Context) error { cancel(); return nil })
+	if err := s.port.Start(ctx); err != nil {
+		return fmt.Errorf("server port: %w", err)
+	}
+	if err := s.raft.Start(ctx); err != nil {
+		return fmt.Errorf("raft: %w", err)
+	}
+	n.stack.push("Raft", s.raft.Stop)
+	n.stack.run("catching up", n.fail, s.local.watch)
+	n.stack.run("tombstones", n.fail, s.state.RunReaper)
+	n.stack.run("cluster id", n.fail, s.markCluster)
+	return nil
+}
+
+// startDuties runs what needs gossip: leadership, bootstrap, and the WAN.
+func (s *server) startDuties(ctx context.Context) error {
+	n := s.n
+	n.stack.run("leader", n.fail, s.leader.Run)
+	n.stack.run("bootstrap", n.fail, s.boot.Run)
+	if s.wan != nil {
+		return s.startWAN(ctx)
+	}
+	return nil
+}
+
+// startWAN opens the WAN socket. The pool starts when there is a certificate.
+func (s *server) startWAN(ctx context.Context) error {
+	n, w := s.n, s.wan
+	life, cancel := context.WithCancel(context.Background())
+	w.endpoint.OnRPC(func(sess *transportSession, peer string) { s.serveWAN(life, sess, peer) })
+	w.endpoint.OnEnroll(func(conn *transportEnrollConn) { w.authority.ServeEnroll(life, conn) })
+	n.stack.push("WAN sessions", func(context.Context) error { cancel(); return nil })
+	if err := w.endpoint.Start(ctx); err != nil {
+		return fmt.Errorf("WAN socket: %w", err)
+	}
+	n.stack.push("WAN calls", w.rpc.Stop)
+	n.stack.run("certificates", n.fail, w.authority.Run)
+	n.stack.run("WAN pool", n.fail, s.runWAN)
+	return nil
+}
+
+// followLAN keeps the views of the LAN pool fresh.
+func (n *Node) followLAN(ctx context.Context) error {
+	events, cancel := n.lan.Subscribe()
+	defer cancel()
+	n.lanView.refresh(n.lan.Members())
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case ev, ok := <-events:
+			if !ok {
+				return nil
+			}
+			n.lanView.refresh(n.lan.Members())
+			if n.srv != nil {
+				select {
+				case n.membersChanged <- struct{}{}:
+				default: // it has not looked since the last one
+				}
+			}
+			if ev.Kind == gossip.Joined || ev.Kind == gossip.Resync {
+				n.agent.ServersChanged()
+			}
+			if n.srv != nil && n.srv.wan != nil {
+				n.srv.wan.floodNow()
+			}
+		}
+	}
+}
+
+// heartbeat shows that the process is not frozen; Run's watchdog reads it.
+func (n *Node) heartbeat(ctx context.Context) error {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		n.beat.Store(time.Now().UnixNano())
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.C:
+		}
+	}
+}
+
+// Stop ends the node without leaving: the others will see it failed. It may be
+// called again.
+func (n *Node) Stop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	return n.stack.stop(ctx)
+}
+
+// markCluster writes the cluster's id beside the log once it is known: a server
+// that finds the mark without a log then knows whose state it lost.
+func (s *server) markCluster(ctx context.Context) error {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		if id := s.state.ClusterID(); id != "" {
+			return s.stores.SetCluster(id)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.C:
+		}
+	}
+}
