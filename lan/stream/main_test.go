@@ -22,13 +22,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // authority signs test certificates.
 type authority struct {
-	t    *testing.T
+	t    testing.TB
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 	pool *x509.CertPool
 }
 
-func newAuthority(t *testing.T) *authority {
+func newAuthority(t testing.TB) *authority {
 	t.Helper()
 	a := &authority{t: t, pool: x509.NewCertPool()}
 	c := a.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
@@ -84,7 +84,7 @@ func (a *authority) config(cert *tls.Certificate) func() (*tls.Config, error) {
 var loopback = netip.MustParseAddrPort("127.0.0.1:0")
 
 // listen starts a port whose sessions arrive on the channel.
-func listen(t *testing.T, cfg stream.Config) (*stream.Port, <-chan *stream.Session) {
+func listen(t testing.TB, cfg stream.Config) (*stream.Port, <-chan *stream.Session) {
 	t.Helper()
 	cfg.Bind = loopback
 	p, err := stream.Listen(cfg)
@@ -106,7 +106,7 @@ func listen(t *testing.T, cfg stream.Config) (*stream.Port, <-chan *stream.Sessi
 	return p, sessions
 }
 
-func receive[T any](t *testing.T, c <-chan T, what string) T {
+func receive[T any](t testing.TB, c <-chan T, what string) T {
 	t.Helper()
 	select {
 	case v := <-c:
@@ -117,7 +117,7 @@ func receive[T any](t *testing.T, c <-chan T, what string) T {
 	}
 }
 
-func dialer(t *testing.T, cfg stream.Config) *stream.Dialer {
+func dialer(t testing.TB, cfg stream.Config) *stream.Dialer {
 	t.Helper()
 	d, err := stream.NewDialer(cfg)
 	if err != nil {

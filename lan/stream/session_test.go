@@ -8,7 +8,7 @@ import (
 	"landbridge/lan/stream"
 )
 
-func tlsConfig(t *testing.T) stream.Config {
+func tlsConfig(t testing.TB) stream.Config {
 	ca := newAuthority(t)
 	cert := ca.leaf("n1", "server.east.landbridge")
 	return stream.Config{
