@@ -87,7 +87,8 @@ type Config struct {
 	CheckOutputMaxSize  int           `key:"check_output_max_size"`
 	DiscardCheckOutput  bool          `key:"discard_check_output" reload:"yes"`
 
-	EnableDebug bool `key:"enable_debug" reload:"yes"`
+	EnableDebug bool      `key:"enable_debug" reload:"yes"`
+	Telemetry   Telemetry `key:"telemetry"`
 
 	LogLevel          string        `key:"log_level" reload:"yes"`
 	LogJSON           bool          `key:"log_json"`
@@ -230,6 +231,15 @@ type DNS struct {
 	} `key:"soa"`
 }
 
+// Telemetry is the part of the telemetry stanza that shapes the series of the
+// libraries below us.
+type Telemetry struct {
+	MetricsPrefix   string   `key:"metrics_prefix"`
+	DisableHostname bool     `key:"disable_hostname"`
+	FilterDefault   bool     `key:"filter_default"`
+	PrefixFilter    []string `key:"prefix_filter"`
+}
+
 // Listen is where the front ends listen; empty when their port is off.
 type Listen struct {
 	HTTP, HTTPS, DNS []Addr
@@ -272,6 +282,7 @@ func defaults() Config {
 	c.DefaultQueryTime, c.MaxQueryTime = 300*time.Second, 600*time.Second
 	c.CheckUpdateInterval = 5 * time.Minute
 	c.CheckOutputMaxSize = 4096
+	c.Telemetry = Telemetry{MetricsPrefix: "consul", FilterDefault: true}
 	c.LogLevel = "INFO"
 	c.LogRotateDuration = 24 * time.Hour
 	c.Protocol, c.RaftProtocol = 2, 3

@@ -50,10 +50,10 @@ func currentKeys() []keyEntry {
 			"use_streaming_backend rpc.enable_streaming xds.update_max_per_second dns_config.prefer_namespace"},
 
 		{fate: later, kind: kBool, def: "true", paths: "disable_host_node_id disable_remote_exec enable_central_service_config " +
-			"encrypt_verify_incoming encrypt_verify_outgoing http_config.use_cache telemetry.filter_default telemetry.retry_failed_connection"},
+			"encrypt_verify_incoming encrypt_verify_outgoing http_config.use_cache telemetry.retry_failed_connection"},
 		{fate: later, kind: kBool, def: "false", paths: "auto_reload_config disable_coordinates disable_http_unprintable_char_filter " +
 			"enable_agent_tls_for_checks enable_script_checks enable_local_script_checks enable_syslog " +
-			"telemetry.disable_hostname telemetry.enable_host_metrics telemetry.disable_per_tenancy_usage_metrics " +
+			"telemetry.enable_host_metrics telemetry.disable_per_tenancy_usage_metrics " +
 			"tls.grpc.use_auto_cert auto_encrypt.tls auto_encrypt.allow_tls auto_config.enabled federation.relay " +
 			"connect.enable_mesh_gateway_wan_federation connect.enable_serverless_plugin connect.test_ca_leaf_root_change_spread " +
 			"ui_config.enabled"},
@@ -62,9 +62,9 @@ func currentKeys() []keyEntry {
 			"telemetry.statsd_address telemetry.statsite_address telemetry.dogstatsd_addr"},
 		{fate: later, kind: kString, def: "/ui/", paths: "ui_config.content_path"},
 		{fate: later, kind: kString, def: "LOCAL0", paths: "syslog_facility"},
-		{fate: later, kind: kString, def: "consul", paths: "telemetry.metrics_prefix connect.ca_provider"},
+		{fate: later, kind: kString, def: "consul", paths: "connect.ca_provider"},
 		{fate: later, kind: kAny, paths: "ui_config.metrics_provider_files ui_config.metrics_proxy.path_allowlist ui_config.metrics_proxy.add_headers " +
-			"ui_config.dashboard_url_templates telemetry.dogstatsd_tags telemetry.prefix_filter " +
+			"ui_config.dashboard_url_templates telemetry.dogstatsd_tags " +
 			"auto_encrypt.dns_san auto_encrypt.ip_san auto_config.intro_token auto_config.intro_token_file auto_config.server_addresses " +
 			"auto_config.dns_sans auto_config.ip_sans auto_config.authorization " +
 			"watches config_entries.bootstrap locality addresses.grpc addresses.grpc_tls kv_replication " +

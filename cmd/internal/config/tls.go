@@ -96,6 +96,49 @@ func (f *TLSFiles) Server() (*tls.Config, error) {
 	return f.server, nil
 }
 
+// Listener returns what a listener uses that asks only once: certificates and
+// authorities are looked up anew for each connection.
+func (f *TLSFiles) Listener() (*tls.Config, error) {
+	server, err := f.Server()
+	if err != nil {
+		return nil, err
+	}
+	cfg := server.Clone()
+	cfg.Certificates, cfg.ClientCAs = nil, nil
+	cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		now, err := f.Server()
+		if err != nil {
+			return nil, err
+		}
+		return &now.Certificates[0], nil
+	}
+	if f.Incoming {
+		// crypto/tls would verify by the authorities of the start.
+		cfg.ClientAuth = tls.RequireAnyClientCert
+		cfg.VerifyConnection = f.verifyClient
+	}
+	return cfg, nil
+}
+
+func (f *TLSFiles) verifyClient(s tls.ConnectionState) error {
+	now, err := f.Server()
+	if err != nil {
+		return err
+	}
+	if len(s.PeerCertificates) == 0 || now.ClientCAs == nil {
+		return errors.New("no client certificate that could be verified")
+	}
+	opts := x509.VerifyOptions{Roots: now.ClientCAs, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	for _, c := range s.PeerCertificates[1:] {
+		opts.Intermediates.AddCert(c)
+	}
+	_, err = s.PeerCertificates[0].Verify(opts)
+	return err
+}
+
+// HasCertificate says whether Server has something to show.
+func (f *TLSFiles) HasCertificate() bool { return f.block.CertFile != "" }
+
 // Client returns what a dialer uses. The result is shared: clone before
 // changing it. It verifies against the configured authorities and lacks the
 // name to verify, which the dialer knows.
@@ -266,7 +309,7 @@ func (k *checker) checkTLS(c *Config) {
 			k.bad("%s: %w", t.key, err)
 		}
 	}
-	if c.Ports.HTTPS >= 0 && (c.HTTPSTLS() == nil || c.HTTPSTLS().block.CertFile == "") {
+	if c.Ports.HTTPS >= 0 && (c.HTTPSTLS() == nil || !c.HTTPSTLS().HasCertificate()) {
 		k.bad("ports.https is %d, and tls.https has no cert_file and key_file", c.Ports.HTTPS)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 	"regexp"
@@ -276,6 +277,19 @@ func (k *checker) checkNumbers(c *Config) {
 	for name, ttl := range c.DNS.ServiceTTL {
 		if ttl < 0 {
 			k.bad("dns_config.service_ttl.%s must be at least 0s, is %s", name, ttl)
+		}
+	}
+	for _, n := range []struct {
+		key   string
+		value int
+	}{{"refresh", c.DNS.SOA.Refresh}, {"retry", c.DNS.SOA.Retry}, {"expire", c.DNS.SOA.Expire}, {"min_ttl", c.DNS.SOA.MinTTL}} {
+		if int64(n.value) > math.MaxInt32 { // RFC 2181, section 8
+			k.bad("dns_config.soa.%s cannot be %d. Must be at most %d", n.key, n.value, math.MaxInt32)
+		}
+	}
+	for _, f := range c.Telemetry.PrefixFilter {
+		if !strings.HasPrefix(f, "+") && !strings.HasPrefix(f, "-") {
+			k.bad("telemetry.prefix_filter: %q must begin with + (allow) or - (block)", f)
 		}
 	}
 	if s := c.DNS.RecursorStrategy; s != "sequential" && s != "random" {

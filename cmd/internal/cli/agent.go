@@ -1,0 +1,317 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"landbridge/cmd/internal/cli/logs"
+	"landbridge/cmd/internal/config"
+	"landbridge/federation/node"
+	"landbridge/metrics"
+	"landbridge/store/raftlog"
+)
+
+// stateLost is the exit code of a server whose Raft state is gone (EX_CONFIG of
+// sysexits.h): a service manager must not start it again.
+const stateLost = 78
+
+func agentCommand() *command {
+	return &command{
+		name:     "agent",
+		synopsis: "Run an agent, server or client",
+		help: `
+Runs an agent until it is told to stop. Every machine of a datacenter runs one:
+three or five of them as servers, which keep the state, the others as clients.
+What is not said by flags comes from configuration files, in HCL or JSON; flags
+win over files, later files over earlier ones, and lists are joined.
+
+To try things out, alone and in memory:
+
+    $ landbridge agent -dev
+
+A server and a client of a datacenter:
+
+    $ landbridge agent -server -bootstrap-expect=3 -data-dir=/var/lib/landbridge \
+          -retry-join=10.0.1.10 -retry-join=10.0.1.11 -retry-join=10.0.1.12
+    $ landbridge agent -data-dir=/var/lib/landbridge -retry-join=10.0.1.10
+
+From files, and to check them first:
+
+    $ landbridge validate /etc/landbridge
+    $ landbridge agent -config-dir=/etc/landbridge
+
+SIGHUP makes it read the files again. SIGINT and SIGTERM stop it; a client says
+good-bye to the cluster before, a server does not, since it is expected back
+(leave_on_terminate and skip_leave_on_interrupt change that). A second one stops
+it at once.
+
+Exits with 0 after a good-bye or a stop by SIGTERM, 1 after an error or a stop
+by SIGINT without good-bye, 78 if a server's Raft state is gone.`,
+		setup: func(fs *flag.FlagSet) run {
+			l := &config.Loader{}
+			l.AddFlags(fs)
+			return func(c *call) error {
+				if len(c.args) > 0 {
+					return failf("==> Unexpected extra arguments: %s", strings.Join(c.args, " "))
+				}
+				return c.runAgent(l)
+			}
+		},
+	}
+}
+
+// startError prints problems the way supervisors and people know them.
+func startError(err error) error {
+	code := 1
+	if errors.Is(err, raftlog.ErrStateMissing) {
+		code = stateLost
+	}
+	var b strings.Builder
+	for _, e := range config.Problems(err) {
+		b.WriteString("==> " + e.Error() + "\n")
+	}
+	return &exitError{code: code, text: b.String(), cause: err}
+}
+
+func (c *call) runAgent(l *config.Loader) error {
+	cfg, warnings, err := l.Load()
+	if err != nil {
+		return startError(err)
+	}
+	log, closeLog, err := openLog(c.Stdout, cfg)
+	if err != nil {
+		return startError(err)
+	}
+	defer closeLog()
+	for _, w := range warnings {
+		log.Logger().Warn(w, "component", "agent")
+	}
+	reg := metrics.NewRegistry()
+	metrics.NewBuildInfo(reg, Release, Version)
+	bridge, err := installBridge(cfg, reg)
+	if err != nil {
+		return startError(err)
+	}
+	a := &agentProcess{call: c, loader: l, cfg: cfg, log: log}
+	nc := nodeConfig(cfg)
+	if nc.NodeID == "" && nc.DataDir == "" {
+		nc.NodeID = randomUUID() // an agent in memory has nowhere to keep one
+	}
+	nc.Logger, nc.LogStream = log.Logger(), log
+	nc.Registerer, nc.Gatherer, nc.MetricsSummary = reg, reg, bridge.Summary
+	nc.Reload = a.reload
+	// Signals are caught from here on: one that comes while the node is built
+	// waits for it.
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Ignore(syscall.SIGPIPE)
+	defer signal.Stop(signals)
+
+	n, err := node.New(nc)
+	if err != nil {
+		log.Open()
+		return startError(err)
+	}
+	if err := writePid(cfg.PidFile); err != nil {
+		log.Open()
+		return startError(errors.Join(err, n.Stop(c.ctx)))
+	}
+	if cfg.PidFile != "" {
+		defer os.Remove(cfg.PidFile)
+	}
+	c.banner(cfg, nodeID(&nc))
+	log.Open()
+	return a.supervise(n, signals)
+}
+
+// runner is what the process does with a node; tests put a fake in its place.
+type runner interface {
+	Run(ctx context.Context) error
+	Leave(ctx context.Context) error
+	Reload(ctx context.Context) error
+}
+
+// agentProcess is a running agent as its process sees it.
+type agentProcess struct {
+	*call
+	loader *config.Loader
+	cfg    *config.Config // as loaded last; only reload changes it, one at a time
+	log    *logs.Log
+}
+
+// supervise runs the node and obeys signals until it has ended.
+func (a *agentProcess) supervise(n runner, signals <-chan os.Signal) error {
+	logger := a.log.Logger().With("component", "agent")
+	ctx, stop := context.WithCancel(a.ctx)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+
+	var told os.Signal       // the first signal to stop
+	left := make(chan error) // the outcome of a leave that a signal asked for
+	leaving, failed := false, false
+	reloads := make(chan struct{}, 1) // one runs, one may wait: more would read the same
+	defer close(reloads)
+	go func() {
+		for range reloads {
+			if err := n.Reload(ctx); err != nil {
+				logger.Error("reload failed, going on as before", "err", err)
+			}
+		}
+	}()
+	for {
+		select {
+		case sig := <-signals:
+			switch {
+			case sig == syscall.SIGHUP:
+				logger.Info("caught signal, reloading", "signal", sig.String())
+				select {
+				case reloads <- struct{}{}:
+				default:
+				}
+			case told != nil:
+				logger.Warn("caught signal again, stopping at once", "signal", sig.String())
+				return exit(1)
+			default:
+				told = sig
+				leaving = sig == syscall.SIGTERM && *a.cfg.LeaveOnTerminate || sig == syscall.SIGINT && !*a.cfg.SkipLeaveOnInterrupt
+				logger.Info("caught signal, stopping", "signal", sig.String(), "leave", leaving)
+				if !leaving {
+					stop()
+					break
+				}
+				go func() {
+					err := n.Leave(ctx)
+					select {
+					case left <- err:
+					case <-ctx.Done():
+					}
+				}()
+			}
+		case err := <-left:
+			if err != nil {
+				logger.Error("could not leave, stopping all the same", "err", err)
+				failed = true
+				stop()
+			}
+		case err := <-ended:
+			switch {
+			case err != nil:
+				return startError(err)
+			case failed, told == syscall.SIGINT && !leaving:
+				return exit(1)
+			}
+			return nil
+		}
+	}
+}
+
+// reload loads the configuration again for the node, which applies it. The log
+// level is the process's own, and changes here.
+func (a *agentProcess) reload() (*node.Config, error) {
+	next, warnings, err := a.loader.Load()
+	if err != nil {
+		return nil, errors.New(problems(err))
+	}
+	logger := a.log.Logger().With("component", "agent")
+	for _, w := range warnings {
+		logger.Warn(w)
+	}
+	if level, err := config.ParseLevel(next.LogLevel); err == nil && level != a.log.Level() {
+		a.log.SetLevel(level)
+		logger.Info("log level changed", "level", strings.ToLower(next.LogLevel))
+	}
+	nc := nodeConfig(next)
+	return &nc, nil
+}
+
+// openLog makes the process's log: standard output, and a file if configured.
+func openLog(stdout io.Writer, cfg *config.Config) (*logs.Log, func(), error) {
+	level, err := config.ParseLevel(cfg.LogLevel)
+	if err != nil {
+		return nil, nil, err
+	}
+	if cfg.LogFile == "" {
+		return logs.New(stdout, level, cfg.LogJSON), func() {}, nil
+	}
+	f, err := logs.OpenFile(logs.FileConfig{Path: cfg.LogFile, MaxBytes: cfg.LogRotateBytes, MaxAge: cfg.LogRotateDuration, MaxFiles: cfg.LogRotateMaxFiles})
+	if err != nil {
+		return nil, nil, err
+	}
+	return logs.New(io.MultiWriter(stdout, f), level, cfg.LogJSON), func() { f.Close() }, nil
+}
+
+// installBridge takes over the process-wide metrics of raft, memberlist and serf.
+func installBridge(cfg *config.Config, reg prometheus.Registerer) (*metrics.Bridge, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		host = cfg.NodeName
+	}
+	t := cfg.Telemetry
+	b := metrics.BridgeConfig{Prefix: t.MetricsPrefix, HostName: host, DisableHostname: t.DisableHostname,
+		FilterDefault: t.FilterDefault, Registerer: reg}
+	for _, f := range t.PrefixFilter {
+		if name := f[1:]; f[0] == '+' {
+			b.AllowedPrefixes = append(b.AllowedPrefixes, name)
+		} else {
+			b.BlockedPrefixes = append(b.BlockedPrefixes, name)
+		}
+	}
+	return metrics.InstallBridge(b)
+}
+
+// nodeID is the node's ID for the banner: as configured, or as the node keeps
+// it in its data directory.
+func nodeID(nc *node.Config) string {
+	if nc.NodeID != "" || nc.DataDir == "" {
+		return nc.NodeID
+	}
+	b, err := os.ReadFile(filepath.Join(nc.DataDir, "node-id"))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+func writePid(path string) error {
+	if path == "" {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("pid_file: %w", err)
+	}
+	if err := os.WriteFile(path, fmt.Appendf(nil, "%d\n", os.Getpid()), 0o644); err != nil {
+		return fmt.Errorf("pid_file: %w", err)
+	}
+	return nil
+}
+
+// banner tells what is about to run.
+func (c *call) banner(cfg *config.Config, id string) {
+	_, date := build()
+	c.printf("==> Starting Landbridge agent...\n")
+	for _, line := range [][2]string{
+		{"Version", fmt.Sprintf("'%s' (compatible with '%s')", Release, Version)},
+		{"Build Date", fmt.Sprintf("'%s'", date)},
+		{"Node ID", fmt.Sprintf("'%s'", id)},
+		{"Node name", fmt.Sprintf("'%s'", printable(cfg.NodeName))},
+		{"Datacenter", fmt.Sprintf("'%s' (Segment: '<all>')", cfg.Datacenter)},
+		{"Server", fmt.Sprintf("%t (Bootstrap: %t)", cfg.Server, cfg.Bootstrap)},
+		{"Client Addr", fmt.Sprintf("[%s] (HTTP: %d, HTTPS: %d, DNS: %d)", cfg.ClientAddr, cfg.Ports.HTTP, cfg.Ports.HTTPS, cfg.Ports.DNS)},
+		{"Cluster Addr", fmt.Sprintf("%s (LAN: %d, WAN: %d)", cfg.LAN, cfg.Ports.SerfLAN, cfg.Ports.SerfWAN)},
+		{"Gossip Encryption", fmt.Sprint(cfg.Key != nil)},
+	} {
+		c.printf("%21s: %s\n", line[0], line[1])
+	}
+	c.printf("\n==> Log data will now stream in as it occurs:\n\n")
+}

@@ -1,0 +1,245 @@
+package cli
+
+import (
+	"net/netip"
+	"strings"
+
+	"landbridge/cmd/internal/config"
+	"landbridge/federation/node"
+	"landbridge/lan/agent"
+	"landbridge/store"
+)
+
+// nodeConfig translates what users write into what a node takes.
+func nodeConfig(c *config.Config) node.Config {
+	nc := node.Config{
+		NodeName: c.NodeName, NodeID: c.NodeID, NodeMeta: c.NodeMeta,
+		Datacenter: c.Datacenter, Primary: c.PrimaryDatacenter,
+		Domain: strings.Trim(c.Domain, "."), AltDomain: strings.Trim(c.AltDomain, "."),
+		Version: Version, Release: Release,
+
+		Server: c.Server, Bootstrap: c.Bootstrap, BootstrapExpect: c.BootstrapExpect,
+		DevMode: c.Dev, DataDir: c.DataDir,
+
+		BindAddr: c.Bind, AdvertiseLAN: c.LAN, AdvertiseWAN: c.WAN,
+		SerfLANBind: c.SerfBind.LAN, SerfWANBind: c.SerfBind.WAN,
+		Ports: node.Ports{DNS: c.Ports.DNS, HTTP: c.Ports.HTTP, HTTPS: c.Ports.HTTPS, GRPC: -1, GRPCTLS: -1,
+			SerfLAN: c.Ports.SerfLAN, SerfWAN: c.Ports.SerfWAN, Server: c.Ports.Server},
+		HTTPAddrs: listenAddrs(c.Listen.HTTP), HTTPSAddrs: listenAddrs(c.Listen.HTTPS), DNSAddrs: listenAddrs(c.Listen.DNS),
+		UnixSocket:    node.UnixSocket{User: c.UnixSockets.User, Group: c.UnixSockets.Group, Mode: c.UnixSockets.Mode},
+		TranslateWAN:  c.TranslateWAN,
+		FederationOff: c.Ports.SerfWAN < 0 || c.Federation.Enabled != nil && !*c.Federation.Enabled,
+
+		FederationAdvertisePort: c.Federation.AdvertisePort,
+		EnrollByKey:             c.Federation.EnrollByKey,
+		AllowUnauthenticated:    c.Federation.AllowUnauthenticated,
+		TrustDomainID:           c.Connect.CAConfig.ClusterID,
+		ConnectEnabled:          c.Connect.Enabled,
+
+		RetryJoinLAN: c.RetryJoin, RetryJoinWAN: c.RetryJoinWAN,
+		RetryInterval: c.RetryInterval, RetryIntervalWAN: c.RetryIntervalWAN,
+		RetryMax: c.RetryMax, RetryMaxWAN: c.RetryMaxWAN, RejoinAfterLeave: c.RejoinAfterLeave,
+
+		LeaveOnTerminate: *c.LeaveOnTerminate, SkipLeaveOnInterrupt: *c.SkipLeaveOnInterrupt,
+		LeaveDrainTime:      c.Performance.LeaveDrainTime,
+		ReconnectTimeoutLAN: c.ReconnectTimeout, ReconnectTimeoutWAN: c.ReconnectTimeoutWAN,
+
+		EncryptKey: c.Key, DisableKeyringFile: c.DisableKeyringFile,
+		GossipLAN: node.Gossip(c.GossipLAN), GossipWAN: node.Gossip(c.GossipWAN),
+
+		RaftMultiplier:        c.Performance.RaftMultiplier,
+		RaftSnapshotThreshold: c.RaftSnapshotThreshold, RaftSnapshotInterval: c.RaftSnapshotInterval, RaftTrailingLogs: c.RaftTrailingLogs,
+		RPCHoldTimeout: c.Performance.RPCHoldTimeout,
+		Autopilot: store.AutopilotConfig{
+			CleanupDeadServers:      c.Autopilot.CleanupDeadServers,
+			LastContactThreshold:    int64(c.Autopilot.LastContactThreshold),
+			MaxTrailingLogs:         uint64(c.Autopilot.MaxTrailingLogs),
+			MinQuorum:               uint(c.Autopilot.MinQuorum),
+			ServerStabilizationTime: int64(c.Autopilot.ServerStabilizationTime),
+		},
+
+		Limits: node.Limits{
+			HTTPMaxConnsPerClient: c.Limits.HTTPMaxConnsPerClient, HTTPSHandshakeTimeout: c.Limits.HTTPSHandshakeTimeout,
+			RPCHandshakeTimeout: c.Limits.RPCHandshakeTimeout, RPCMaxConnsPerClient: c.Limits.RPCMaxConnsPerClient,
+			RPCClientTimeout: c.Limits.RPCClientTimeout,
+			KVMaxValueSize:   int64(c.Limits.KVMaxValueSize), TxnMaxReqLen: int64(c.Limits.TxnMaxReqLen),
+		},
+		DNS: node.DNS{
+			AllowStale: c.DNS.AllowStale, MaxStale: c.DNS.MaxStale, NodeTTL: c.DNS.NodeTTL, ServiceTTL: c.DNS.ServiceTTL,
+			EnableTruncate: c.DNS.EnableTruncate, OnlyPassing: c.DNS.OnlyPassing, DisableCompress: c.DNS.DisableCompression,
+			UDPAnswerLimit: c.DNS.UDPAnswerLimit, ARecordLimit: c.DNS.ARecordLimit, NodeMetaTXT: c.DNS.NodeMetaTXT,
+			SOARefresh: uint32(c.DNS.SOA.Refresh), SOARetry: uint32(c.DNS.SOA.Retry), SOAExpire: uint32(c.DNS.SOA.Expire), SOAMinTTL: uint32(c.DNS.SOA.MinTTL),
+			Recursors: c.Recursors, RecursorTimeout: c.DNS.RecursorTimeout, RecursorStrategy: c.DNS.RecursorStrategy,
+			CacheMaxAge: c.DNS.CacheMaxAge, UseCache: c.DNS.UseCache,
+		},
+		HTTP: node.HTTP{
+			BlockEndpoints: c.HTTP.BlockEndpoints, AllowWriteHTTPFrom: networks(c.HTTP.AllowWriteHTTPFrom),
+			ResponseHeaders: c.HTTP.ResponseHeaders, MaxHeaderBytes: c.HTTP.MaxHeaderBytes,
+		},
+
+		DefaultQueryTime: c.DefaultQueryTime, MaxQueryTime: c.MaxQueryTime, DiscoveryMaxStale: c.DiscoveryMaxStale,
+
+		Services: serviceDefinitions(c.Services), Checks: checkDefinitions(c.Checks),
+		CheckUpdateInterval: c.CheckUpdateInterval, CheckOutputMaxSize: c.CheckOutputMaxSize, DiscardCheckOutput: c.DiscardCheckOutput,
+
+		EnableDebug: c.EnableDebug,
+		DebugConfig: debugConfig(c),
+	}
+	if f := c.LANTLS(); f != nil {
+		nc.LANTLS = nodeTLS(f)
+		if f.HasCertificate() {
+			nc.LANTLS.Server = f.Server
+		}
+	}
+	if f := c.HTTPSTLS(); f != nil && f.HasCertificate() {
+		nc.HTTPSTLS = nodeTLS(f)
+		// The front end asks once, at its start.
+		nc.HTTPSTLS.Server = f.Listener
+	}
+	return nc
+}
+
+func nodeTLS(f *config.TLSFiles) *node.TLS {
+	return &node.TLS{Client: f.Client, VerifyIncoming: f.Incoming, VerifyOutgoing: f.Outgoing, VerifyHostname: f.Hostname}
+}
+
+func listenAddrs(list []config.Addr) []node.ListenAddr {
+	var out []node.ListenAddr
+	for _, a := range list {
+		out = append(out, node.ListenAddr{AddrPort: a.AddrPort, Unix: a.Unix})
+	}
+	return out
+}
+
+func networks(list []string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, s := range list {
+		if p, err := config.ParseCIDR(s); err == nil { // checked by config
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func serviceDefinitions(list []config.Service) []agent.ServiceDefinition {
+	var out []agent.ServiceDefinition
+	for _, s := range list {
+		d := agent.ServiceDefinition{
+			ID: s.ID, Name: s.Name, Kind: s.Kind, Tags: s.Tags, Address: s.Address, Meta: s.Meta, Port: s.Port,
+			SocketPath: s.SocketPath, EnableTagOverride: s.EnableTagOverride, Token: s.Token,
+		}
+		if s.Weights != nil {
+			d.Weights = &store.Weights{Passing: s.Weights.Passing, Warning: s.Weights.Warning}
+		}
+		for name, a := range s.TaggedAddresses {
+			if d.TaggedAddresses == nil {
+				d.TaggedAddresses = map[string]store.ServiceAddress{}
+			}
+			d.TaggedAddresses[name] = store.ServiceAddress{Address: a.Address, Port: a.Port}
+		}
+		for _, c := range s.Checks {
+			check := checkDefinition(c)
+			d.Checks = append(d.Checks, &check)
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+func checkDefinitions(list []config.Check) []agent.CheckDefinition {
+	var out []agent.CheckDefinition
+	for _, c := range list {
+		out = append(out, checkDefinition(c))
+	}
+	return out
+}
+
+func checkDefinition(c config.Check) agent.CheckDefinition {
+	return agent.CheckDefinition{
+		ID: c.ID, Name: c.Name, ServiceID: c.ServiceID, Status: c.Status, Notes: c.Notes, Token: c.Token,
+		Interval: agent.Duration(c.Interval), Timeout: agent.Duration(c.Timeout), TTL: agent.Duration(c.TTL),
+		Args: c.Args, DockerContainerID: c.DockerContainerID, Shell: c.Shell,
+		HTTP: c.HTTP, Method: c.Method, Header: c.Header, Body: c.Body, DisableRedirects: c.DisableRedirects,
+		TCP: c.TCP, TCPUseTLS: c.TCPUseTLS, UDP: c.UDP, GRPC: c.GRPC, GRPCUseTLS: c.GRPCUseTLS,
+		H2PING: c.H2PING, H2PingUseTLS: c.H2PingUseTLS, TLSServerName: c.TLSServerName, TLSSkipVerify: c.TLSSkipVerify,
+		AliasNode: c.AliasNode, AliasService: c.AliasService, OSService: c.OSService,
+		OutputMaxSize: c.OutputMaxSize, SuccessBeforePassing: c.SuccessBeforePassing,
+		FailuresBeforeWarning: c.FailuresBeforeWarning, FailuresBeforeCritical: c.FailuresBeforeCritical,
+		DeregisterCriticalServiceAfter: agent.Duration(c.DeregisterCriticalServiceAfter),
+	}
+}
+
+// debugConfig is what /v1/agent/self shows of the configuration, under the names
+// tools read. Secrets are never in it.
+func debugConfig(c *config.Config) map[string]any {
+	addrs := func(list []config.Addr, proto string) []string {
+		out := []string{}
+		for _, a := range listenAddrs(list) {
+			if a.Unix != "" {
+				out = append(out, a.String())
+			} else {
+				out = append(out, proto+"://"+a.String())
+			}
+		}
+		return out
+	}
+	hidden := ""
+	if c.Encrypt != "" {
+		hidden = "hidden"
+	}
+	return map[string]any{
+		"ACLsEnabled":               false,
+		"AdvertiseAddrLAN":          c.LAN.String(),
+		"AdvertiseAddrWAN":          c.WAN.String(),
+		"BindAddr":                  c.Bind.String(),
+		"Bootstrap":                 c.Bootstrap,
+		"BootstrapExpect":           c.BootstrapExpect,
+		"CheckOutputMaxSize":        c.CheckOutputMaxSize,
+		"CheckUpdateInterval":       c.CheckUpdateInterval.String(),
+		"ConnectEnabled":            c.Connect.Enabled,
+		"DNSAddrs":                  addrs(c.Listen.DNS, "udp"),
+		"DNSAltDomain":              c.AltDomain,
+		"DNSDomain":                 c.Domain,
+		"DNSPort":                   c.Ports.DNS,
+		"DataDir":                   c.DataDir,
+		"Datacenter":                c.Datacenter,
+		"DefaultQueryTime":          c.DefaultQueryTime.String(),
+		"DevMode":                   c.Dev,
+		"DiscoveryMaxStale":         c.DiscoveryMaxStale.String(),
+		"EnableDebug":               c.EnableDebug,
+		"EncryptKey":                hidden,
+		"FederationAdvertisePort":   c.Federation.AdvertisePort,
+		"FederationEnrollByKey":     c.Federation.EnrollByKey,
+		"GRPCPort":                  -1,
+		"GRPCTLSPort":               -1,
+		"HTTPAddrs":                 addrs(c.Listen.HTTP, "tcp"),
+		"HTTPPort":                  c.Ports.HTTP,
+		"HTTPSAddrs":                addrs(c.Listen.HTTPS, "tcp"),
+		"HTTPSPort":                 c.Ports.HTTPS,
+		"HTTPMaxConnsPerClient":     c.Limits.HTTPMaxConnsPerClient,
+		"KVMaxValueSize":            c.Limits.KVMaxValueSize,
+		"LeaveDrainTime":            c.Performance.LeaveDrainTime.String(),
+		"LeaveOnTerm":               *c.LeaveOnTerminate,
+		"Logging":                   map[string]any{"LogLevel": c.LogLevel, "LogJSON": c.LogJSON, "LogFilePath": c.LogFile},
+		"MaxQueryTime":              c.MaxQueryTime.String(),
+		"NodeMeta":                  c.NodeMeta,
+		"NodeName":                  c.NodeName,
+		"PrimaryDatacenter":         c.PrimaryDatacenter,
+		"RPCHoldTimeout":            c.Performance.RPCHoldTimeout.String(),
+		"RPCMaxConnsPerClient":      c.Limits.RPCMaxConnsPerClient,
+		"ReconnectTimeoutLAN":       c.ReconnectTimeout.String(),
+		"ReconnectTimeoutWAN":       c.ReconnectTimeoutWAN.String(),
+		"RetryJoinLAN":              c.RetryJoin,
+		"RetryJoinWAN":              c.RetryJoinWAN,
+		"SerfPortLAN":               c.Ports.SerfLAN,
+		"SerfPortWAN":               c.Ports.SerfWAN,
+		"ServerMode":                c.Server,
+		"ServerPort":                c.Ports.Server,
+		"SkipLeaveOnInt":            *c.SkipLeaveOnInterrupt,
+		"TranslateWANAddrs":         c.TranslateWAN,
+		"TxnMaxReqLen":              c.Limits.TxnMaxReqLen,
+		"UIConfig":                  map[string]any{"Enabled": false, "ContentPath": "/ui/"},
+		"VerifyIncomingInternalRPC": c.LANTLS() != nil && c.LANTLS().Incoming,
+		"VerifyOutgoing":            c.LANTLS() != nil && c.LANTLS().Outgoing,
+	}
+}

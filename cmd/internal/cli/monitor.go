@@ -1,0 +1,53 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"io"
+	"net/http"
+	"strings"
+)
+
+func monitorCommand() *command {
+	return &command{
+		name:     "monitor",
+		synopsis: "Follow an agent's log",
+		help: `
+Shows an agent's log as it is written, from now on, whatever level the agent
+itself logs at. Ctrl-C ends it.
+
+    $ landbridge monitor
+    $ landbridge monitor -log-level=debug`,
+		setup: func(fs *flag.FlagSet) run {
+			level := fs.String("log-level", "INFO", "Lowest level to show: trace, debug, info, warn or error. `LEVEL`")
+			asJSON := fs.Bool("log-json", false, "Show lines in JSON.")
+			api := addAPI(fs)
+			return func(c *call) error {
+				if err := c.atMost(0); err != nil {
+					return err
+				}
+				cl, err := api.client(c)
+				if err != nil {
+					return err
+				}
+				q := queryOf("loglevel", strings.ToLower(*level))
+				if *asJSON {
+					q.Set("logjson", "true")
+				}
+				resp, err := cl.Do(c.ctx, http.MethodGet, "/v1/agent/monitor", q, nil)
+				if err != nil {
+					if c.ctx.Err() != nil {
+						return nil
+					}
+					return failf("Error starting monitor: %w", err)
+				}
+				defer resp.Body.Close()
+				if _, err := io.Copy(c.Stdout, resp.Body); err != nil && c.ctx.Err() == nil && !errors.Is(err, context.Canceled) {
+					return failf("\nRemote side ended the monitor! This usually means that the remote side has exited or crashed.\n%w", err)
+				}
+				return nil
+			}
+		},
+	}
+}

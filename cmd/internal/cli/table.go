@@ -1,0 +1,119 @@
+package cli
+
+import (
+	"slices"
+	"strings"
+)
+
+// table is all commands, in the order they are listed.
+type table struct {
+	commands []*command
+	groups   []*group
+}
+
+func newTable() *table {
+	t := &table{
+		groups: []*group{
+			{"catalog", "Ask the catalog for datacenters, nodes and services",
+				"The catalog is what the servers of a datacenter know of its nodes and services."},
+			{"kv", "Read and write the key/value store",
+				"Keys are strings, values are bytes. Each datacenter has a store of its own:\n-datacenter reads and writes another's."},
+			{"operator", "Tools for those who run the servers",
+				"Commands that look into the servers, or repair them."},
+			{"operator raft", "Look at the Raft group, or make a server forget its part in it",
+				"The servers of a datacenter keep its state together, by the Raft protocol."},
+			{"services", "Register and deregister services of an agent",
+				"Services belong to the agent they are registered with: it keeps them in the\ncatalog and runs their checks."},
+			{"tls", "Make certificates for agents",
+				"Certificates for TLS between agents and for HTTPS, where no other authority is\nat hand."},
+			{"tls ca", "Make a certificate authority", "The authority whose certificates agents trust."},
+			{"tls cert", "Make certificates signed by the authority", "Certificates for servers, clients and command lines."},
+			{"wan", "Join datacenters and look at the servers that connect them",
+				"The servers of all joined datacenters form one pool, the WAN."},
+		},
+	}
+	for _, make := range []func() *command{
+		agentCommand, catalogDatacenters, catalogNodes, catalogServices, completionCommand, forceLeave, infoCommand,
+		joinCommand, keygenCommand, kvDelete, kvExport, kvGet, kvImport, kvPut, leaveCommand, membersCommand, monitorCommand,
+		raftForget, raftListPeers, reloadCommand, servicesDeregister, servicesRegister, tlsCACreate, tlsCertCreate,
+		validateCommand, versionCommand, wanForceLeave, wanJoin, wanMembers,
+	} {
+		t.commands = append(t.commands, make())
+	}
+	return t
+}
+
+// find returns the command that the first of words name, and how many they are;
+// without one, how many of them name a group.
+func (t *table) find(words []string) (*command, int) {
+	for n := len(words); n > 0; n-- {
+		name := strings.Join(words[:n], " ")
+		for _, c := range t.commands {
+			if c.name == name {
+				return c, n
+			}
+		}
+	}
+	for n := len(words); n > 0; n-- {
+		if t.group(words[:n]) != nil {
+			return nil, n
+		}
+	}
+	return nil, 0
+}
+
+func (t *table) group(words []string) *group {
+	name := strings.Join(words, " ")
+	for _, g := range t.groups {
+		if g.name == name {
+			return g
+		}
+	}
+	return nil
+}
+
+// words lists what may follow a group's name, sorted; "" is the top.
+func (t *table) words(under string) []string {
+	var out []string
+	add := func(name string) {
+		if under != "" {
+			var ok bool
+			if name, ok = strings.CutPrefix(name, under+" "); !ok {
+				return
+			}
+		}
+		if !strings.Contains(name, " ") {
+			out = append(out, name)
+		}
+	}
+	for _, c := range t.commands {
+		add(c.name)
+	}
+	for _, g := range t.groups {
+		add(g.name)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (t *table) synopsis(name string) string {
+	for _, c := range t.commands {
+		if c.name == name {
+			return c.synopsis
+		}
+	}
+	return t.group(strings.Fields(name)).synopsis
+}
+
+// absent says why a command of the interface is not there.
+func (t *table) absent(name string) (why string, ok bool) {
+	switch name {
+	case "acl", "config", "connect", "debug", "event", "exec", "intention", "keyring", "lock", "login", "logout", "maint", "rtt",
+		"snapshot", "watch", "operator autopilot", "operator usage", "operator raft remove-peer", "operator raft transfer-leader",
+		"services export", "services exported-services", "services imported-services", "wan token":
+		return "this command is not built yet.", true
+	case "peering", "resource", "troubleshoot":
+		return "not supported: this part of the interface is outside of what landbridge does.", true
+	}
+	return "", false
+}

@@ -1,0 +1,65 @@
+package client
+
+// Member is an entry of /v1/agent/members.
+type Member struct {
+	Name        string
+	Addr        string
+	Port        uint16
+	Tags        map[string]string
+	Status      int
+	ProtocolMin uint8
+	ProtocolMax uint8
+	ProtocolCur uint8
+	DelegateMin uint8
+	DelegateMax uint8
+	DelegateCur uint8
+}
+
+// KVPair is an entry of /v1/kv.
+type KVPair struct {
+	LockIndex   uint64
+	Key         string
+	Flags       uint64
+	Value       []byte
+	Session     string `json:",omitempty"`
+	CreateIndex uint64
+	ModifyIndex uint64
+}
+
+// Node is an entry of /v1/catalog/nodes; also the part of a service's entry
+// that is about its node.
+type Node struct {
+	ID              string
+	Node            string
+	Address         string
+	Datacenter      string
+	TaggedAddresses map[string]string
+	Meta            map[string]string `json:",omitempty"`
+	NodeMeta        map[string]string `json:",omitempty"` // where Meta is called so
+}
+
+// CatalogNode is the answer of /v1/catalog/node.
+type CatalogNode struct {
+	Node     *Node
+	Services map[string]struct {
+		Service string
+		Tags    []string
+	}
+}
+
+// RaftServer is an entry of /v1/operator/raft/configuration.
+type RaftServer struct {
+	ID              string
+	Node            string
+	Address         string
+	Leader          bool
+	ProtocolVersion string
+	Voter           bool
+	LastIndex       uint64
+}
+
+// RaftConfiguration is the answer of /v1/operator/raft/configuration.
+type RaftConfiguration struct {
+	Servers []RaftServer
+	Index   uint64
+}
