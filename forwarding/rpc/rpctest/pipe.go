@@ -116,6 +116,16 @@ func (s *Session) CloseWithCause(cause error) error {
 	return nil
 }
 
+// Abandon ends this end only. The other side hears nothing of it, as when a host
+// loses its power.
+func (s *Session) Abandon(cause error) {
+	l := s.link
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.cancel(cause)
+	l.changed.Broadcast()
+}
+
 // Context is done when the session has ended.
 func (s *Session) Context() context.Context { return s.ctx }
 

@@ -19,9 +19,16 @@ type Network struct {
 	delay   time.Duration // one way
 	loss    float64
 	sockets map[netip.AddrPort]*Socket
+	paths   map[[2]netip.Addr]path // that differ from delay and loss
 	cut     map[[2]netip.Addr]bool
 	silent  map[netip.AddrPort]bool
 	packets int
+}
+
+// path is what a pair of hosts has between them.
+type path struct {
+	delay time.Duration // one way
+	loss  float64
 }
 
 // NewNetwork returns a network without delay or loss; seed makes its losses
@@ -30,6 +37,7 @@ func NewNetwork(seed uint64) *Network {
 	return &Network{
 		rand:    rand.New(rand.NewPCG(seed, seed)),
 		sockets: make(map[netip.AddrPort]*Socket),
+		paths:   make(map[[2]netip.Addr]path),
 		cut:     make(map[[2]netip.Addr]bool),
 		silent:  make(map[netip.AddrPort]bool),
 	}
@@ -47,6 +55,14 @@ func (n *Network) SetLoss(share float64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.loss = share
+}
+
+// SetPath gives the path between two hosts, both ways, a delay and a loss of its
+// own.
+func (n *Network) SetPath(a, b netip.Addr, delay time.Duration, loss float64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.paths[hosts(a, b)] = path{delay, loss}
 }
 
 // Cut drops everything between two hosts, both ways, until Heal.
@@ -123,9 +139,12 @@ type packet struct {
 func (n *Network) send(s *Socket, b []byte, to netip.AddrPort) {
 	n.mu.Lock()
 	n.packets++
+	way, ok := n.paths[hosts(s.addr.Addr(), to.Addr())]
+	if !ok {
+		way = path{n.delay, n.loss}
+	}
 	drop := n.sockets[s.addr] != s || n.silent[s.addr] || n.silent[to] ||
-		n.cut[hosts(s.addr.Addr(), to.Addr())] || n.loss > 0 && n.rand.Float64() < n.loss
-	delay := n.delay
+		n.cut[hosts(s.addr.Addr(), to.Addr())] || way.loss > 0 && n.rand.Float64() < way.loss
 	n.mu.Unlock()
 	if drop {
 		return
@@ -146,11 +165,11 @@ func (n *Network) send(s *Socket, b []byte, to netip.AddrPort) {
 		default: // the socket's buffer is full
 		}
 	}
-	if delay == 0 {
+	if way.delay == 0 {
 		deliver()
 		return
 	}
-	time.AfterFunc(delay, deliver)
+	time.AfterFunc(way.delay, deliver)
 }
 
 // Socket is a net.PacketConn.
