@@ -126,7 +126,7 @@ func TestUnknownNodesHaveGrace(t *testing.T) {
 		w.drop("c2")
 		s.start()
 		w.leader()
-		time.Sleep(30 * time.Second)
+		time.Sleep(80 * time.Second)
 		w.wantStatus("c1", store.Passing)
 		w.put(clientMember(1, Alive)) // gossip catches up with one
 		time.Sleep(5 * time.Minute)
@@ -217,16 +217,21 @@ func TestWipedServer(t *testing.T) {
 					victim = w.servers["s2"]
 				}
 				victim.stop()
-				w.set(victim.name, Failed)
-				time.Sleep(5 * time.Second)
-				n := 9
+				if !sameID { // the same one is back before gossip notices
+					w.set(victim.name, Failed)
+					time.Sleep(4 * time.Second)
+				}
+				time.Sleep(time.Second)
+				n := 0 // the lowest id of all: it would be its turn to bootstrap
 				if sameID {
 					_, _ = fmt.Sscanf(victim.name, "s%d", &n)
 				}
 				again := w.add(n, 3)
 				again.name, again.member.Name, again.member.Addr = victim.name, victim.name, victim.member.Addr
-				delete(w.servers, "s9")
+				w.mu.Lock()
+				delete(w.servers, "s0")
 				w.servers[victim.name] = again
+				w.mu.Unlock()
 				again.start()
 				time.Sleep(4 * time.Second)
 				for _, s := range w.leader().node.Servers() {

@@ -49,9 +49,19 @@ type server struct {
 	started int64
 	tasks   []Task
 
+	proc   *proc // nil while it is stopped; guarded by world.mu
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	booted bool
+}
+
+// proc is a server's process as the others reach it: never changed once it is.
+type proc struct {
+	id, name string
+	node     *consensus.Node
+	state    *state.Store
+	boot     *Bootstrapper
+	started  int64
 }
 
 func newWorld(t *testing.T) *world {
@@ -69,7 +79,9 @@ func (w *world) add(n, expect int) *server {
 	if expect == 1 {
 		s.member.Bootstrap = true
 	}
+	w.mu.Lock()
 	w.servers[name] = s
+	w.mu.Unlock()
 	return s
 }
 
@@ -134,6 +146,7 @@ func (s *server) start() *server {
 	})
 	w.mu.Lock()
 	w.members[s.name] = s.member
+	s.proc = &proc{s.id, s.name, s.node, s.state, s.boot, s.started}
 	w.mu.Unlock()
 	w.notify()
 	return s
@@ -150,7 +163,7 @@ func (s *server) stop() {
 		}
 	}
 	s.trans.DisconnectAll()
-	s.trans = nil
+	s.trans, s.proc = nil, nil
 	s.w.mu.Unlock()
 	if err := s.node.Stop(context.Background()); err != nil {
 		s.w.t.Error(err)
@@ -158,14 +171,13 @@ func (s *server) stop() {
 	s.node = nil
 }
 
-func (w *world) server(name string) *server {
+func (w *world) server(name string) *proc {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := w.servers[name]
-	if s == nil || s.trans == nil || s.boot == nil {
-		return nil
+	if s := w.servers[name]; s != nil {
+		return s.proc
 	}
-	return s
+	return nil
 }
 
 func (s *server) view() []Member {
@@ -180,7 +192,7 @@ func (s *server) view() []Member {
 	return out
 }
 
-func (s *server) own() store.ServerStatus {
+func (s *proc) own() store.ServerStatus {
 	st := store.ServerStatus{NodeID: s.id, Node: s.name, ClusterID: s.state.ClusterID(), Leader: s.node.IsLeader(),
 		HasState: s.node.HasState(), LastContact: s.node.LastContact(), Started: s.started}
 	for _, p := range s.node.Servers() {
