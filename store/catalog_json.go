@@ -104,7 +104,11 @@ func (s *Service) catalogHalf() []byte {
 			b = fieldAddresses(b, "ServiceTaggedAddresses", s.TaggedAddresses)
 		}
 		b = s.Weights.append(field(b, "ServiceWeights"))
-		b = fieldMap(b, "ServiceMeta", s.Meta)
+		if s.Meta == nil { // where NodeService says null, this form says {}
+			b = append(field(b, "ServiceMeta"), "{}"...)
+		} else {
+			b = fieldMap(b, "ServiceMeta", s.Meta)
+		}
 		b = fieldInt(b, "ServicePort", s.Port)
 		b = fieldString(b, "ServiceSocketPath", s.SocketPath)
 		b = fieldBool(b, "ServiceEnableTagOverride", s.EnableTagOverride)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"runtime"
 	"strconv"
 	"time"
@@ -99,19 +100,43 @@ func (b backend) Join(ctx context.Context, addr string, wan bool) error {
 	if wan {
 		return b.n.joinWAN(ctx, addr)
 	}
-	return b.n.joinLAN(ctx, []string{addr})
+	if err := b.n.joinLAN(ctx, []string{addr}); err != nil {
+		// The form that tools read, with one line for each address.
+		return store.Errorf(store.KindInternal, "1 error occurred:\n\t* Failed to join %s: %w\n\n", withPort([]string{addr}, b.n.cfg.Ports.SerfLAN)[0], cause(err))
+	}
+	return nil
+}
+
+// cause is the innermost error of one failed address.
+func cause(err error) error {
+	var list interface{ Unwrap() []error }
+	for errors.As(err, &list) && len(list.Unwrap()) == 1 {
+		err = list.Unwrap()[0]
+		list = nil
+	}
+	var dial *net.OpError
+	if errors.As(err, &dial) {
+		return dial
+	}
+	return err
 }
 
 func (b backend) Leave(ctx context.Context) error { return b.n.Leave(ctx) }
 
 func (b backend) ForceLeave(_ context.Context, node string, prune, wan bool) error {
-	if !wan {
-		return b.n.lan.RemoveFailed(node, prune)
+	pool := b.n.lan
+	if wan {
+		if b.n.srv == nil || b.n.srv.wan == nil {
+			return store.Errorf(store.KindInvalid, "this agent does not take part in the WAN")
+		}
+		pool = b.n.srv.wan.pool.Pool
 	}
-	if b.n.srv == nil || b.n.srv.wan == nil {
-		return store.Errorf(store.KindInvalid, "this agent does not take part in the WAN")
+	for _, m := range pool.Members() {
+		if m.Name == node {
+			return pool.RemoveFailed(node, prune)
+		}
 	}
-	return b.n.srv.wan.pool.RemoveFailed(node, prune)
+	return store.Errorf(store.KindInternal, "agent: No node found with name '%s'", node)
 }
 
 func (b backend) Reload(ctx context.Context) error { return b.n.Reload(ctx) }
@@ -155,7 +180,7 @@ func (b backend) Federation(context.Context) (any, error) {
 		return nil, store.Errorf(store.KindInvalid, "this agent does not take part in the WAN: ask a server")
 	}
 	w := b.n.srv.wan
-	st := w.authority.Status()
+	st := b.n.srv.authority.Status()
 	view := federationView{Datacenter: b.n.cfg.Datacenter, Primary: st.Primary, FederationID: st.FederationID, Certificates: st.Mode, CertExpires: st.CertExpires}
 	snap := w.dir.Snapshot()
 	for _, name := range w.dir.Datacenters() {

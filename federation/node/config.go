@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"landbridge/federation/trust"
 	"landbridge/lan/agent"
 	"landbridge/store"
 )
@@ -92,6 +93,9 @@ type Config struct {
 	// TLS. Functions, so that files can be read again on reload.
 	LANTLS   *TLS // tls.internal_rpc
 	HTTPSTLS *TLS // tls.https
+	// OperatorCerts are the files of tls.internal_rpc: certificates that an
+	// operator issued replace the built-in authority on the WAN.
+	OperatorCerts trust.Operator
 
 	Limits Limits
 	DNS    DNS

@@ -139,7 +139,7 @@ func (n *Node) joinWAN(ctx context.Context, addr string) error {
 	if err != nil {
 		return store.Errorf(store.KindInvalid, "wan join %s: %w", addr, err)
 	}
-	if err := w.authority.Join(ctx, to.String()); err != nil {
+	if err := n.srv.authority.Join(ctx, to.String()); err != nil {
 		return err
 	}
 	if err := w.joinPool(ctx, []string{to.String()}); err != nil {
@@ -225,10 +225,6 @@ func (w *wan) floodNow() {
 	}
 }
 
-// trustChanged follows a new certificate or new roots: those who could not be
-// joined before perhaps can now.
-func (s *server) trustChanged() { s.wan.floodNow() }
-
 // Timings of runWAN.
 const (
 	floodEvery  = 30 * time.Second
@@ -242,7 +238,7 @@ const (
 func (s *server) runWAN(ctx context.Context) (err error) {
 	w := s.wan
 	select {
-	case <-w.authority.Ready():
+	case <-s.authority.Ready():
 	case <-ctx.Done():
 		return ctx.Err()
 	}

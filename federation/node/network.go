@@ -48,7 +48,7 @@ func (realNetwork) ListenLAN(n *Node) (LANPort, error) {
 	if err != nil {
 		return nil, fmt.Errorf("server port: %w", err)
 	}
-	return streamPort{p}, nil
+	return streamPort{p, n.cfg.LANTLS != nil && n.cfg.LANTLS.VerifyHostname}, nil
 }
 
 func (realNetwork) DialLAN(n *Node) (func(context.Context, string) (rpc.Session, error), error) {
@@ -73,10 +73,25 @@ func (realNetwork) LANGossip(*Node) memberlist.Transport      { return nil }
 func (realNetwork) OpenStores(*Node) (*raftlog.Stores, error) { return nil, nil }
 
 // streamPort gives lan/stream's port the interface's types.
-type streamPort struct{ *stream.Port }
+type streamPort struct {
+	*stream.Port
+	verify bool // verify_server_hostname
+}
 
+// OnSession names a peer by what it proved. Without verify_server_hostname
+// everybody on the LAN who may connect is trusted as a server, by address; with
+// it, only who holds a server's certificate is.
 func (p streamPort) OnSession(f func(rpc.Session, string)) {
-	p.Port.OnSession(func(sess *stream.Session) { f(sess, sess.RemoteAddr().String()) })
+	p.Port.OnSession(func(sess *stream.Session) {
+		peer := sess.Peer()
+		switch {
+		case p.verify && !sess.FromServer():
+			peer = ""
+		case peer == "":
+			peer = sess.RemoteAddr().String()
+		}
+		f(sess, peer)
+	})
 }
 
 func (p streamPort) Dial(ctx context.Context, addr string) (rpc.Session, error) {

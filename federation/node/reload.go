@@ -47,8 +47,9 @@ func (n *Node) Reload(context.Context) error {
 		if err := n.srv.raft.ReloadSnapshots(next.snapshots()); err != nil {
 			return err
 		}
-		if n.srv.wan != nil {
-			n.srv.wan.authority.SetEnrollByKey(next.EnrollByKey)
+		n.srv.authority.SetEnrollByKey(next.EnrollByKey)
+		if err := n.srv.authority.ReloadOperator(); err != nil {
+			return err
 		}
 	}
 	for _, key := range restartKeys(&n.cfg, next) {

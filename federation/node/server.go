@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -40,18 +41,20 @@ type server struct {
 	rpc    *rpc.Server
 	leader *leader.Leader
 	boot   *leader.Bootstrapper
-	wan    *wan // nil when not federated
+	// sessions are those being served, LAN and WAN.
+	sessions  sync.WaitGroup
+	authority *trust.Authority
+	wan       *wan // nil when not federated
 }
 
 // wan is a federation server's part in the WAN.
 type wan struct {
-	endpoint  *transport.Endpoint
-	authority *trust.Authority
-	pool      *wangossip.Pool
-	dir       *federation.Directory
-	rpc       *rpc.Pool
-	running   chan struct{} // closed when the pool runs: we have a certificate
-	kick      chan struct{} // wakes runWAN, buffered
+	endpoint *transport.Endpoint
+	pool     *wangossip.Pool
+	dir      *federation.Directory
+	rpc      *rpc.Pool
+	running  chan struct{} // closed when the pool runs: we have a certificate
+	kick     chan struct{} // wakes runWAN, buffered
 
 	mu      sync.Mutex
 	pending map[string]time.Time // addresses to join -> until when to try
@@ -103,17 +106,19 @@ func (n *Node) newServer() (_ *server, err error) {
 	})
 	n.lanView.leader, n.lanView.leaderChanged = s.raft.Leader, s.raft.LeaderChanged
 	cfg.Registerer.MustRegister(&storeCollector{s.state})
+	if err := s.newTrust(); err != nil {
+		return nil, err
+	}
 	if cfg.Federated() {
 		if err := s.newWAN(); err != nil {
 			return nil, err
 		}
-		a := s.wan.authority
-		set.Handle(rpc.TrustRoots, a.Roots)
-		set.Handle(rpc.TrustSignServer, a.SignServer)
-		set.Handle(rpc.TrustSignIntermediate, a.SignIntermediate)
-		set.Handle(rpc.TrustJoin, a.JoinHandler)
 		set.Handle(rpc.FederationPeers, s.joinPushed)
 	}
+	set.Handle(rpc.TrustRoots, s.authority.Roots)
+	set.Handle(rpc.TrustSignServer, s.authority.SignServer)
+	set.Handle(rpc.TrustSignIntermediate, s.authority.SignIntermediate)
+	set.Handle(rpc.TrustJoin, s.authority.JoinHandler)
 	if err := s.newLeader(set); err != nil {
 		return nil, err
 	}
@@ -139,60 +144,69 @@ func (s *server) openStores() (err error) {
 	return nil
 }
 
-// newWAN builds the WAN side: socket, certificates, pool, directory.
-func (s *server) newWAN() error {
+// newTrust builds the certificate authority. A server that stays out of the WAN
+// has one too: it may come to lead, and then keeps the root for the others.
+func (s *server) newTrust() (err error) {
 	n, cfg := s.n, &s.n.cfg
-	// In place before anything below calls back.
+	s.authority, err = trust.New(trust.Config{
+		Node: cfg.NodeName, Datacenter: cfg.Datacenter, PrimaryDatacenter: cfg.Primary, Domain: cfg.Domain,
+		FederationID: cfg.TrustDomainID, DataDir: cfg.DataDir,
+		GossipKey: n.gossipKey, EnrollByKey: cfg.EnrollByKey, AllowUnauthenticated: cfg.AllowUnauthenticated,
+		LoopbackSocket: cfg.SerfWANBind.IsLoopback(), Operator: cfg.OperatorCerts,
+		State: trust.StateOf(s.state), Apply: s.raft.Apply, IsLeader: s.raft.IsLeader,
+		Call:    rpc.DoerFunc(func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) { return n.dispatcher.Do(ctx, req) }),
+		Dial:    s.dialEnroll,
+		Servers: s.memberServers,
+		Changed: func() {
+			if s.wan != nil {
+				s.wan.floodNow() // who could not be joined before perhaps can now
+			}
+		},
+		Logger: n.logger("trust"), Registerer: cfg.Registerer,
+	})
+	return err
+}
+
+func (s *server) dialEnroll(ctx context.Context, addr string) (trust.EnrollConn, error) {
+	if s.wan == nil {
+		return nil, store.Errorf(store.KindInvalid, "this datacenter's leader does not take part in the WAN (federation.enabled = false)")
+	}
+	to, err := resolve(ctx, addr, s.n.cfg.Ports.SerfWAN)
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.wan.endpoint.DialEnroll(ctx, to)
+	if err != nil {
+		return nil, err // not c: a nil pointer in an interface is not nil
+	}
+	return c, nil
+}
+
+// newWAN builds the WAN side: socket, pool, directory.
+func (s *server) newWAN() (err error) {
+	n, cfg, a := s.n, &s.n.cfg, s.authority
 	w := &wan{running: make(chan struct{}), kick: make(chan struct{}, 1), pending: map[string]time.Time{}, tried: map[string]bool{}}
-	s.wan = w
 	secret := make([]byte, 32)
-	var err error
 	if cfg.DataDir != "" {
 		if secret, err = transport.LoadSecret(filepath.Join(cfg.DataDir, "federation", "socket.key")); err != nil {
 			return err
 		}
-	} else {
-		copy(secret, n.id)
+	} else if _, err := rand.Read(secret); err != nil {
+		return err
 	}
 	bind := netip.AddrPortFrom(cfg.SerfWANBind, uint16(cfg.Ports.SerfWAN))
 	socket, err := n.net.ListenWAN(bind)
 	if err != nil {
 		return fmt.Errorf("WAN socket %s: %w", bind, err)
 	}
-	own := wangossip.Name(cfg.NodeName, cfg.Datacenter)
-	w.authority, err = trust.New(trust.Config{
-		Node: cfg.NodeName, Datacenter: cfg.Datacenter, PrimaryDatacenter: cfg.Primary, Domain: cfg.Domain,
-		FederationID: cfg.TrustDomainID, DataDir: cfg.DataDir,
-		GossipKey: n.gossipKey, EnrollByKey: cfg.EnrollByKey, AllowUnauthenticated: cfg.AllowUnauthenticated,
-		LoopbackSocket: cfg.SerfWANBind.IsLoopback(),
-		State:          trustState{s.state}, Apply: s.raft.Apply, IsLeader: s.raft.IsLeader,
-		Call: rpc.DoerFunc(func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) { return n.dispatcher.Do(ctx, req) }),
-		Dial: func(ctx context.Context, addr string) (trust.EnrollConn, error) {
-			to, err := resolve(ctx, addr, cfg.Ports.SerfWAN)
-			if err != nil {
-				return nil, err
-			}
-			c, err := w.endpoint.DialEnroll(ctx, to)
-			if err != nil {
-				return nil, err // not c: a nil pointer in an interface is not nil
-			}
-			return c, nil
-		},
-		Servers: s.memberServers,
-		Changed: func() { s.trustChanged() },
-		Logger:  n.logger("trust"), Registerer: cfg.Registerer,
-	})
-	if err != nil {
-		return err
-	}
 	advertise := netip.AddrPortFrom(cfg.AdvertiseWAN, uint16(cfg.FederationAdvertisePort))
 	w.endpoint, err = transport.Listen(transport.Config{
-		Name: own, Socket: socket, Advertise: advertise, Secret: secret,
-		ServerTLS: w.authority.ServerTLS, ClientTLS: w.authority.ClientTLS, PeerName: w.authority.PeerName,
+		Name: wangossip.Name(cfg.NodeName, cfg.Datacenter), Socket: socket, Advertise: advertise, Secret: secret,
+		ServerTLS: a.ServerTLS, ClientTLS: a.ClientTLS, PeerName: a.PeerName,
 		Logger: n.logger("wan"), Registerer: cfg.Registerer,
 	})
 	if err != nil {
-		return err
+		return errors.Join(err, socket.Close())
 	}
 	n.stack.push("WAN socket", w.endpoint.Stop)
 	w.pool, err = wangossip.New(wangossip.Config{
@@ -231,6 +245,7 @@ func (s *server) newWAN() error {
 		Client: rpc.ClientConfig{Lanes: wanLanes, Compress: true, Metrics: n.calls},
 		Logger: n.logger("wan"),
 	})
+	s.wan = w
 	return nil
 }
 
@@ -255,28 +270,18 @@ func (s *server) distance(name string) (time.Duration, bool) {
 	return ours.DistanceTo(theirs), true
 }
 
-// trustState shows package trust the datacenter's record.
-type trustState struct{ st *state.Store }
-
-func (t trustState) Trust() *store.Trust { _, rec := t.st.Trust(nil); return rec }
-func (t trustState) ClusterID() string   { return t.st.ClusterID() }
-func (t trustState) Watch() trust.Watch  { return trustWatch{t.st, t.st.NewWatch()} }
-
-type trustWatch struct {
-	st *state.Store
-	*state.Watch
-}
-
-func (w trustWatch) Trust() *store.Trust { _, rec := w.st.Trust(w.Watch); return rec }
-
 // serveLAN answers a session that another agent of this datacenter opened.
 func (s *server) serveLAN(ctx context.Context, sess rpc.Session, peer string) {
+	s.sessions.Add(1)
+	defer s.sessions.Done()
 	if err := s.rpc.ServeSession(ctx, sess, rpc.FromLAN, peer); err != nil {
 		s.n.log.Debug("LAN session ended", "peer", peer, "err", err)
 	}
 }
 
 func (s *server) serveWAN(ctx context.Context, sess rpc.Session, peer string) {
+	s.sessions.Add(1)
+	defer s.sessions.Done()
 	if err := s.rpc.ServeSession(ctx, sess, rpc.FromWAN, peer); err != nil {
 		s.n.log.Debug("WAN session ended", "peer", peer, "err", err)
 	}

@@ -149,7 +149,7 @@ func (s *server) startLAN(ctx context.Context) error {
 	n := s.n
 	life, cancel := context.WithCancel(context.Background())
 	s.port.OnSession(func(sess rpc.Session, peer string) { s.serveLAN(life, sess, peer) })
-	n.stack.push("LAN sessions", func(context.Context) error { cancel(); return nil })
+	n.stack.push("LAN sessions", s.drain(cancel))
 	if err := s.port.Start(ctx); err != nil {
 		return fmt.Errorf("server port: %w", err)
 	}
@@ -168,6 +168,7 @@ func (s *server) startDuties(ctx context.Context) error {
 	n := s.n
 	n.stack.run("leader", n.fail, s.leader.Run)
 	n.stack.run("bootstrap", n.fail, s.boot.Run)
+	n.stack.run("certificates", n.fail, s.authority.Run)
 	if s.wan != nil {
 		return s.startWAN(ctx)
 	}
@@ -179,13 +180,12 @@ func (s *server) startWAN(ctx context.Context) error {
 	n, w := s.n, s.wan
 	life, cancel := context.WithCancel(context.Background())
 	w.endpoint.OnRPC(func(sess *transportSession, peer string) { s.serveWAN(life, sess, peer) })
-	w.endpoint.OnEnroll(func(conn *transportEnrollConn) { w.authority.ServeEnroll(life, conn) })
-	n.stack.push("WAN sessions", func(context.Context) error { cancel(); return nil })
+	w.endpoint.OnEnroll(func(conn *transportEnrollConn) { s.authority.ServeEnroll(life, conn) })
+	n.stack.push("WAN sessions", s.drain(cancel))
 	if err := w.endpoint.Start(ctx); err != nil {
 		return fmt.Errorf("WAN socket: %w", err)
 	}
 	n.stack.push("WAN calls", w.rpc.Stop)
-	n.stack.run("certificates", n.fail, w.authority.Run)
 	n.stack.run("WAN pool", n.fail, s.runWAN)
 	return nil
 }
@@ -255,6 +255,22 @@ func (s *server) markCluster(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-t.C:
+		}
+	}
+}
+
+// drain ends sessions in good order: calls under way are answered, and callers are
+// told to go elsewhere, before their port closes.
+func (s *server) drain(cancel context.CancelFunc) func(context.Context) error {
+	return func(ctx context.Context) error {
+		cancel()
+		done := make(chan struct{})
+		go func() { defer close(done); s.sessions.Wait() }()
+		select {
+		case <-done:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }

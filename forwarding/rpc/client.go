@@ -59,6 +59,12 @@ const (
 	envelopeRoom = 128
 )
 
+// reserve is what a hop keeps of the time that is left, so that it can still say
+// where a request was lost when the next one does not answer.
+func reserve(remaining time.Duration) time.Duration {
+	return min(remaining/20, 50*time.Millisecond)
+}
+
 // Client calls the other side of one session. It ends with its session and is
 // not used again; see Pool.
 type Client struct {
@@ -216,7 +222,7 @@ func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {
 	buf := getBuffer()
 	defer putBuffer(buf)
 	b := append((*buf)[:0], make([]byte, headerSize)...)
-	b = appendRequest(b, req, remaining, c.z)
+	b = appendRequest(b, req, remaining-reserve(remaining), c.z)
 	*buf = b
 	if len(b) > c.cfg.BulkBytes {
 		return c.doStream(ctx, m, b)

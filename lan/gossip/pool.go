@@ -348,7 +348,7 @@ func (p *Pool) serfConfig() (*serf.Config, <-chan serf.Event, error) {
 	sc.MemberlistConfig = mc
 	sc.LogOutput, sc.Logger = nil, logger
 	sc.EventCh = events
-	sc.ProtocolVersion = serf.ProtocolVersionMax
+	sc.ProtocolVersion = 4 // what tools expect to see as DelegateCur; 5 adds nothing we use
 	sc.ReconnectTimeout = cfg.ReconnectTimeout
 	if sc.ReconnectTimeout == 0 {
 		sc.ReconnectTimeout = 72 * time.Hour

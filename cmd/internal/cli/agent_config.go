@@ -6,6 +6,7 @@ import (
 
 	"landbridge/cmd/internal/config"
 	"landbridge/federation/node"
+	"landbridge/federation/trust"
 	"landbridge/lan/agent"
 	"landbridge/store"
 )
@@ -62,7 +63,7 @@ func nodeConfig(c *config.Config) node.Config {
 			HTTPMaxConnsPerClient: c.Limits.HTTPMaxConnsPerClient, HTTPSHandshakeTimeout: c.Limits.HTTPSHandshakeTimeout,
 			RPCHandshakeTimeout: c.Limits.RPCHandshakeTimeout, RPCMaxConnsPerClient: c.Limits.RPCMaxConnsPerClient,
 			RPCClientTimeout: c.Limits.RPCClientTimeout,
-			KVMaxValueSize:   int64(c.Limits.KVMaxValueSize), TxnMaxReqLen: int64(c.Limits.TxnMaxReqLen),
+			KVMaxValueSize:   int64(c.Limits.KVMaxValueSize),
 		},
 		DNS: node.DNS{
 			AllowStale: c.DNS.AllowStale, MaxStale: c.DNS.MaxStale, NodeTTL: c.DNS.NodeTTL, ServiceTTL: c.DNS.ServiceTTL,
@@ -70,7 +71,6 @@ func nodeConfig(c *config.Config) node.Config {
 			UDPAnswerLimit: c.DNS.UDPAnswerLimit, ARecordLimit: c.DNS.ARecordLimit, NodeMetaTXT: c.DNS.NodeMetaTXT,
 			SOARefresh: uint32(c.DNS.SOA.Refresh), SOARetry: uint32(c.DNS.SOA.Retry), SOAExpire: uint32(c.DNS.SOA.Expire), SOAMinTTL: uint32(c.DNS.SOA.MinTTL),
 			Recursors: c.Recursors, RecursorTimeout: c.DNS.RecursorTimeout, RecursorStrategy: c.DNS.RecursorStrategy,
-			CacheMaxAge: c.DNS.CacheMaxAge, UseCache: c.DNS.UseCache,
 		},
 		HTTP: node.HTTP{
 			BlockEndpoints: c.HTTP.BlockEndpoints, AllowWriteHTTPFrom: networks(c.HTTP.AllowWriteHTTPFrom),
@@ -85,8 +85,12 @@ func nodeConfig(c *config.Config) node.Config {
 		EnableDebug: c.EnableDebug,
 		DebugConfig: debugConfig(c),
 	}
+	if c.CheckUpdateInterval == 0 {
+		nc.CheckUpdateInterval = -1 // 0 is the agent's default; the user wants no wait at all
+	}
 	if f := c.LANTLS(); f != nil {
 		nc.LANTLS = nodeTLS(f)
+		nc.OperatorCerts = trust.Operator(f.Files())
 		if f.HasCertificate() {
 			nc.LANTLS.Server = f.Server
 		}
@@ -169,6 +173,28 @@ func checkDefinition(c config.Check) agent.CheckDefinition {
 	}
 }
 
+// tryDefinitions checks the services and checks of files as an agent would that
+// starts with them.
+func tryDefinitions(c *config.Config) error {
+	a, err := agent.New(agent.Config{Node: c.NodeName, Datacenter: c.Datacenter,
+		NodeInfo: func() *store.Node { return &store.Node{} }, Registrar: nobody{}})
+	if err != nil {
+		return err
+	}
+	services, checks := serviceDefinitions(c.Services), checkDefinitions(c.Checks)
+	sp, cp := make([]*agent.ServiceDefinition, len(services)), make([]*agent.CheckDefinition, len(checks))
+	for i := range services {
+		sp[i] = &services[i]
+	}
+	for i := range checks {
+		cp[i] = &checks[i]
+	}
+	return a.ReloadDefinitions(sp, cp)
+}
+
+// nobody is the catalog of an agent that does not run, which asks it nothing.
+type nobody struct{ agent.Registrar }
+
 // debugConfig is what /v1/agent/self shows of the configuration, under the names
 // tools read. Secrets are never in it.
 func debugConfig(c *config.Config) map[string]any {
@@ -237,7 +263,6 @@ func debugConfig(c *config.Config) map[string]any {
 		"ServerPort":                c.Ports.Server,
 		"SkipLeaveOnInt":            *c.SkipLeaveOnInterrupt,
 		"TranslateWANAddrs":         c.TranslateWAN,
-		"TxnMaxReqLen":              c.Limits.TxnMaxReqLen,
 		"UIConfig":                  map[string]any{"Enabled": false, "ContentPath": "/ui/"},
 		"VerifyIncomingInternalRPC": c.LANTLS() != nil && c.LANTLS().Incoming,
 		"VerifyOutgoing":            c.LANTLS() != nil && c.LANTLS().Outgoing,

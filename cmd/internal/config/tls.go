@@ -46,6 +46,11 @@ type TLSFiles struct {
 	client *tls.Config
 }
 
+// Files names the authority, certificate and key.
+func (f *TLSFiles) Files() struct{ CAFile, CAPath, CertFile, KeyFile string } {
+	return struct{ CAFile, CAPath, CertFile, KeyFile string }{f.block.CAFile, f.block.CAPath, f.block.CertFile, f.block.KeyFile}
+}
+
 // stamp identifies a version of a file.
 type stamp struct {
 	path string
