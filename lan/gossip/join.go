@@ -36,7 +36,11 @@ func (p *Pool) Join(ctx context.Context, addrs []string) (int, error) {
 			return 0, joinError(p.cfg.scope(), append(errs, failed...))
 		}
 		// Once more through serf, with one of those that answered: it also tells
-		// the pool that this agent is back, should it have left before.
+		// the pool that this agent is back, should it have left before. serf does
+		// one at a time and holds a mutex while it waits for the network; we queue
+		// on a channel instead, since virtual time stands still for a mutex.
+		p.intent <- struct{}{}
+		defer func() { <-p.intent }()
 		if _, err := s.Join(joined[:1], true); err != nil {
 			p.log.Debug("join intent not sent", "err", err)
 		}

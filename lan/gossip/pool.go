@@ -39,7 +39,8 @@ type Pool struct {
 	stopped bool
 	done    chan struct{} // made by the first Stop, closed when all has ended
 
-	tagMu sync.Mutex // serf.SetTags may not run twice at once
+	intent chan struct{} // one slot: held during serf.Join
+	tagMu  sync.Mutex    // serf.SetTags may not run twice at once
 
 	subMu      sync.Mutex
 	subs       map[chan Event]struct{}
@@ -60,6 +61,7 @@ func New(cfg Config) (*Pool, error) {
 		cfg:     cfg,
 		log:     cfg.Logger,
 		keyring: keyring,
+		intent:  make(chan struct{}, 1),
 		subs:    make(map[chan Event]struct{}),
 	}
 	p.metrics = newMetrics(cfg.Registerer, cfg.scope(), p)
