@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -88,21 +89,22 @@ func (c *call) runAgent(l *config.Loader) error {
 	if err != nil {
 		return startError(err)
 	}
+	if err := tryDefinitions(cfg); err != nil {
+		return startError(err)
+	}
 	log, closeLog, err := openLog(c.Stdout, cfg)
 	if err != nil {
 		return startError(err)
 	}
 	defer closeLog()
-	for _, w := range warnings {
-		log.Logger().Warn(w, "component", "agent")
-	}
 	reg := metrics.NewRegistry()
 	metrics.NewBuildInfo(reg, Release, Version)
 	bridge, err := installBridge(cfg, reg)
 	if err != nil {
 		return startError(err)
 	}
-	a := &agentProcess{call: c, loader: l, cfg: cfg, log: log}
+	a := &agentProcess{call: c, loader: l, cfg: cfg, log: log, warned: map[string]bool{}}
+	a.warn(warnings)
 	nc := nodeConfig(cfg)
 	if nc.NodeID == "" && nc.DataDir == "" {
 		nc.NodeID = randomUUID() // an agent in memory has nowhere to keep one
@@ -145,8 +147,21 @@ type runner interface {
 type agentProcess struct {
 	*call
 	loader *config.Loader
-	cfg    *config.Config // as loaded last; only reload changes it, one at a time
+	cfg    *config.Config // as started with
 	log    *logs.Log
+
+	reloading sync.Mutex
+	warned    map[string]bool // warnings that were given; guarded by reloading once the node runs
+}
+
+// warn logs warnings about the configuration, each once in the process's life.
+func (a *agentProcess) warn(list []string) {
+	for _, w := range list {
+		if !a.warned[w] {
+			a.warned[w] = true
+			a.log.Logger().Warn(w, "component", "agent")
+		}
+	}
 }
 
 // supervise runs the node and obeys signals until it has ended.
@@ -154,21 +169,26 @@ func (a *agentProcess) supervise(n runner, signals <-chan os.Signal) error {
 	logger := a.log.Logger().With("component", "agent")
 	ctx, stop := context.WithCancel(a.ctx)
 	defer stop()
+	var tasks sync.WaitGroup // waited for, unless a second signal ends everything
 	ended := make(chan error, 1)
-	go func() { ended <- n.Run(ctx) }()
+	tasks.Go(func() { ended <- n.Run(ctx) })
 
-	var told os.Signal       // the first signal to stop
-	left := make(chan error) // the outcome of a leave that a signal asked for
+	var told os.Signal          // the first signal to stop
+	left := make(chan error, 1) // the outcome of a leave that a signal asked for
 	leaving, failed := false, false
 	reloads := make(chan struct{}, 1) // one runs, one may wait: more would read the same
-	defer close(reloads)
-	go func() {
-		for range reloads {
+	tasks.Go(func() {
+		for {
+			select {
+			case <-reloads:
+			case <-ctx.Done():
+				return
+			}
 			if err := n.Reload(ctx); err != nil {
 				logger.Error("reload failed, going on as before", "err", err)
 			}
 		}
-	}()
+	})
 	for {
 		select {
 		case sig := <-signals:
@@ -190,13 +210,7 @@ func (a *agentProcess) supervise(n runner, signals <-chan os.Signal) error {
 					stop()
 					break
 				}
-				go func() {
-					err := n.Leave(ctx)
-					select {
-					case left <- err:
-					case <-ctx.Done():
-					}
-				}()
+				tasks.Go(func() { left <- n.Leave(ctx) })
 			}
 		case err := <-left:
 			if err != nil {
@@ -205,6 +219,8 @@ func (a *agentProcess) supervise(n runner, signals <-chan os.Signal) error {
 				stop()
 			}
 		case err := <-ended:
+			stop()
+			tasks.Wait()
 			switch {
 			case err != nil:
 				return startError(err)
@@ -219,13 +235,19 @@ func (a *agentProcess) supervise(n runner, signals <-chan os.Signal) error {
 // reload loads the configuration again for the node, which applies it. The log
 // level is the process's own, and changes here.
 func (a *agentProcess) reload() (*node.Config, error) {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
 	next, warnings, err := a.loader.Load()
+	if err == nil {
+		err = tryDefinitions(next)
+	}
 	if err != nil {
 		return nil, errors.New(problems(err))
 	}
+	a.warn(warnings)
 	logger := a.log.Logger().With("component", "agent")
-	for _, w := range warnings {
-		logger.Warn(w)
+	if _, restart := config.Diff(a.cfg, next); len(restart) > 0 {
+		logger.Warn("changed settings wait for a restart", "keys", strings.Join(restart, ","))
 	}
 	if level, err := config.ParseLevel(next.LogLevel); err == nil && level != a.log.Level() {
 		a.log.SetLevel(level)

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hashicorp/go-bexpr"
+
 	"landbridge/cmd/internal/client"
 )
 
@@ -78,14 +80,24 @@ func membersSetup(fs *flag.FlagSet, wan *bool) run {
 		if *segment != "" {
 			q.Set("segment", *segment)
 		}
+		var chosen *bexpr.Filter
 		if *filter != "" {
-			q.Set("filter", *filter)
+			if chosen, err = bexpr.CreateFilter(*filter); err != nil {
+				return failf("Failed to compile filter: %w", err)
+			}
 		}
 		var all []client.Member
 		if err := cl.Get(c.ctx, "/v1/agent/members", q, &all); err != nil {
 			return failf("Error retrieving members: %w", err)
 		}
 		all = slices.DeleteFunc(all, func(m client.Member) bool { return !re.MatchString(statusText(m.Status)) })
+		if chosen != nil { // here, since the endpoint takes no filter
+			left, err := chosen.Execute(all)
+			if err != nil {
+				return failf("Failed to filter: %w", err)
+			}
+			all = left.([]client.Member)
+		}
 		if len(all) == 0 {
 			return exit(2)
 		}

@@ -1,12 +1,13 @@
 package cli
 
 import (
-	"context"
-	"errors"
 	"flag"
 	"io"
 	"net/http"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 )
 
 func monitorCommand() *command {
@@ -35,15 +36,17 @@ itself logs at. Ctrl-C ends it.
 				if *asJSON {
 					q.Set("logjson", "true")
 				}
-				resp, err := cl.Do(c.ctx, http.MethodGet, "/v1/agent/monitor", q, nil)
+				ctx, stop := signal.NotifyContext(c.ctx, os.Interrupt, syscall.SIGTERM)
+				defer stop()
+				resp, err := cl.Do(ctx, http.MethodGet, "/v1/agent/monitor", q, nil)
 				if err != nil {
-					if c.ctx.Err() != nil {
+					if ctx.Err() != nil {
 						return nil
 					}
 					return failf("Error starting monitor: %w", err)
 				}
 				defer resp.Body.Close()
-				if _, err := io.Copy(c.Stdout, resp.Body); err != nil && c.ctx.Err() == nil && !errors.Is(err, context.Canceled) {
+				if _, err := io.Copy(c.Stdout, resp.Body); err != nil && ctx.Err() == nil {
 					return failf("\nRemote side ended the monitor! This usually means that the remote side has exited or crashed.\n%w", err)
 				}
 				return nil

@@ -28,7 +28,10 @@ wrong with them: exit code 0 if an agent would start with them, else 1.
 					return failf("Must specify at least one config file or directory")
 				}
 				l.Files = c.args
-				_, warnings, err := l.Load()
+				cfg, warnings, err := l.Load()
+				if err == nil {
+					err = tryDefinitions(cfg)
+				}
 				for _, w := range warnings {
 					if !*quiet || err != nil {
 						fmt.Fprintf(c.Stderr, "Warning: %s\n", w)

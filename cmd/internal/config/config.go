@@ -196,7 +196,6 @@ type Limits struct {
 	RPCMaxConnsPerClient  int           `key:"rpc_max_conns_per_client" reload:"yes"`
 	RPCClientTimeout      time.Duration `key:"rpc_client_timeout" reload:"yes"`
 	KVMaxValueSize        int           `key:"kv_max_value_size"`
-	TxnMaxReqLen          int           `key:"txn_max_req_len"`
 }
 
 // HTTP is the http_config stanza.
@@ -221,8 +220,6 @@ type DNS struct {
 	UDPAnswerLimit     int                      `key:"udp_answer_limit"`
 	ARecordLimit       int                      `key:"a_record_limit"`
 	NodeMetaTXT        bool                     `key:"enable_additional_node_meta_txt"`
-	UseCache           bool                     `key:"use_cache"`
-	CacheMaxAge        time.Duration            `key:"cache_max_age"`
 	SOA                struct {
 		Refresh int `key:"refresh"`
 		Retry   int `key:"retry"`

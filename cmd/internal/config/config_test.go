@@ -82,13 +82,13 @@ func TestDefaultsAreTheSpecs(t *testing.T) {
 	got := map[string]any{
 		"dc": c.Datacenter, "node": c.NodeName, "lan": c.LAN.String(), "wan": c.WAN.String(), "http": c.Listen.HTTP, "dns": c.Listen.DNS,
 		"https": c.Listen.HTTPS, "mult": c.Performance.RaftMultiplier, "leave": *c.LeaveOnTerminate, "skip": *c.SkipLeaveOnInterrupt,
-		"reconnect": c.ReconnectTimeout, "txn": c.Limits.TxnMaxReqLen, "suspicion": c.GossipLAN.SuspicionMult, "domain": c.Domain,
+		"reconnect": c.ReconnectTimeout, "kv": c.Limits.KVMaxValueSize, "suspicion": c.GossipLAN.SuspicionMult, "domain": c.Domain,
 	}
 	want := map[string]any{
 		"dc": "dc1", "node": "box", "lan": "10.1.2.3", "wan": "10.1.2.3",
 		"http": []Addr{{AddrPort: netip.MustParseAddrPort("127.0.0.1:8500")}}, "dns": []Addr{{AddrPort: netip.MustParseAddrPort("127.0.0.1:8600")}},
 		"https": []Addr(nil), "mult": 5, "leave": true, "skip": false,
-		"reconnect": 72 * time.Hour, "txn": 524288, "suspicion": 3, "domain": "consul.",
+		"reconnect": 72 * time.Hour, "kv": 524288, "suspicion": 3, "domain": "consul.",
 	}
 	if d := cmp.Diff(fmt.Sprint(want), fmt.Sprint(got)); d != "" {
 		t.Error(d)
@@ -205,6 +205,7 @@ func TestErrors(t *testing.T) {
 		{"acl", []string{"-hcl", "acl { enabled = true }"}, "acl.enabled is not built yet and protects something"},
 		{"acl default", []string{"-hcl", `acl_default_policy = "deny"`}, "acl.default_policy is not built yet and protects something"},
 		{"rate limit", []string{"-hcl", "limits { rpc_rate = 5 }"}, "limits.rpc_rate is not built yet and protects something"},
+		{"txn limit", []string{"-hcl", "limits { txn_max_req_len = 5 }"}, "limits.txn_max_req_len is not built yet and protects something"},
 		{"cidrs", []string{"-serf-lan-allowed-cidrs=10.0.0.0/8"}, "serf_lan_allowed_cidrs is not built yet and protects something"},
 		{"node meta", []string{"-node-meta=bad"}, "must be key:value"},
 		{"cloud", []string{"-retry-join", "provider=aws secret_access_key=hunter2"}, `cloud auto-join is not supported ("provider=aws")`},

@@ -1,6 +1,7 @@
 // Package config reads an agent's configuration: files in HCL or JSON, -hcl
-// fragments and flags, merged by the rules of docs/configuration, into one
-// Config of plain values under the names users write.
+// fragments and flags, merged into one Config of plain values under the names
+// users write. Later sources win: defaults, files in the order of the command
+// line, fragments, flags. Lists are joined (flags, files, fragments), maps merged.
 //
 // Every key is known to one tree (schema.go): those that take effect are the
 // fields of Config, found by their `key` tags; all others stand in a table

@@ -61,6 +61,7 @@ func currentKeys() []keyEntry {
 			"ui_config.metrics_proxy.base_url " +
 			"telemetry.statsd_address telemetry.statsite_address telemetry.dogstatsd_addr"},
 		{fate: later, kind: kString, def: "/ui/", paths: "ui_config.content_path"},
+		{fate: later, kind: kBool, def: "false", paths: "dns_config.use_cache"},
 		{fate: later, kind: kString, def: "LOCAL0", paths: "syslog_facility"},
 		{fate: later, kind: kString, def: "consul", paths: "connect.ca_provider"},
 		{fate: later, kind: kAny, paths: "ui_config.metrics_provider_files ui_config.metrics_proxy.path_allowlist ui_config.metrics_proxy.add_headers " +
@@ -76,7 +77,7 @@ func currentKeys() []keyEntry {
 		{fate: later, kind: kInt, def: "21255", paths: "ports.sidecar_max_port"},
 		{fate: later, kind: kInt, def: "21500", paths: "ports.expose_min_port"},
 		{fate: later, kind: kInt, def: "21755", paths: "ports.expose_max_port"},
-		{fate: later, kind: kDuration, def: "0s", paths: "advertise_reconnect_timeout federation.stale_if_error dns_config.stale_if_error"},
+		{fate: later, kind: kDuration, def: "0s", paths: "advertise_reconnect_timeout federation.stale_if_error dns_config.stale_if_error dns_config.cache_max_age"},
 		{fate: later, kind: kDuration, def: "168h0m0s", paths: "server_rejoin_age_max"},
 		{fate: later, kind: kDuration, def: "10s", paths: "session_ttl_min"},
 		{fate: later, kind: kDuration, def: "30s", paths: "performance.grpc_keepalive_interval acl.token_ttl acl.policy_ttl acl.role_ttl"},
@@ -96,6 +97,7 @@ func currentKeys() []keyEntry {
 		{fate: protects, kind: kString, def: "allow", paths: "acl.default_policy"},
 		{fate: protects, kind: kFloat, def: "-1", paths: "limits.rpc_rate limits.request_limits.read_rate limits.request_limits.write_rate"},
 		{fate: protects, kind: kInt, def: "1000", paths: "limits.rpc_max_burst"},
+		{fate: protects, kind: kInt, def: "524288", paths: "limits.txn_max_req_len"},
 		{fate: protects, kind: kString, def: "disabled", paths: "limits.request_limits.mode"},
 		{fate: protects, kind: kAny, paths: "serf_lan_allowed_cidrs serf_wan_allowed_cidrs"},
 

@@ -57,9 +57,6 @@ func (c *Config) finish(m Machine) ([]string, error) {
 	if c.Federation.AdvertisePort == 0 {
 		c.Federation.AdvertisePort = max(c.Ports.SerfWAN, 0)
 	}
-	if c.Limits.TxnMaxReqLen == 0 {
-		c.Limits.TxnMaxReqLen = c.Limits.KVMaxValueSize
-	}
 	k.checkIdentity(c)
 	k.checkRole(c)
 	k.checkPorts(c)
@@ -162,13 +159,12 @@ func (k *checker) checkRole(c *Config) {
 	case c.BootstrapExpect == 1: // one server is the whole group
 		c.Bootstrap, c.BootstrapExpect = true, 0
 		k.warn("BootstrapExpect is set to 1; this is the same as Bootstrap mode.")
+	case c.Bootstrap && !c.Dev:
+		k.warn("bootstrap = true: do not enable unless necessary")
 	case c.BootstrapExpect == 2:
 		k.warn("bootstrap_expect = 2: A cluster with 2 servers will provide no failure tolerance. See the documentation on the number of servers.")
 	case c.BootstrapExpect > 2 && c.BootstrapExpect%2 == 0:
 		k.warn("bootstrap_expect is even number: %d. A cluster with an even number of servers does not achieve optimum fault tolerance.", c.BootstrapExpect)
-	}
-	if c.Bootstrap && !c.Dev {
-		k.warn("bootstrap = true: do not enable unless necessary")
 	}
 	if c.BootstrapExpect > 0 {
 		k.warn("bootstrap_expect > 0: expecting %d servers", c.BootstrapExpect)
@@ -245,7 +241,6 @@ func (k *checker) checkNumbers(c *Config) {
 		{"dns_config.max_stale", c.DNS.MaxStale, 0},
 		{"dns_config.node_ttl", c.DNS.NodeTTL, 0},
 		{"dns_config.recursor_timeout", c.DNS.RecursorTimeout, time.Millisecond},
-		{"dns_config.cache_max_age", c.DNS.CacheMaxAge, 0},
 		{"log_rotate_duration", c.LogRotateDuration, 0},
 	} {
 		if d.value < d.lowest {
@@ -262,7 +257,7 @@ func (k *checker) checkNumbers(c *Config) {
 		{"autopilot.max_trailing_logs", c.Autopilot.MaxTrailingLogs, 0}, {"autopilot.min_quorum", c.Autopilot.MinQuorum, 0},
 		{"limits.http_max_conns_per_client", c.Limits.HTTPMaxConnsPerClient, 0},
 		{"limits.rpc_max_conns_per_client", c.Limits.RPCMaxConnsPerClient, 0},
-		{"limits.kv_max_value_size", c.Limits.KVMaxValueSize, 1}, {"limits.txn_max_req_len", c.Limits.TxnMaxReqLen, 1},
+		{"limits.kv_max_value_size", c.Limits.KVMaxValueSize, 1},
 		{"http_config.max_header_bytes", c.HTTP.MaxHeaderBytes, 0},
 		{"dns_config.udp_answer_limit", c.DNS.UDPAnswerLimit, 0}, {"dns_config.a_record_limit", c.DNS.ARecordLimit, 0},
 		{"dns_config.soa.refresh", c.DNS.SOA.Refresh, 0}, {"dns_config.soa.retry", c.DNS.SOA.Retry, 0},
