@@ -141,7 +141,7 @@ func TestJSONEqualsEncodingJSON(t *testing.T) {
 		n, s := genNode(t), genService(t)
 		equalJSON(t, AppendCatalogService(nil, n, s), catalogServiceMirror{
 			n.ID, n.Node, n.Address, n.Datacenter, n.TaggedAddresses, n.Meta,
-			s.Kind, s.ID, s.Name, list(s.Tags), s.Address, s.TaggedAddresses, s.Weights, s.Meta, s.Port, s.SocketPath,
+			s.Kind, s.ID, s.Name, list(s.Tags), s.Address, s.TaggedAddresses, s.Weights, orEmpty(s.Meta), s.Port, s.SocketPath,
 			s.EnableTagOverride, raw(s.Proxy, noProxy), raw(s.Connect, noConnect), raw(s.Locality, "null"),
 			s.CreateIndex, s.ModifyIndex})
 	}))
@@ -213,4 +213,12 @@ func BenchmarkKVJSONAgain(b *testing.B) {
 	for b.Loop() {
 		e.JSON()
 	}
+}
+
+// orEmpty is the metadata of the flat form: never null.
+func orEmpty(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
 }

@@ -220,7 +220,7 @@ func TestTakenNodeName(t *testing.T) {
 	thief := newAgent(t, dir+"/thief", servers[2].Name, "dc1", "127.9.33.9", map[string]any{"retry_join": []string{servers[0].IP}})
 	thief.start()
 	until(t, 15*time.Second, "the thief's log says why", func() bool {
-		return strings.Contains(thief.logTail(), "conflict") || strings.Contains(thief.logTail(), "taken")
+		return strings.Contains(thief.logTail(), "is held by node")
 	})
 	_, body := servers[0].do("GET", "/v1/agent/members", "")
 	if strings.Contains(body, thief.IP) || strings.Count(body, `"Status":1`) != 3 {

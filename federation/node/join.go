@@ -139,7 +139,7 @@ func (n *Node) joinWAN(ctx context.Context, addr string) error {
 	if err != nil {
 		return store.Errorf(store.KindInvalid, "wan join %s: %w", addr, err)
 	}
-	if err := n.srv.authority.Join(ctx, to.String()); err != nil {
+	if err := n.enroll(ctx, to.String()); err != nil {
 		return err
 	}
 	if err := w.joinPool(ctx, []string{to.String()}); err != nil {
@@ -156,6 +156,26 @@ func (n *Node) joinWAN(ctx context.Context, addr string) error {
 	}
 	n.srv.pushJoin(ctx, others)
 	return nil
+}
+
+// enroll goes on while one of the two sides has just no leader, or no time: a
+// datacenter that is starting is ready in a moment.
+func (n *Node) enroll(ctx context.Context, addr string) error {
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		err := n.srv.authority.Join(ctx, addr)
+		switch store.KindOf(err) {
+		case store.KindNoLeader, store.KindRateLimited:
+		default:
+			return err
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return err
+		}
+	}
 }
 
 // pushMost bounds the addresses told to a peer: gossip does the rest.

@@ -32,17 +32,17 @@ import (
 
 // server is what a server has beyond a client agent.
 type server struct {
-	n      *Node
-	state  *state.Store
-	stores *raftlog.Stores
-	raft   *consensus.Node
-	port   LANPort
-	local  *local
-	rpc    *rpc.Server
-	leader *leader.Leader
-	boot   *leader.Bootstrapper
-	// sessions are those being served, LAN and WAN.
-	sessions  sync.WaitGroup
+	n                        *Node
+	state                    *state.Store
+	stores                   *raftlog.Stores
+	raft                     *consensus.Node
+	port                     LANPort
+	local                    *local
+	rpc                      *rpc.Server
+	leader                   *leader.Leader
+	boot                     *leader.Bootstrapper
+	lanSessions, wanSessions sync.WaitGroup // those being served
+
 	authority *trust.Authority
 	wan       *wan // nil when not federated
 }
@@ -272,16 +272,16 @@ func (s *server) distance(name string) (time.Duration, bool) {
 
 // serveLAN answers a session that another agent of this datacenter opened.
 func (s *server) serveLAN(ctx context.Context, sess rpc.Session, peer string) {
-	s.sessions.Add(1)
-	defer s.sessions.Done()
+	s.lanSessions.Add(1)
+	defer s.lanSessions.Done()
 	if err := s.rpc.ServeSession(ctx, sess, rpc.FromLAN, peer); err != nil {
 		s.n.log.Debug("LAN session ended", "peer", peer, "err", err)
 	}
 }
 
 func (s *server) serveWAN(ctx context.Context, sess rpc.Session, peer string) {
-	s.sessions.Add(1)
-	defer s.sessions.Done()
+	s.wanSessions.Add(1)
+	defer s.wanSessions.Done()
 	if err := s.rpc.ServeSession(ctx, sess, rpc.FromWAN, peer); err != nil {
 		s.n.log.Debug("WAN session ended", "peer", peer, "err", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	"landbridge/federation/dnsapi"
@@ -149,7 +150,7 @@ func (s *server) startLAN(ctx context.Context) error {
 	n := s.n
 	life, cancel := context.WithCancel(context.Background())
 	s.port.OnSession(func(sess rpc.Session, peer string) { s.serveLAN(life, sess, peer) })
-	n.stack.push("LAN sessions", s.drain(cancel))
+	n.stack.push("LAN sessions", drain(cancel, &s.lanSessions))
 	if err := s.port.Start(ctx); err != nil {
 		return fmt.Errorf("server port: %w", err)
 	}
@@ -181,7 +182,7 @@ func (s *server) startWAN(ctx context.Context) error {
 	life, cancel := context.WithCancel(context.Background())
 	w.endpoint.OnRPC(func(sess *transportSession, peer string) { s.serveWAN(life, sess, peer) })
 	w.endpoint.OnEnroll(func(conn *transportEnrollConn) { s.authority.ServeEnroll(life, conn) })
-	n.stack.push("WAN sessions", s.drain(cancel))
+	n.stack.push("WAN sessions", drain(cancel, &s.wanSessions))
 	if err := w.endpoint.Start(ctx); err != nil {
 		return fmt.Errorf("WAN socket: %w", err)
 	}
@@ -261,11 +262,11 @@ func (s *server) markCluster(ctx context.Context) error {
 
 // drain ends sessions in good order: calls under way are answered, and callers are
 // told to go elsewhere, before their port closes.
-func (s *server) drain(cancel context.CancelFunc) func(context.Context) error {
+func drain(cancel context.CancelFunc, sessions *sync.WaitGroup) func(context.Context) error {
 	return func(ctx context.Context) error {
 		cancel()
 		done := make(chan struct{})
-		go func() { defer close(done); s.sessions.Wait() }()
+		go func() { defer close(done); sessions.Wait() }()
 		select {
 		case <-done:
 			return nil
