@@ -39,8 +39,9 @@ type Pool struct {
 	stopped bool
 	done    chan struct{} // made by the first Stop, closed when all has ended
 
-	intent chan struct{} // one slot: held during serf.Join
-	tagMu  sync.Mutex    // serf.SetTags may not run twice at once
+	intent  chan struct{} // one slot: held during serf.Join
+	leaving chan struct{} // one slot: held during serf.Leave and serf.Shutdown
+	tagMu   sync.Mutex    // serf.SetTags may not run twice at once
 
 	subMu      sync.Mutex
 	subs       map[chan Event]struct{}
@@ -62,6 +63,7 @@ func New(cfg Config) (*Pool, error) {
 		log:     cfg.Logger,
 		keyring: keyring,
 		intent:  make(chan struct{}, 1),
+		leaving: make(chan struct{}, 1),
 		subs:    make(map[chan Event]struct{}),
 	}
 	p.metrics = newMetrics(cfg.Registerer, cfg.scope(), p)
@@ -122,9 +124,12 @@ func (p *Pool) Stop(ctx context.Context) error {
 func (p *Pool) stop(s *serf.Serf) {
 	defer close(p.done)
 	if s != nil {
+		// memberlist panics when it is shut down in the middle of a leave.
+		p.leaving <- struct{}{}
 		if err := s.Shutdown(); err != nil {
 			p.log.Warn("gossip shutdown", "err", err)
 		}
+		<-p.leaving
 	} else if p.cfg.Transport != nil {
 		_ = p.cfg.Transport.Shutdown()
 	}
@@ -191,6 +196,11 @@ func await[T any](ctx context.Context, p *Pool, op func(*serf.Serf) (T, error)) 
 // on its way. The pool goes on running until Stop.
 func (p *Pool) Leave(ctx context.Context) error {
 	_, err := await(ctx, p, func(s *serf.Serf) (struct{}, error) {
+		p.leaving <- struct{}{}
+		defer func() { <-p.leaving }()
+		if p.running() == nil {
+			return struct{}{}, ErrNotRunning
+		}
 		if err := s.Leave(); err != nil {
 			return struct{}{}, err
 		}

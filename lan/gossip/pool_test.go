@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -396,6 +397,26 @@ func TestLifecycle(t *testing.T) {
 				t.Error("subscribed after stop")
 			}
 		}
+	})
+}
+
+// A stop while leaves are under way waits for the first and refuses the second.
+func TestStopDuringLeave(t *testing.T) {
+	gossiptest.Bubble(t, func(t *testing.T) {
+		net := gossiptest.NewNetwork(1)
+		p, q := agent(t, net, 1), agent(t, net, 2)
+		join(t, q, 1)
+		left := make(chan error, 2)
+		for range 2 {
+			go func() { left <- p.Leave(t.Context()) }()
+			time.Sleep(50 * time.Millisecond)
+		}
+		stop(t, p)
+		if first, second := <-left, <-left; first != nil || !errors.Is(second, gossip.ErrNotRunning) {
+			t.Errorf("the leaves ended with %v and %v", first, second)
+		}
+		until(t, 5*time.Second, "the leave is known", func() bool { return status(q, "n1") == gossip.Left })
+		stop(t, q)
 	})
 }
 
