@@ -101,6 +101,12 @@ func (l *Loader) AddFlags(fs *flag.FlagSet) {
 	for _, f := range agentFlags() {
 		n := keys().find(f.path)
 		usage := f.usage
+		switch n.fate {
+		case later:
+			usage += " Not built yet: accepted, and named in a warning."
+		case protects:
+			usage += " Not built yet: refused."
+		}
 		if f.quote != "" && !strings.Contains(usage, "`"+f.quote+"`") {
 			usage = strings.ReplaceAll(usage, "`", "'") + " `" + f.quote + "`"
 		}
