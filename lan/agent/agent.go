@@ -20,7 +20,8 @@ type Agent struct {
 	disk    disk
 
 	// edit serialises changes of definitions, so that files and memory change in
-	// the same order; file I/O happens under it. Taken before mu, never after.
+	// the same order; files are renamed and removed under it, and synced outside.
+	// Taken before mu, never after.
 	edit sync.Mutex
 
 	// mu guards all below. It is never held across I/O or a call.
@@ -90,13 +91,13 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		cfg:      cfg,
 		metrics:  newMetrics(cfg.Registerer),
-		disk:     disk{dir: cfg.DataDir},
 		services: make(map[string]*serviceEntry),
 		checks:   make(map[string]*checkEntry),
 		changed:  make(chan struct{}),
 
 		checksChanged: make(chan struct{}),
 	}
+	a.disk.dir = cfg.DataDir
 	a.sync.init()
 	if err := a.load(); err != nil {
 		return nil, err

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"landbridge/store"
@@ -18,13 +20,22 @@ import (
 
 // disk keeps the definitions that the API registered: one file each, named by
 // the SHA-256 of its id, replaced by rename. With no dir it keeps nothing.
-// Calls are serialised by Agent.edit.
-type disk struct{ dir string }
+//
+// Many registrations at once share what syncing costs: each writes and syncs its
+// files side by side with others (stage), renames them in the order of the edits
+// (staged.commit, under Agent.edit), and then waits for one sync of the folders
+// that all who wait share (flush).
+type disk struct {
+	dir    string
+	names  atomic.Uint64 // makes names of staged files differ
+	folder syncer
+}
 
 const (
 	servicesDir = "services"
 	checksDir   = "checks"
 	stateDir    = "checks/state"
+	tmpSuffix   = ".tmp"
 	maxFile     = 4 << 20 // a definition larger than any request body is not ours
 )
 
@@ -47,35 +58,144 @@ type savedState struct {
 	Expires int64 // Unix seconds
 }
 
-func (d disk) path(sub, id string) string {
+func (d *disk) path(sub, id string) string {
 	sum := sha256.Sum256([]byte(id))
 	return filepath.Join(d.dir, sub, hex.EncodeToString(sum[:]))
 }
 
-func (d disk) saveService(s *ServiceDefinition) error {
-	return d.save(servicesDir, s.ID, savedService{Token: s.Token, Service: s, Source: "remote"}, true)
+// staged is a file that is written and synced under another name.
+type staged struct{ tmp, path string }
+
+// stage writes definitions so that commit need only rename them.
+func (d *disk) stage(service *ServiceDefinition, checks []*CheckDefinition) (list []staged, err error) {
+	if d.dir == "" {
+		return nil, nil
+	}
+	add := func(sub, id string, v any) {
+		if err != nil {
+			return
+		}
+		f := staged{path: d.path(sub, id)}
+		f.tmp = fmt.Sprintf("%s.%d%s", f.path, d.names.Add(1), tmpSuffix)
+		b, e := json.Marshal(v)
+		if e == nil {
+			e = writeFile(f.tmp, b, true)
+		}
+		if e != nil {
+			err = store.Errorf(store.KindInternal, "save definition %q: %w", id, e)
+			return
+		}
+		list = append(list, f)
+	}
+	if service != nil {
+		add(servicesDir, service.ID, savedService{Token: service.Token, Service: service, Source: "remote"})
+	}
+	for _, c := range checks {
+		add(checksDir, c.ID, savedCheck{Token: c.Token, Check: c, Source: "remote"})
+	}
+	if err != nil {
+		abandon(list)
+		return nil, err
+	}
+	return list, nil
 }
 
-func (d disk) saveCheck(c *CheckDefinition) error {
-	return d.save(checksDir, c.ID, savedCheck{Token: c.Token, Check: c, Source: "remote"}, true)
+// commit gives staged files their names; flush makes that durable.
+func commit(list []staged) error {
+	for _, f := range list {
+		if err := os.Rename(f.tmp, f.path); err != nil {
+			abandon(list)
+			return store.Errorf(store.KindInternal, "save definition: %w", err)
+		}
+	}
+	return nil
+}
+
+func abandon(list []staged) {
+	for _, f := range list {
+		_ = os.Remove(f.tmp)
+	}
+}
+
+// flush returns when the names given by commits so far are durable.
+func (d *disk) flush() error {
+	if d.dir == "" {
+		return nil
+	}
+	if err := d.folder.sync(func() error {
+		return errors.Join(syncDir(filepath.Join(d.dir, servicesDir)), syncDir(filepath.Join(d.dir, checksDir)))
+	}); err != nil {
+		return store.Errorf(store.KindInternal, "save definition: %w", err)
+	}
+	return nil
+}
+
+// syncer lets callers share rounds of a sync: each is served by a round that
+// begins after it came.
+type syncer struct {
+	mu   sync.Mutex
+	next *round
+	turn chan struct{} // held by whoever runs a round
+}
+
+type round struct {
+	done chan struct{}
+	err  error // set before done is closed
+}
+
+func (s *syncer) sync(do func() error) error {
+	s.mu.Lock()
+	if s.turn == nil {
+		s.turn = make(chan struct{}, 1)
+	}
+	if s.next == nil {
+		s.next = &round{done: make(chan struct{})}
+	}
+	mine := s.next
+	s.mu.Unlock()
+	select {
+	case <-mine.done:
+	case s.turn <- struct{}{}:
+		s.mu.Lock()
+		r := s.next
+		s.next = nil
+		s.mu.Unlock()
+		if r != nil {
+			r.err = do()
+			close(r.done)
+		}
+		<-s.turn
+		<-mine.done // it was r, or an earlier round that is over
+	}
+	return mine.err
 }
 
 // saveState keeps a TTL check's state. Losing it in a crash costs one TTL, so
-// it is not synced, and a failure is only logged.
-func (d disk) saveState(id, status, output string, expires time.Time, log *slog.Logger) {
-	err := d.save(stateDir, id, savedState{CheckID: id, Status: status, Output: output, Expires: expires.Unix()}, false)
+// it is not synced, and a failure is only logged. Called under Agent.edit.
+func (d *disk) saveState(id, status, output string, expires time.Time, log *slog.Logger) {
+	if d.dir == "" {
+		return
+	}
+	path := d.path(stateDir, id)
+	b, err := json.Marshal(savedState{CheckID: id, Status: status, Output: output, Expires: expires.Unix()})
+	if err == nil {
+		err = writeFile(path+tmpSuffix, b, false)
+	}
+	if err == nil {
+		err = os.Rename(path+tmpSuffix, path)
+	}
 	if err != nil {
 		log.Warn("state of check not saved", "check", id, "err", err)
 	}
 }
 
-func (d disk) dropService(id string) error { return d.drop(servicesDir, id) }
+func (d *disk) dropService(id string) error { return d.drop(servicesDir, id) }
 
-func (d disk) dropCheck(id string) error {
+func (d *disk) dropCheck(id string) error {
 	return errors.Join(d.drop(checksDir, id), d.drop(stateDir, id))
 }
 
-func (d disk) drop(sub, id string) error {
+func (d *disk) drop(sub, id string) error {
 	if d.dir == "" {
 		return nil
 	}
@@ -86,29 +206,8 @@ func (d disk) drop(sub, id string) error {
 	return err
 }
 
-// save writes v as JSON. With sync it is durable on return.
-func (d disk) save(sub, id string, v any, sync bool) error {
-	if d.dir == "" {
-		return nil
-	}
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	path := d.path(sub, id)
-	if err := replaceFile(path, b, sync); err != nil {
-		return store.Errorf(store.KindInternal, "save definition %q: %w", id, err)
-	}
-	return nil
-}
-
-func replaceFile(path string, b []byte, sync bool) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+func writeFile(path string, b []byte, sync bool) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -116,18 +215,10 @@ func replaceFile(path string, b []byte, sync bool) error {
 	if err == nil && sync {
 		err = f.Sync()
 	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(tmp, path)
+	if err = errors.Join(err, f.Close()); err != nil {
+		_ = os.Remove(path)
 	}
-	if err != nil {
-		_ = os.Remove(tmp)
-		return err
-	}
-	if !sync {
-		return nil
-	}
-	return syncDir(dir)
+	return err
 }
 
 func syncDir(dir string) error {
@@ -140,7 +231,7 @@ func syncDir(dir string) error {
 
 // read calls each with the contents of every definition file. A file it
 // refuses is logged and stays: it may be a newer version's.
-func (d disk) read(sub string, log *slog.Logger, each func(b []byte) error) error {
+func (d *disk) read(sub string, log *slog.Logger, each func(b []byte) error) error {
 	if d.dir == "" {
 		return nil
 	}
@@ -157,7 +248,7 @@ func (d disk) read(sub string, log *slog.Logger, each func(b []byte) error) erro
 			continue
 		}
 		path := filepath.Join(dir, e.Name())
-		if strings.HasSuffix(e.Name(), ".tmp") {
+		if strings.HasSuffix(e.Name(), tmpSuffix) {
 			_ = os.Remove(path) // a write that never finished
 			continue
 		}
@@ -187,6 +278,13 @@ func readFile(path string) ([]byte, error) {
 // the catalog: the first full sync compares.
 func (a *Agent) load() error {
 	log := a.cfg.Logger
+	if a.disk.dir != "" {
+		for _, sub := range []string{servicesDir, stateDir} { // stateDir is below checksDir
+			if err := os.MkdirAll(filepath.Join(a.disk.dir, sub), 0o700); err != nil {
+				return fmt.Errorf("agent: %w", err)
+			}
+		}
+	}
 	var services []*ServiceDefinition
 	err := a.disk.read(servicesDir, log, func(b []byte) error {
 		var f savedService

@@ -19,34 +19,35 @@ import (
 // Errors of a kind the caller caused carry the words of the HTTP API; a
 // KindInternal error says that the disk refused it, and nothing changed.
 func (a *Agent) AddService(ctx context.Context, def *ServiceDefinition, replaceChecks bool) error {
-	a.edit.Lock()
 	d, err := a.normalizeService(def, FromAPI)
-	if err == nil {
-		err = a.disk.saveService(d)
-	}
-	for _, c := range checksOf(d) {
-		if err == nil {
-			err = a.disk.saveCheck(c)
-		}
-	}
 	if err != nil {
-		a.edit.Unlock()
+		return err
+	}
+	files, err := a.disk.stage(d, d.Checks)
+	if err != nil {
 		return err
 	}
 	a.warnName(d)
+	a.edit.Lock()
+	if err := commit(files); err != nil {
+		a.edit.Unlock()
+		return err
+	}
 	a.mu.Lock()
 	w, dropped := a.putServiceLocked(d, FromAPI, replaceChecks)
 	a.mu.Unlock()
 	a.dropFiles(dropped)
 	a.edit.Unlock()
-	return a.wait(ctx, w)
+	return a.settle(ctx, w)
 }
 
-func checksOf(d *ServiceDefinition) []*CheckDefinition {
-	if d == nil {
-		return nil
+// settle waits for the disk and then for the catalog, which is on its way
+// meanwhile.
+func (a *Agent) settle(ctx context.Context, w *waiter) error {
+	if err := a.disk.flush(); err != nil {
+		return err
 	}
-	return d.Checks
+	return a.wait(ctx, w)
 }
 
 // RemoveService deregisters a service with its checks, and waits like
@@ -64,19 +65,28 @@ func (a *Agent) RemoveService(ctx context.Context, id string) error {
 	a.mu.Unlock()
 	a.dropFiles(dropped)
 	a.edit.Unlock()
-	return a.wait(ctx, w)
+	return a.settle(ctx, w)
 }
 
 // AddCheck registers a check of the node or of a service, and waits like
 // AddService. KindNotFound if its service does not exist.
 func (a *Agent) AddCheck(ctx context.Context, def *CheckDefinition) error {
-	a.edit.Lock()
 	c, err := a.normalizeCheck(def, FromAPI)
 	if err == nil {
 		err = a.serviceExists(c.ServiceID)
 	}
-	if err == nil {
-		err = a.disk.saveCheck(c)
+	if err != nil {
+		return err
+	}
+	files, err := a.disk.stage(nil, []*CheckDefinition{c})
+	if err != nil {
+		return err
+	}
+	a.edit.Lock()
+	if err = a.serviceExists(c.ServiceID); err != nil { // it was removed meanwhile
+		abandon(files)
+	} else {
+		err = commit(files)
 	}
 	if err != nil {
 		a.edit.Unlock()
@@ -87,7 +97,7 @@ func (a *Agent) AddCheck(ctx context.Context, def *CheckDefinition) error {
 	w := a.waiterLocked(c.ServiceID, &e.entry)
 	a.mu.Unlock()
 	a.edit.Unlock()
-	return a.wait(ctx, w)
+	return a.settle(ctx, w)
 }
 
 // RemoveCheck deregisters a check, and waits like AddService. KindNotFound if
@@ -106,7 +116,7 @@ func (a *Agent) RemoveCheck(ctx context.Context, id string) error {
 	a.mu.Unlock()
 	a.dropFiles([]dropped{{check: id}})
 	a.edit.Unlock()
-	return a.wait(ctx, w)
+	return a.settle(ctx, w)
 }
 
 // UpdateTTL sets the status and output of a TTL check and restarts its clock.

@@ -104,9 +104,19 @@ func (c *catalog) write(ctx context.Context, kind store.CommandKind, payload []b
 	return c.apply(kind, payload)
 }
 
+// counts returns the calls and the writes so far.
+func (c *catalog) counts() (calls, writes int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.calls, c.writes
+}
+
 func (c *catalog) Register(ctx context.Context, cmd *store.RegisterCommand, token string) error {
-	if c.refuse != nil {
-		if err := c.refuse(cmd); err != nil {
+	c.mu.Lock()
+	refuse := c.refuse
+	c.mu.Unlock()
+	if refuse != nil {
+		if err := refuse(cmd); err != nil {
 			return err
 		}
 	}

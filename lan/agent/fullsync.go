@@ -81,18 +81,17 @@ func sameNode(x, y *store.Node) bool {
 
 func (a *Agent) compareNodeLocked(have, want *store.Node, since uint64) {
 	s := &a.sync
-	switch {
-	case s.nodeInfo == nil || !sameNode(s.nodeInfo, want):
+	if s.nodeInfo == nil || !sameNode(s.nodeInfo, want) {
 		s.nodeInfo = want
 		a.editLocked(&s.node)
-	case !s.node.comparable(since):
+	} else if !s.node.comparable(since) {
 		return
-	case have != nil && sameNode(have, want):
+	}
+	if have != nil && sameNode(have, want) {
 		s.node.pushed, s.node.settled = s.node.version, false
 		return
-	default:
-		s.node.pushed, s.node.settled = 0, false
 	}
+	s.node.pushed, s.node.settled = 0, false
 	a.enqueueLocked("")
 }
 

@@ -1,0 +1,638 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"landbridge/store"
+)
+
+// in runs a story of an agent and its catalog in virtual time.
+func in(t *testing.T, edit func(*Config, *catalog), story func(t *testing.T, a *Agent, c *catalog)) {
+	t.Helper()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCatalog()
+		cfg := testConfig(c)
+		cfg.DataDir = dir
+		if edit != nil {
+			edit(&cfg, c)
+		}
+		a, _ := start(t, cfg)
+		synctest.Wait()
+		story(t, a, c)
+	})
+}
+
+func (c *catalog) check(id string) *store.Check {
+	_, checks := c.state.NodeChecks(nil, node)
+	for _, r := range checks {
+		if r.CheckID == id {
+			return r
+		}
+	}
+	return nil
+}
+
+func (c *catalog) service(id string) *store.Service {
+	_, _, services := c.state.NodeServices(nil, node)
+	for _, r := range services {
+		if r.ID == id {
+			return r
+		}
+	}
+	return nil
+}
+
+func ttl(d time.Duration) []*CheckDefinition { return []*CheckDefinition{{TTL: Duration(d)}} }
+
+func TestRegistrationWaitsForTheCatalog(t *testing.T) {
+	in(t, func(_ *Config, c *catalog) { c.delay = func() time.Duration { return 100 * time.Millisecond } },
+		func(t *testing.T, a *Agent, c *catalog) {
+			time.Sleep(time.Second)
+			begun := time.Now()
+			if err := a.AddService(t.Context(), &ServiceDefinition{Name: "web", Checks: ttl(time.Minute)}, false); err != nil {
+				t.Fatal(err)
+			}
+			if c.service("web") == nil || c.check("service:web") == nil {
+				t.Error("the call returned before the catalog had it")
+			}
+			if took := time.Since(begun); took != 100*time.Millisecond {
+				t.Errorf("it took %v: more than one call", took)
+			}
+			if err := a.RemoveService(t.Context(), "web"); err != nil || c.service("web") != nil {
+				t.Errorf("removal: %v, catalog %v", err, c.service("web"))
+			}
+		})
+}
+
+func TestRegistrationWithoutLeader(t *testing.T) {
+	down := true
+	in(t, func(_ *Config, c *catalog) {
+		c.fault = func(int) fault {
+			if down {
+				return failsBefore
+			}
+			return works
+		}
+	}, func(t *testing.T, a *Agent, c *catalog) {
+		begun := time.Now()
+		if err := a.AddService(t.Context(), &ServiceDefinition{Name: "web"}, false); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begun); took != 10*time.Second {
+			t.Errorf("answered after %v, want 10s", took)
+		}
+		if len(a.Services()) != 1 {
+			t.Error("it is not registered here")
+		}
+		time.Sleep(10 * time.Minute)
+		c.mu.Lock()
+		down = false
+		c.mu.Unlock()
+		a.ServersChanged()
+		synctest.Wait()
+		if c.service("web") == nil {
+			t.Error("it is not in the catalog as soon as there is a leader")
+		}
+	})
+}
+
+func TestCancelledCallerKeepsTheChange(t *testing.T) {
+	in(t, func(_ *Config, c *catalog) { c.delay = func() time.Duration { return time.Second } },
+		func(t *testing.T, a *Agent, c *catalog) {
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(10*time.Millisecond, cancel)
+			if err := a.AddService(ctx, &ServiceDefinition{Name: "web"}, false); err == nil {
+				t.Error("no error for a caller that left")
+			}
+			time.Sleep(5 * time.Second)
+			if c.service("web") == nil {
+				t.Error("the change was lost with its caller")
+			}
+		})
+}
+
+func TestManyRegistrationsAtOnce(t *testing.T) {
+	in(t, func(cfg *Config, c *catalog) {
+		cfg.DataDir = ""
+		c.delay = func() time.Duration { return 10 * time.Millisecond }
+	}, func(t *testing.T, a *Agent, c *catalog) {
+		time.Sleep(time.Second)
+		begun := time.Now()
+		done := make(chan error)
+		for i := range 500 {
+			go func() {
+				done <- a.AddService(context.Background(), &ServiceDefinition{Name: fmt.Sprint("s", i), Checks: ttl(time.Hour)}, false)
+			}()
+		}
+		for range 500 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		if took := time.Since(begun); took > 90*time.Millisecond {
+			t.Errorf("500 registrations took %v, want 8 rounds of 10ms", took)
+		}
+		if c.most > defaultMaxInFlight {
+			t.Errorf("%d calls at once, at most %d may be", c.most, defaultMaxInFlight)
+		}
+		if d := differences(a, c.state); d != "" {
+			t.Error(d)
+		}
+	})
+}
+
+func TestTTLAndDeferredOutput(t *testing.T) {
+	in(t, nil, func(t *testing.T, a *Agent, c *catalog) {
+		_ = a.AddService(t.Context(), &ServiceDefinition{Name: "web", Checks: ttl(10 * time.Second)}, false)
+		id := "service:web"
+		if got := c.check(id); got.Status != store.Critical || got.Output != "" || got.Type != "ttl" || got.Name != "Service 'web' check" {
+			t.Errorf("at first: %s", got.AppendJSON(nil))
+		}
+		must := func(status, output string) {
+			t.Helper()
+			if err := a.UpdateTTL(id, status, output); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		must(store.Passing, "fine")
+		if got := c.check(id); got.Status != store.Passing || got.Output != "fine" {
+			t.Errorf("a status is not pushed at once: %s", got.AppendJSON(nil))
+		}
+		_, writes := c.counts()
+		for i := range 12 {
+			time.Sleep(9 * time.Second)
+			must(store.Passing, fmt.Sprint("fine ", i))
+		}
+		if got := a.Checks()[id].Output; got != "fine 11" {
+			t.Errorf("the agent shows %q", got)
+		}
+		if _, now := c.counts(); now != writes {
+			t.Errorf("%d writes for outputs alone", now-writes)
+		}
+		time.Sleep(9 * time.Second)
+		must(store.Warning, "hm")
+		if got := c.check(id); got.Status != store.Warning || got.Output != "hm" {
+			t.Errorf("a status waits with the output: %s", got.AppendJSON(nil))
+		}
+		time.Sleep(11 * time.Second)
+		if got := c.check(id); got.Status != store.Critical || got.Output != "TTL expired" {
+			t.Errorf("after the TTL: %s", got.AppendJSON(nil))
+		}
+		must(store.Passing, "x")
+		must(store.Passing, strings.Repeat("y", 5000))
+		if got := a.Checks()[id].Output; !strings.HasPrefix(got, "Captured 4096 of 5000 bytes\n...\ny") {
+			t.Errorf("long output: %.40q", got)
+		}
+		for range 60 { // keep it alive until the output is due
+			time.Sleep(9 * time.Second)
+			must(store.Passing, "last")
+		}
+		if got := c.check(id).Output; got != "last" {
+			t.Errorf("the output never came: %q", got)
+		}
+	})
+}
+
+func TestMaintenanceAndHealth(t *testing.T) {
+	in(t, nil, func(t *testing.T, a *Agent, c *catalog) {
+		ctx := t.Context()
+		_ = a.AddService(ctx, &ServiceDefinition{Name: "web", Checks: []*CheckDefinition{{TTL: Duration(time.Hour), Status: store.Passing}}}, false)
+		want := func(status string) {
+			t.Helper()
+			got, list := a.ServiceHealthByName("WEB")
+			if got != status || len(list) != 1 || list[0].AggregatedStatus != status {
+				t.Errorf("got %q %v, want %q", got, list, status)
+			}
+		}
+		want(store.Passing)
+		_ = a.UpdateTTL("service:web", store.Warning, "")
+		want(store.Warning)
+		if err := a.EnableNodeMaintenance(ctx, "r"); err != nil {
+			t.Fatal(err)
+		}
+		want(store.Maintenance)
+		if got := c.check(NodeMaintenance); got == nil || got.Status != store.Critical || got.Notes != "r" || got.Type != "maintenance" {
+			t.Errorf("got %+v", got)
+		}
+		_ = a.EnableNodeMaintenance(ctx, "again")
+		_ = a.EnableServiceMaintenance(ctx, "web", "")
+		_ = a.DisableNodeMaintenance(ctx)
+		_ = a.DisableNodeMaintenance(ctx)
+		want(store.Maintenance)
+		if c.check(NodeMaintenance) != nil {
+			t.Error("node maintenance stays")
+		}
+		_ = a.DisableServiceMaintenance(ctx, "web")
+		want(store.Warning)
+		if got, list := a.ServiceHealthByName("none"); got != "" || len(list) != 0 {
+			t.Errorf("got %q %v", got, list)
+		}
+		if _, ok := a.ServiceHealthByID("none"); ok {
+			t.Error("found a service that is not there")
+		}
+	})
+}
+
+func TestChecksStayUnlessReplaced(t *testing.T) {
+	in(t, nil, func(t *testing.T, a *Agent, c *catalog) {
+		ctx := t.Context()
+		two := []*CheckDefinition{{TTL: Duration(time.Hour)}, {TTL: Duration(time.Hour)}}
+		_ = a.AddService(ctx, &ServiceDefinition{Name: "web", Checks: two}, false)
+		_ = a.UpdateTTL("service:web:1", store.Passing, "kept")
+		_ = a.UpdateTTL("service:web:2", store.Passing, "kept")
+		_ = a.AddService(ctx, &ServiceDefinition{Name: "web", Tags: []string{"v2"}, Checks: []*CheckDefinition{{ID: "service:web:1", TTL: Duration(time.Hour)}}}, false)
+		for _, id := range []string{"service:web:1", "service:web:2"} {
+			if got := c.check(id); got == nil || got.Status != store.Passing || got.Output != "kept" || len(got.ServiceTags) != 1 {
+				t.Errorf("%s: %+v", id, got)
+			}
+		}
+		_ = a.AddService(ctx, &ServiceDefinition{Name: "web", Checks: ttl(time.Hour)}, true)
+		if c.check("service:web:1") != nil || c.check("service:web:2") != nil || c.check("service:web") == nil {
+			t.Error("replace-existing-checks did not replace")
+		}
+	})
+}
+
+func TestTagOverride(t *testing.T) {
+	in(t, nil, func(t *testing.T, a *Agent, c *catalog) {
+		_ = a.AddService(t.Context(), &ServiceDefinition{Name: "web", Tags: []string{"mine"}, EnableTagOverride: true, Checks: ttl(time.Hour)}, false)
+		r := c.service("web").Clone()
+		r.Tags = []string{"override"}
+		cmd := &store.RegisterCommand{Node: store.Node{Node: node}, SkipNodeUpdate: true, Service: r}
+		if err := c.apply(store.CmdRegister, cmd.AppendWire(nil)); err != nil {
+			t.Fatal(err)
+		}
+		_, writes := c.counts()
+		time.Sleep(3 * time.Minute)
+		if got := a.Services()["web"].Tags; len(got) != 1 || got[0] != "override" {
+			t.Errorf("local tags are %v", got)
+		}
+		if _, now := c.counts(); now != writes {
+			t.Error("the override was fought")
+		}
+	})
+}
+
+func TestDriftIsHealed(t *testing.T) {
+	in(t, func(cfg *Config, _ *catalog) { cfg.Server = true }, func(t *testing.T, a *Agent, c *catalog) {
+		_ = a.AddService(t.Context(), &ServiceDefinition{Name: "web", Port: 80, Checks: ttl(time.Hour)}, false)
+		leaders := &store.RegisterCommand{Node: store.Node{Node: node}, SkipNodeUpdate: true,
+			Service: &store.Service{ID: "consul", Name: "consul"}, Checks: []*store.Check{{CheckID: store.SerfHealth, Status: store.Passing}}}
+		foreign := &store.RegisterCommand{Node: store.Node{Node: node}, SkipNodeUpdate: true,
+			Service: &store.Service{ID: "foreign2", Name: "f"}, Checks: []*store.Check{{CheckID: "odd"}}}
+		for _, cmd := range []*store.RegisterCommand{leaders, foreign} {
+			if err := c.apply(store.CmdRegister, cmd.AppendWire(nil)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		gone := &store.DeregisterCommand{Node: node, ServiceID: "web"}
+		_ = c.apply(store.CmdDeregister, gone.AppendWire(nil))
+		time.Sleep(2*time.Minute + time.Second)
+		if c.service("web") == nil || c.check("service:web") == nil {
+			t.Error("what was removed is not back")
+		}
+		if c.service("foreign2") != nil || c.check("odd") != nil {
+			t.Error("what is not ours stays")
+		}
+		if c.service("consul") == nil || c.check(store.SerfHealth) == nil {
+			t.Error("what is the leader's was removed")
+		}
+	})
+}
+
+func TestRefusedItemDoesNotStopOthers(t *testing.T) {
+	in(t, func(_ *Config, c *catalog) {
+		c.refuse = func(cmd *store.RegisterCommand) error {
+			if cmd.Service != nil && cmd.Service.ID == "secret" {
+				return store.Errorf(store.KindPermissionDenied, "Permission denied")
+			}
+			return nil
+		}
+	}, func(t *testing.T, a *Agent, c *catalog) {
+		begun := time.Now()
+		for _, name := range []string{"secret", "web"} {
+			if err := a.AddService(t.Context(), &ServiceDefinition{Name: name}, false); err != nil {
+				t.Error(err)
+			}
+		}
+		if time.Since(begun) > time.Second || c.service("web") == nil {
+			t.Errorf("took %v, web is %v", time.Since(begun), c.service("web"))
+		}
+		calls, _ := c.counts()
+		time.Sleep(50 * time.Second)
+		if now, _ := c.counts(); now-calls > 4 {
+			t.Errorf("%d calls while a refused item waits for the full sync", now-calls)
+		}
+		c.mu.Lock()
+		c.refuse = nil
+		c.mu.Unlock()
+		time.Sleep(2 * time.Minute)
+		if c.service("secret") == nil {
+			t.Error("a refused item is never tried again")
+		}
+	})
+}
+
+func TestRestartRestoresWhatTheAPIRegistered(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCatalog()
+		cfg := testConfig(c)
+		cfg.DataDir = dir
+		ctx := t.Context()
+		a, stop := start(t, cfg)
+		file := []*ServiceDefinition{{Name: "fromfile", Port: 1}}
+		if err := a.ReloadDefinitions(file, nil); err != nil {
+			t.Fatal(err)
+		}
+		_ = a.AddService(ctx, &ServiceDefinition{Name: "web", Token: "secret-token", Checks: ttl(time.Minute)}, false)
+		_ = a.AddService(ctx, &ServiceDefinition{Name: "gone"}, false)
+		_ = a.AddCheck(ctx, &CheckDefinition{Name: "onfile", ServiceID: "fromfile", TTL: Duration(time.Minute)})
+		_ = a.UpdateTTL("service:web", store.Passing, "alive")
+		_ = a.UpdateTTL("onfile", store.Warning, "hm")
+		_ = a.RemoveService(ctx, "gone")
+		_ = a.EnableNodeMaintenance(ctx, "because")
+		stop()
+		// A write that was cut off, and a file of somebody else.
+		_ = os.WriteFile(filepath.Join(dir, "services", "half.tmp"), []byte("{"), 0o600)
+		_ = os.WriteFile(filepath.Join(dir, "services", "odd"), []byte("not json"), 0o600)
+		_, writes := c.counts()
+
+		time.Sleep(30 * time.Second)
+		b, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.ReloadDefinitions(file, nil); err != nil {
+			t.Fatal(err)
+		}
+		run(t, b)
+		time.Sleep(time.Second)
+		if d := differences(b, c.state); d != "" {
+			t.Error(d)
+		}
+		if _, now := c.counts(); now != writes {
+			t.Errorf("%d writes after a restart that changed nothing", now-writes)
+		}
+		if got := b.Checks(); got["service:web"].Status != store.Passing || got["onfile"].Status != store.Warning || got[NodeMaintenance] == nil || got[NodeMaintenance].Notes != "because" {
+			t.Errorf("checks after the restart: %v", got)
+		}
+		if len(b.Services()) != 2 {
+			t.Errorf("services after the restart: %v", b.Services())
+		}
+		if e := b.services["web"]; e.def.Token != "secret-token" {
+			t.Error("the token is lost")
+		}
+		info, err := os.Stat(b.disk.path(servicesDir, "web"))
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("the file that holds a token: %v %v", info.Mode(), err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "services", "half.tmp")); err == nil {
+			t.Error("a half-written file stays")
+		}
+	})
+}
+
+func TestExpiredTTLStateIsNotRestored(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testConfig(newCatalog())
+		cfg.DataDir = dir
+		a, stop := start(t, cfg)
+		_ = a.AddCheck(t.Context(), &CheckDefinition{Name: "c", TTL: Duration(10 * time.Second)})
+		_ = a.UpdateTTL("c", store.Passing, "")
+		stop()
+		time.Sleep(11 * time.Second)
+		b, err := New(cfg)
+		if err != nil || b.Checks()["c"].Status != store.Critical {
+			t.Errorf("%v %v", err, b.Checks()["c"])
+		}
+	})
+}
+
+func TestReload(t *testing.T) {
+	in(t, nil, func(t *testing.T, a *Agent, c *catalog) {
+		reload := func(services []*ServiceDefinition, checks ...*CheckDefinition) error {
+			err := a.ReloadDefinitions(services, checks)
+			synctest.Wait()
+			return err
+		}
+		_ = a.AddService(t.Context(), &ServiceDefinition{Name: "api", Port: 1}, false)
+		_ = a.AddService(t.Context(), &ServiceDefinition{Name: "both", Port: 1}, false)
+		err := reload([]*ServiceDefinition{{Name: "both", Port: 2, Checks: ttl(time.Hour)}, {Name: "one", Checks: ttl(time.Hour)}}, &CheckDefinition{Name: "nodecheck", TTL: Duration(time.Hour)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = a.UpdateTTL("service:both", store.Passing, "")
+		if c.service("both").Port != 2 || c.check("nodecheck") == nil {
+			t.Error("files do not win")
+		}
+		if _, err := os.Stat(a.disk.path(servicesDir, "both")); err == nil {
+			t.Error("the API's definition would come back without the file")
+		}
+		// Invalid: nothing changes, and all that is wrong is named.
+		err = reload([]*ServiceDefinition{{Name: "a", Checks: []*CheckDefinition{{HTTP: "http://x"}}}}, &CheckDefinition{Name: "b"})
+		want := "service \"a\": check \"\": Interval must be > 0 for Script, HTTP, H2PING, TCP, UDP or OSService checks\ncheck \"b\": TTL must be > 0 for TTL checks"
+		if err == nil || err.Error() != want {
+			t.Errorf("got %v\nwant %s", err, want)
+		}
+		if c.service("one") == nil {
+			t.Error("a refused reload changed something")
+		}
+		err = reload([]*ServiceDefinition{{Name: "two"}, {Name: "both", Port: 3, Checks: ttl(time.Hour)}})
+		if err != nil || c.service("one") != nil || c.check("service:one") != nil || c.check("nodecheck") != nil || c.service("two") == nil || c.service("api") == nil {
+			t.Errorf("after a renamed service: %v, %v", err, a.Services())
+		}
+		if got := c.check("service:both"); c.service("both").Port != 3 || got.Status != store.Passing {
+			t.Errorf("a changed service lost its check's state: %s", got.AppendJSON(nil))
+		}
+	})
+}
+
+func TestReloadWithoutDataDirForgetsTheAPI(t *testing.T) {
+	in(t, func(cfg *Config, _ *catalog) { cfg.DataDir = "" }, func(t *testing.T, a *Agent, c *catalog) {
+		_ = a.AddService(t.Context(), &ServiceDefinition{Name: "api", Checks: ttl(time.Hour)}, false)
+		_ = a.AddCheck(t.Context(), &CheckDefinition{Name: "c", TTL: Duration(time.Hour)})
+		if err := a.ReloadDefinitions(nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if len(a.Services()) != 0 || len(a.Checks()) != 0 || c.service("api") != nil || c.check("c") != nil {
+			t.Errorf("left: %v %v", a.Services(), a.Checks())
+		}
+	})
+}
+
+func TestWaitService(t *testing.T) {
+	in(t, nil, func(t *testing.T, a *Agent, c *catalog) {
+		_ = a.AddService(t.Context(), &ServiceDefinition{Name: "web", Port: 1, Checks: ttl(time.Hour)}, false)
+		s, _ := a.Service("web")
+		begun := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_ = time.AfterFunc(time.Second, func() { _ = a.UpdateTTL("service:web", store.Passing, "") })
+		if got, err := a.WaitService(ctx, "web", s.ContentHash); err != nil || got.ContentHash != s.ContentHash || time.Since(begun) != time.Minute {
+			t.Errorf("unchanged: %v after %v", err, time.Since(begun))
+		}
+		if got, err := a.WaitService(t.Context(), "web", "other"); err != nil || got.ContentHash != s.ContentHash {
+			t.Errorf("wrong hash: %v", err)
+		}
+		_ = time.AfterFunc(time.Second, func() {
+			_ = a.AddService(context.Background(), &ServiceDefinition{Name: "web", Port: 2}, false)
+		})
+		if got, err := a.WaitService(t.Context(), "web", s.ContentHash); err != nil || got.Port != 2 {
+			t.Errorf("changed: %v %v", got, err)
+		} else {
+			s = got
+		}
+		_ = time.AfterFunc(time.Second, func() { _ = a.RemoveService(context.Background(), "web") })
+		if _, err := a.WaitService(t.Context(), "web", s.ContentHash); store.KindOf(err) != store.KindNotFound {
+			t.Errorf("removed: %v", err)
+		}
+	})
+}
+
+func TestCriticalServiceIsReaped(t *testing.T) {
+	in(t, nil, func(t *testing.T, a *Agent, c *catalog) {
+		_ = a.AddService(t.Context(), &ServiceDefinition{Name: "web", Checks: []*CheckDefinition{{TTL: Duration(time.Second), DeregisterCriticalServiceAfter: Duration(5 * time.Second)}}}, false)
+		time.Sleep(50 * time.Second)
+		_ = a.UpdateTTL("service:web", store.Passing, "")
+		time.Sleep(50 * time.Second)
+		if len(a.Services()) != 1 {
+			t.Error("removed within the minute that is the least")
+		}
+		time.Sleep(60 * time.Second)
+		if len(a.Services()) != 0 || c.service("web") != nil {
+			t.Error("not removed")
+		}
+	})
+}
+
+func TestAlias(t *testing.T) {
+	in(t, nil, func(t *testing.T, a *Agent, c *catalog) {
+		ctx := t.Context()
+		_ = a.AddCheck(ctx, &CheckDefinition{Name: "al", AliasService: "db"})
+		want := func(status, output string) {
+			t.Helper()
+			synctest.Wait()
+			if got := a.Checks()["al"]; got.Status != status || got.Output != output {
+				t.Errorf("got %s %q, want %s %q", got.Status, got.Output, status, output)
+			}
+		}
+		want(store.Critical, "Service db could not be found on node n1")
+		_ = a.AddService(ctx, &ServiceDefinition{Name: "db"}, false)
+		_ = a.AddCheck(ctx, &CheckDefinition{Name: "c1", ServiceID: "db", TTL: Duration(time.Hour), Status: store.Passing})
+		want(store.Passing, "All checks passing.")
+		_ = a.UpdateTTL("c1", store.Warning, "slow")
+		want(store.Warning, `Aliased check "c1" failing: slow`)
+		_ = a.RemoveCheck(ctx, "c1")
+		want(store.Passing, "No checks found.")
+		_ = a.RemoveService(ctx, "db")
+		_ = a.AddCheck(ctx, &CheckDefinition{Name: "other", TTL: Duration(time.Hour), Status: store.Passing})
+		want(store.Critical, "Service db could not be found on node n1")
+	})
+}
+
+func TestThresholds(t *testing.T) {
+	p, w, f := store.Passing, store.Warning, store.Critical
+	for name, c := range map[string]struct {
+		def     CheckDefinition
+		results []string
+		want    []string // "" = unchanged
+	}{
+		"none":                     {CheckDefinition{}, []string{f, p, w, f}, []string{f, p, w, f}},
+		"first success at once":    {CheckDefinition{SuccessBeforePassing: 3}, []string{p}, []string{p}},
+		"passing needs three":      {CheckDefinition{SuccessBeforePassing: 3}, []string{f, p, p, p}, []string{f, "", "", p}},
+		"a failure starts again":   {CheckDefinition{SuccessBeforePassing: 2}, []string{f, p, f, p, p}, []string{f, "", f, "", p}},
+		"critical needs three":     {CheckDefinition{FailuresBeforeCritical: 3}, []string{p, f, f, f}, []string{p, "", "", f}},
+		"warning before critical":  {CheckDefinition{FailuresBeforeCritical: 3, FailuresBeforeWarning: 2}, []string{p, f, f, f}, []string{p, "", w, f}},
+		"warnings are no failures": {CheckDefinition{FailuresBeforeCritical: 2}, []string{f, w, f}, []string{"", w, ""}},
+	} {
+		th := newThresholds(&c.def)
+		for i, r := range c.results {
+			got := ""
+			if th.take(r) {
+				got = th.status
+			}
+			if got != c.want[i] {
+				t.Errorf("%s: after %v got %q, want %q", name, c.results[:i+1], got, c.want[i])
+			}
+		}
+	}
+}
+
+func TestFullSyncEvery(t *testing.T) {
+	for members, want := range map[int]time.Duration{0: 1, 1: 1, 128: 1, 129: 2, 256: 2, 512: 3, 1024: 4, 5000: 7} {
+		if got := fullSyncEvery(members); got != want*time.Minute {
+			t.Errorf("%d members: %v, want %v", members, got, want*time.Minute)
+		}
+	}
+}
+
+// TestProbes runs on loopback in real time, without waiting for an interval.
+func TestProbes(t *testing.T) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		var code int
+		if _, err := fmt.Sscanf(r.URL.Path, "/%d", &code); err != nil {
+			code = 200
+		}
+		if code == 302 {
+			w.Header().Set("Location", "/200")
+		}
+		w.WriteHeader(code)
+		fmt.Fprintf(w, "%s|%s|%s|%s", r.Method, r.Header.Get("User-Agent"), r.Header.Get("Accept"), r.Header.Get("X-A"))
+	})
+	mux.HandleFunc("/long", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, strings.Repeat("z", 10000)) })
+	mux.HandleFunc("/slow", func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	srv := httptest.NewServer(mux)
+	defer srv.Close()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := ln.Addr().String()
+	ln.Close()
+	a, err := New(testConfig(newCatalog()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := strings.TrimPrefix(srv.URL, "http://")
+	for name, c := range map[string]struct {
+		def    CheckDefinition
+		status string
+		output string
+	}{
+		"ok":          {CheckDefinition{HTTP: srv.URL}, store.Passing, "HTTP GET " + srv.URL + ": 200 OK Output: GET|Consul Health Check|text/plain, text/*, */*|"},
+		"header":      {CheckDefinition{HTTP: srv.URL, Method: "PUT", Header: map[string][]string{"X-A": {"b"}, "User-Agent": {"me"}}}, store.Passing, "HTTP PUT " + srv.URL + ": 200 OK Output: PUT|me|text/plain, text/*, */*|b"},
+		"warning":     {CheckDefinition{HTTP: srv.URL + "/429"}, store.Warning, "HTTP GET " + srv.URL + "/429: 429 Too Many Requests Output: *"},
+		"critical":    {CheckDefinition{HTTP: srv.URL + "/500"}, store.Critical, "HTTP GET " + srv.URL + "/500: 500 Internal Server Error Output: *"},
+		"redirect":    {CheckDefinition{HTTP: srv.URL + "/302"}, store.Passing, "*"},
+		"no redirect": {CheckDefinition{HTTP: srv.URL + "/302", DisableRedirects: true}, store.Critical, "*"},
+		"long":        {CheckDefinition{HTTP: srv.URL + "/long"}, store.Passing, "HTTP GET " + srv.URL + "/long: 200 OK Output: " + strings.Repeat("z", 4096)},
+		"slow":        {CheckDefinition{HTTP: srv.URL + "/slow", Timeout: Duration(50 * time.Millisecond)}, store.Critical, `Get "` + srv.URL + `/slow": context deadline exceeded*`},
+		"refused":     {CheckDefinition{HTTP: "http://" + closed}, store.Critical, `Get "http://` + closed + `": dial tcp ` + closed + ": connect: connection refused"},
+		"tcp":         {CheckDefinition{TCP: host}, store.Passing, "TCP connect " + host + ": Success"},
+		"tcp refused": {CheckDefinition{TCP: closed}, store.Critical, "dial tcp " + closed + ": connect: connection refused"},
+	} {
+		p := a.newProbe(&c.def)
+		status, output := p.run(t.Context())
+		p.close()
+		begins, open := strings.CutSuffix(c.output, "*")
+		if status != c.status || output != c.output && !(open && strings.HasPrefix(output, begins)) {
+			t.Errorf("%s: got %s %.200q, want %s %.200q", name, status, output, c.status, c.output)
+		}
+	}
+}
