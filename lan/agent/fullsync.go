@@ -62,7 +62,9 @@ func (a *Agent) fullSync(ctx context.Context) {
 		s.fullAt = earliest(s.fullAt, s.doubt)
 	}
 	s.fullAt = earliest(s.fullAt, time.Now().Add(every+jitter(every)))
-	if node == nil {
+	if node == nil || node.Node == nil || !strings.EqualFold(node.Node.Node, a.cfg.Node) {
+		// Unknown, or another node whose id reads like our name.
+		checks = nil
 		node = &store.NodeServices{}
 	}
 	a.compareNodeLocked(node.Node, info, since)

@@ -101,29 +101,29 @@ func (r *reconciler) servePilot() {
 func (r *reconciler) pass(ctx context.Context, all bool) error {
 	members := r.cfg.Members()
 	current := make(map[string]bool, len(members))
-	var todo []Member
+	var due []Member
 	for _, m := range members {
 		current[strings.ToLower(m.Name)] = true
 		if old, ok := r.done[m.Name]; all || !ok || !old.sameAs(&m) {
-			todo = append(todo, m)
+			due = append(due, m)
 		}
 	}
 	for name, m := range r.done {
 		if !current[strings.ToLower(name)] {
 			m.Status = Left
-			todo = append(todo, m)
+			due = append(due, m)
 		}
 	}
 	var errs []error
 	// Servers first, one by one: each change of the group needs the one before.
-	for _, m := range todo {
+	for _, m := range due {
 		if m.Server {
 			if err := r.server(m, members); err != nil {
 				errs = append(errs, fmt.Errorf("server %s: %w", m.Name, err))
 			}
 		}
 	}
-	errs = append(errs, r.catalog(ctx, todo, current))
+	errs = append(errs, r.catalog(ctx, due, current))
 	if all {
 		errs = append(errs, r.reapUnknown(ctx, current))
 	}
@@ -132,12 +132,12 @@ func (r *reconciler) pass(ctx context.Context, all bool) error {
 
 // catalog writes what differs about members, many at once: the leader joins
 // them into few Raft entries.
-func (r *reconciler) catalog(ctx context.Context, todo []Member, current map[string]bool) error {
+func (r *reconciler) catalog(ctx context.Context, due []Member, current map[string]bool) error {
 	var mu sync.Mutex
 	var errs []error
 	slots := make(chan struct{}, parallelWrites)
 	var wg sync.WaitGroup
-	for _, m := range todo {
+	for _, m := range due {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
