@@ -2,15 +2,21 @@ package node
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net"
 	"slices"
 	"sync"
+	"time"
 
 	"landbridge/forwarding"
 	"landbridge/forwarding/rpc"
 	"landbridge/lan/gossip"
 )
+
+// lanDialTimeout bounds a dial inside the datacenter: a host without power refuses
+// nothing. One lost packet of TCP's handshake, sent again after a second, fits in.
+const lanDialTimeout = 2 * time.Second
 
 // lanView shows the dispatcher the servers of this datacenter, as the LAN pool and
 // Raft know them.
@@ -104,6 +110,37 @@ func (v *lanView) LeaderChanged() <-chan struct{} {
 	return v.leaderChanged()
 }
 
+// Dial returns the connection to a server. While that has to be made, it waits
+// only as long as the leader stays the same: the likeliest reason for a leader
+// that does not answer is that there is another one by now.
 func (v *lanView) Dial(ctx context.Context, p forwarding.Peer) (rpc.Doer, error) {
-	return v.pool.Get(ctx, p.Addr, p.Name)
+	if c := v.pool.Ready(p.Addr, p.Name); c != nil {
+		return c, nil
+	}
+	if v.leaderChanged == nil {
+		return v.pool.Get(ctx, p.Addr, p.Name)
+	}
+	changed := v.leaderChanged()
+	if leader, ok := v.Leader(); !ok || leader.Addr != p.Addr {
+		return v.pool.Get(ctx, p.Addr, p.Name)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-changed:
+			cancel(errLeaderChanged)
+		case <-ctx.Done():
+		}
+	}()
+	c, err := v.pool.Get(ctx, p.Addr, p.Name)
+	cancel(nil)
+	<-done
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
+
+var errLeaderChanged = errors.New("there is another leader")

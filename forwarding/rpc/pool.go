@@ -105,6 +105,21 @@ func (p *Pool) Get(ctx context.Context, addr, name string) (*Client, error) {
 	return e.client, nil
 }
 
+// Ready returns the client of a server if it is connected, else nil: it neither
+// dials nor waits.
+func (p *Pool) Ready(addr, name string) *Client {
+	p.mu.RLock()
+	e := p.servers[server{addr, name}]
+	p.mu.RUnlock()
+	if e == nil || !isClosed(e.ready) || e.dead() {
+		return nil
+	}
+	if !e.used.Load() {
+		e.used.Store(true)
+	}
+	return e.client
+}
+
 // Each calls f for every client that is connected.
 func (p *Pool) Each(f func(addr, name string, c *Client)) {
 	type row struct {
