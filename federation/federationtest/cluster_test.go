@@ -8,23 +8,149 @@ import (
 	. "landbridge/federation/federationtest"
 )
 
-// Three servers and a client agent find each other and answer.
+// Three servers and a client agent find each other and answer, whoever is asked.
 func TestOneDatacenter(t *testing.T) {
 	Run(t, func(f *Federation) {
 		east := f.DC("east")
-		t.Logf("formed after %s", f.Now())
+		if took := f.Now(); took > 3*time.Second {
+			t.Errorf("the datacenter took %s to form", took)
+		}
 		raft, err := east.Client(0).Raft()
 		f.Must(err)
 		if len(raft) != 3 {
 			t.Errorf("the Raft group is %v, want three servers", raft)
 		}
-		for i, h := range east.Hosts() {
-			key := fmt.Sprintf("k%d", i)
-			f.Must(h.Put(key, h.Name))
-			for _, reader := range east.Hosts() {
-				f.Must(reader.Expect(key, h.Name))
-			}
+		f.Must(east.Followers()[0].Put("by", "a follower"))
+		f.Must(east.Client(0).Expect("by", "a follower"))
+		f.Must(east.Client(0).Put("by", "a client"))
+		for _, reader := range east.Hosts() {
+			f.Must(reader.Expect("by", "a client"))
+			f.Must(reader.Expect("by", "a client", "consistent"))
 		}
-		_ = time.Second
+		f.Await(5*time.Second, "every agent is in the catalog", func() error {
+			for _, h := range east.Hosts() {
+				if err := h.Healthy(h.Name); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}, DC("east", 3).Clients(1))
+}
+
+// The leader loses its power: writes go on within seconds, nothing that was
+// acknowledged is lost, and it catches up when it is back.
+func TestLeaderCrash(t *testing.T) {
+	Run(t, func(f *Federation) {
+		east := f.DC("east")
+		client, leader := east.Client(0), east.Leader()
+		done := make(chan struct{})
+		var acked []string
+		var gap, last time.Duration
+		go func() {
+			defer close(done)
+			last = f.Now()
+			for i := 0; f.Now() < 20*time.Second; i++ {
+				key := fmt.Sprintf("k%d", i)
+				if client.Put(key, key) == nil {
+					acked = append(acked, key)
+					gap, last = max(gap, f.Now()-last), f.Now()
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+		}()
+		time.Sleep(2 * time.Second)
+		leader.Crash()
+		f.Await(4*time.Second, "a write through a follower", func() error { return east.Followers()[0].Put("after", "the crash") })
+		<-done
+		t.Logf("%d writes acknowledged, the longest gap was %s", len(acked), gap)
+		if gap > 4*time.Second {
+			t.Errorf("no write was acknowledged for %s, want at most 4s", gap)
+		}
+		if len(acked) < 500 {
+			t.Errorf("only %d writes were acknowledged", len(acked))
+		}
+		leader.Restart()
+		f.Await(3*time.Second, "the crashed server has all keys again", func() error {
+			for _, key := range acked {
+				if err := leader.Expect(key, key, "stale"); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		for _, key := range acked {
+			f.Must(client.Expect(key, key, "consistent"))
+		}
+		f.Await(30*time.Second, "the crashed server votes", func() error { return votes(client, leader) })
+	}, DC("east", 3).Clients(1))
+}
+
+// votes returns nil when server is a voter, as seen by h.
+func votes(h, server *Host) error {
+	raft, err := h.Raft()
+	if err == nil && !raft[server.Name].Voter {
+		return fmt.Errorf("the Raft group is %v: %s is no voter", raft, server.Name)
+	}
+	return err
+}
+
+// A leader cut off from the others stops answering for them, and nothing it
+// refused or left open comes true behind their backs.
+func TestLeaderCutOff(t *testing.T) {
+	Run(t, func(f *Federation) {
+		east := f.DC("east")
+		old := east.Leader()
+		f.Must(old.Put("k", "before"))
+		others := Group(east.Followers())
+		f.Partition(old, others)
+		f.Await(4*time.Second, "the others elect and write", func() error { return others[0].Put("k", "after") })
+		if got, err := old.Get("k"); err == nil {
+			t.Errorf("the old leader still answers %q", got)
+		}
+		if got, err := old.Get("k", "stale"); err != nil || got != "before" {
+			t.Errorf("a stale read of the old leader gives %q, %v; want its last value", got, err)
+		}
+		f.Heal(old, others)
+		f.Await(5*time.Second, "the old leader follows", func() error { return old.Expect("k", "after") })
+	}, DC("east", 3))
+}
+
+// The leader leaves: writes go on all the time, and it is gone from the Raft
+// group and the catalog.
+func TestLeaderLeaves(t *testing.T) {
+	Run(t, func(f *Federation) {
+		east := f.DC("east")
+		leader, client := east.Leader(), east.Client(0)
+		f.Must(client.Put("k", "v"))
+		left := make(chan error, 1)
+		go func() { left <- leader.Leave() }()
+		for i := 0; len(left) == 0; i++ {
+			start := f.Now()
+			if err := client.Put("k", fmt.Sprint(i)); err != nil {
+				t.Errorf("at %s, while the leader leaves: %v", f.Now(), err)
+			}
+			if took := f.Now() - start; took > time.Second {
+				t.Errorf("at %s, while the leader leaves, a write took %s", f.Now(), took)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		f.Must(<-left)
+		next := east.AwaitLeader(2 * time.Second)
+		f.Await(5*time.Second, "it is forgotten", func() error {
+			raft, err := next.Raft()
+			if err != nil {
+				return err
+			}
+			if _, in := raft[leader.Name]; in || len(raft) != 2 {
+				return fmt.Errorf("the Raft group is %v", raft)
+			}
+			if err := next.Healthy(leader.Name); err == nil {
+				return fmt.Errorf("%s is still in the catalog", leader.Name)
+			}
+			return nil
+		})
+		f.Must(client.Put("k", "w"))
+		f.Must(client.Expect("k", "w"))
 	}, DC("east", 3).Clients(1))
 }

@@ -63,8 +63,8 @@ func (h *Host) config(l *life) node.Config {
 		Server: h.server, DataDir: h.dir,
 		BindAddr: h.addr, AdvertiseLAN: h.addr,
 		Ports:          node.Ports{DNS: -1, HTTP: -1, HTTPS: -1, GRPC: -1, GRPCTLS: -1, SerfLAN: serfLANPort, SerfWAN: serfWANPort, Server: serverPort},
-		ConnectEnabled: true,
-		RetryInterval:  30 * time.Second, RetryIntervalWAN: 30 * time.Second,
+		ConnectEnabled: true, EnrollByKey: true,
+		RetryInterval: 30 * time.Second, RetryIntervalWAN: 30 * time.Second,
 		LeaveDrainTime: 5 * time.Second, ReconnectTimeoutLAN: 72 * time.Hour, ReconnectTimeoutWAN: 72 * time.Hour,
 		EncryptKey:     h.dc.spec.key,
 		RaftMultiplier: 5, RPCHoldTimeout: 7 * time.Second,
@@ -345,4 +345,18 @@ func into[T any](body string, err error) (v T, _ error) {
 		return v, errors.Join(err, errors.New(body))
 	}
 	return v, nil
+}
+
+// Healthy returns nil if the catalog has the node and its serfHealth passes.
+func (h *Host) Healthy(nodeName string) error {
+	checks, err := into[[]struct{ CheckID, Status string }](h.call(http.MethodGet, "/v1/health/node/"+nodeName, ""))
+	if err != nil {
+		return err
+	}
+	for _, c := range checks {
+		if c.CheckID == "serfHealth" && c.Status == "passing" {
+			return nil
+		}
+	}
+	return fmt.Errorf("checks of %s are %v, want serfHealth passing", nodeName, checks)
 }
