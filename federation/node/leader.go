@@ -22,9 +22,7 @@ func (s *server) newLeader(set *endpoint.Set) (err error) {
 		Autopilot:  cfg.Autopilot, Bootstrap: cfg.Bootstrap,
 		Logger: n.logger("leader"), Registerer: cfg.Registerer,
 	}
-	if cfg.ConnectEnabled {
-		lc.Tasks = append(lc.Tasks, leader.Task{Name: "certificate authority", Run: s.authority.EstablishLeadership})
-	}
+	lc.Tasks = append(lc.Tasks, leader.Task{Name: "certificate authority", Run: s.authority.EstablishLeadership})
 	if s.leader, err = leader.New(lc); err != nil {
 		return err
 	}

@@ -25,8 +25,8 @@ func (n *Node) loadDefinitions(cfg *Config) error {
 
 // Reload reads the configuration again and applies what may change while running:
 // services and checks, limits, DNS settings, snapshot settings, node metadata, the
-// enrolment rule and the log level. On an error the old settings stay. Changes of
-// other keys are logged and wait for a restart.
+// enrolment rule. On an error the old settings stay. What else differs waits for a
+// restart; who reads the files says so.
 func (n *Node) Reload(context.Context) error {
 	if n.cfg.Reload == nil {
 		return store.Errorf(store.KindInvalid, "this agent was started without configuration files to read again")
@@ -52,9 +52,6 @@ func (n *Node) Reload(context.Context) error {
 			return err
 		}
 	}
-	for _, key := range restartKeys(&n.cfg, next) {
-		n.log.Warn("changed setting needs a restart", "key", key)
-	}
 	n.setMeta(next.NodeMeta)
 	n.log.Info("configuration reloaded", "services", len(next.Services), "checks", len(next.Checks))
 	return nil
@@ -73,34 +70,4 @@ func (n *Node) setMeta(meta map[string]string) {
 	}
 	n.meta.Store(&meta)
 	n.agent.NodeChanged()
-}
-
-// restartKeys names the settings that differ and cannot be changed while running.
-func restartKeys(old, next *Config) (keys []string) {
-	for _, c := range []struct {
-		key     string
-		changed bool
-	}{
-		{"node_name", old.NodeName != next.NodeName},
-		{"datacenter", old.Datacenter != next.Datacenter},
-		{"primary_datacenter", old.Primary != next.Primary},
-		{"server", old.Server != next.Server},
-		{"data_dir", old.DataDir != next.DataDir},
-		{"bind_addr", old.BindAddr != next.BindAddr},
-		{"advertise_addr", old.AdvertiseLAN != next.AdvertiseLAN},
-		{"advertise_addr_wan", old.AdvertiseWAN != next.AdvertiseWAN},
-		{"ports", old.Ports != next.Ports},
-		{"addresses", !reflect.DeepEqual(old.HTTPAddrs, next.HTTPAddrs) || !reflect.DeepEqual(old.HTTPSAddrs, next.HTTPSAddrs) || !reflect.DeepEqual(old.DNSAddrs, next.DNSAddrs)},
-		{"domain", old.Domain != next.Domain || old.AltDomain != next.AltDomain},
-		{"encrypt", string(old.EncryptKey) != string(next.EncryptKey)},
-		{"federation.enabled", old.FederationOff != next.FederationOff},
-		{"performance.raft_multiplier", old.RaftMultiplier != next.RaftMultiplier},
-		{"gossip_lan", old.GossipLAN != next.GossipLAN},
-		{"gossip_wan", old.GossipWAN != next.GossipWAN},
-	} {
-		if c.changed {
-			keys = append(keys, c.key)
-		}
-	}
-	return keys
 }

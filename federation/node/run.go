@@ -87,17 +87,20 @@ func (n *Node) Leave(ctx context.Context) error {
 	defer cancel()
 	n.log.Info("leaving")
 	var errs []error
+	leftWAN := make(chan error, 1) // beside the LAN: each takes seconds to spread
+	if n.srv != nil && n.srv.wan != nil {
+		go func() { leftWAN <- ignoreStopped(n.srv.wan.pool.Leave(ctx)) }()
+	} else {
+		leftWAN <- nil
+	}
 	if n.srv != nil {
-		if n.srv.wan != nil {
-			errs = append(errs, ignoreStopped(n.srv.wan.pool.Leave(ctx)))
-		}
 		if n.srv.raft.IsLeader() && n.srv.otherVoters() > 0 {
 			if err := n.srv.raft.TransferLeadership(ctx, ""); err != nil {
 				n.log.Warn("leadership not handed over", "err", err)
 			}
 		}
 	}
-	errs = append(errs, ignoreStopped(n.lan.Leave(ctx)))
+	errs = append(errs, ignoreStopped(n.lan.Leave(ctx)), <-leftWAN)
 	if n.srv != nil && n.srv.otherVoters() > 0 {
 		errs = append(errs, n.srv.awaitRemoval(ctx))
 	}

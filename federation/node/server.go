@@ -115,7 +115,7 @@ func (n *Node) newServer() (_ *server, err error) {
 		}
 		set.Handle(rpc.FederationPeers, s.joinPushed)
 	}
-	set.Handle(rpc.TrustRoots, s.authority.Roots)
+	set.Handle(rpc.TrustRoots, s.roots)
 	set.Handle(rpc.TrustSignServer, s.authority.SignServer)
 	set.Handle(rpc.TrustSignIntermediate, s.authority.SignIntermediate)
 	set.Handle(rpc.TrustJoin, s.authority.JoinHandler)
@@ -268,6 +268,15 @@ func (s *server) distance(name string) (time.Duration, bool) {
 		return 0, false
 	}
 	return ours.DistanceTo(theirs), true
+}
+
+// roots is TrustRoots. With connect.enabled = false the authority still serves the
+// WAN, but is not shown to clients.
+func (s *server) roots(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+	if !s.n.cfg.ConnectEnabled {
+		return nil, store.Errorf(store.KindInvalid, "Connect must be enabled in order to use this endpoint")
+	}
+	return s.authority.Roots(ctx, req)
 }
 
 // serveLAN answers a session that another agent of this datacenter opened.

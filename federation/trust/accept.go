@@ -32,7 +32,7 @@ func (a *Authority) ServeEnroll(ctx context.Context, conn EnrollConn) {
 		a.logRefusal(conn, dc, err)
 		return
 	}
-	a.log.Info("enrolment served", "dc", dc, "addr", conn.RemoteAddr().String(), "outcome", result)
+	a.log.Info("enrolment served", "peer_dc", dc, "addr", conn.RemoteAddr().String(), "outcome", result)
 	drain(conn)
 }
 
@@ -178,14 +178,14 @@ func (a *Authority) logRefusal(conn EnrollConn, dc string, err error) {
 	a.lastLog, a.unlogged = now, 0
 	a.logMu.Unlock()
 	if errors.Is(err, errChanged) {
-		a.log.Debug("enrolment to be tried again", "dc", dc, "addr", conn.RemoteAddr().String())
+		a.log.Debug("enrolment to be tried again", "peer_dc", dc, "addr", conn.RemoteAddr().String())
 		return
 	}
-	a.log.Warn("enrolment refused", "dc", dc, "addr", conn.RemoteAddr().String(), "err", err, "unlogged", n)
+	a.log.Warn("enrolment refused", "peer_dc", dc, "addr", conn.RemoteAddr().String(), "err", err, "unlogged", n)
 }
 
 func (a *Authority) warnInsecure(conn EnrollConn, dc string) {
 	a.insecure.Store(true)
 	a.log.Warn("JOIN WITHOUT AUTHENTICATION: nothing proves who the other side is; use the same gossip key (encrypt) on both sides",
-		"dc", dc, "addr", conn.RemoteAddr().String())
+		"peer_dc", dc, "addr", conn.RemoteAddr().String())
 }

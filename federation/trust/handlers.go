@@ -168,7 +168,7 @@ func (a *Authority) grantTo(ctx context.Context, m *signIntermediateRequest, fro
 			}
 		}
 		a.metrics.issued.WithLabelValues("intermediate").Inc()
-		a.log.Info("intermediate certificate issued", "dc", dc, "vouching", from, "renewal", m.renewal)
+		a.log.Info("intermediate certificate issued", "peer_dc", dc, "vouching", from, "renewal", m.renewal)
 		g := &grant{federationID: next.FederationID, primary: next.Primary, intermediate: der, datacenters: next.Datacenters}
 		for _, r := range next.Roots {
 			g.roots = append(g.roots, r.DER)

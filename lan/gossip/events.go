@@ -97,7 +97,7 @@ func (p *Pool) handle(e serf.Event) {
 		return
 	}
 	for _, m := range ev.Members {
-		p.log.Info("member "+ev.Kind.String(), "node", m.Name, "addr", m.AddrPort().String(), "dc", m.Tags["dc"])
+		p.log.Info("member "+ev.Kind.String(), "node", m.Name, "addr", m.AddrPort().String())
 	}
 	p.metrics.events.WithLabelValues(ev.Kind.String()).Add(float64(len(ev.Members)))
 	p.publish(ev)

@@ -3,6 +3,7 @@ package gossip
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 )
@@ -54,6 +55,9 @@ func (h libraryHandler) Enabled(ctx context.Context, l slog.Level) bool {
 }
 
 func (h libraryHandler) Handle(ctx context.Context, r slog.Record) error {
+	if strings.HasSuffix(r.Message, "Shutdown without a Leave") {
+		return nil // stopping to come back is what servers do; the agent says so itself
+	}
 	if r.Level = ours(r.Level); r.Level >= slog.LevelWarn {
 		dropped, ok := h.limit.take(time.Now())
 		if !ok {

@@ -128,7 +128,10 @@ func (l *raftLogger) Log(level hclog.Level, msg string, args ...any) {
 			attrs = append(attrs, slog.Int("left_out", skipped))
 		}
 	}
-	l.to.LogAttrs(ctx, sl, l.name+": "+msg, attrs...)
+	if l.name != "raft" { // which the component says already
+		msg = l.name + ": " + msg
+	}
+	l.to.LogAttrs(ctx, sl, msg, attrs...)
 }
 
 // appendAttrs reads hclog's pairs.

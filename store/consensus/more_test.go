@@ -295,10 +295,10 @@ func TestRaftLogger(t *testing.T) {
 	}
 	l.Error("failed to heartbeat to", "peer", "s3", "error", os.ErrClosed)
 	l.Named("x").With("id", 7).Warn("odd", "alone")
-	want := `level=INFO msg="raft: election won" term=2 node="a node" servers="2 of 3"
-level=ERROR msg="raft: failed to commit logs" err="file already closed"
-level=WARN msg="raft: failed to heartbeat to" peer=s2 err="file already closed"
-level=WARN msg="raft: failed to heartbeat to" peer=s3 err="file already closed"
+	want := `level=INFO msg="election won" term=2 node="a node" servers="2 of 3"
+level=ERROR msg="failed to commit logs" err="file already closed"
+level=WARN msg="failed to heartbeat to" peer=s2 err="file already closed"
+level=WARN msg="failed to heartbeat to" peer=s3 err="file already closed"
 level=WARN msg="raft.x: odd" id=7 extra=alone
 `
 	if out.String() != want {

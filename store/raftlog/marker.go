@@ -23,11 +23,11 @@ const (
 var ErrStateMissing = errors.New("raft state is missing")
 
 const wayOut = "bring the folder back (mount, backup); or, if it is gone for good and other servers live, " +
-	"run `landbridge operator raft forget -yes` on this machine, so that it joins them as a new server"
+	"run `landbridge operator raft forget -yes -data-dir=%s` on this machine, so that it joins them as a new server"
 
 func missing(dir string, mk *Marker, found string) error {
-	return fmt.Errorf("%w: %s says that server %s of cluster %q had reached term %d, but %s; %s",
-		ErrStateMissing, filepath.Join(dir, markerFile), mk.RaftID, mk.ClusterID, mk.Term, found, wayOut)
+	return fmt.Errorf("%w: %s says that server %s of cluster %q had reached term %d, but %s; "+wayOut,
+		ErrStateMissing, filepath.Join(dir, markerFile), mk.RaftID, mk.ClusterID, mk.Term, found, dir)
 }
 
 // Marker is the content of raft.marker.

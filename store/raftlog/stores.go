@@ -142,7 +142,7 @@ func (s *Stores) check(mk *Marker) error {
 	}
 	if !usable {
 		damaged = append(damaged, fmt.Errorf("the log begins at index %d and no snapshot covers what was before", first))
-		return fmt.Errorf("raft log in %s is damaged: %w; %s", s.disk.dir, errors.Join(damaged...), wayOut)
+		return fmt.Errorf("raft log in %s is damaged: %w; "+wayOut, s.disk.dir, errors.Join(damaged...), s.disk.dir)
 	}
 	return nil
 }
