@@ -11,6 +11,7 @@ const (
 	CmdDeregister CommandKind = 4 // DeregisterCommand
 	CmdTrust      CommandKind = 5 // TrustCommand
 	CmdAutopilot  CommandKind = 6 // AutopilotCommand
+	CmdSession    CommandKind = 7 // SessionCommand
 )
 
 // Command is one change, ready for the log: the payload is already encoded
@@ -21,6 +22,10 @@ type Command struct {
 	Kind      CommandKind
 	Ignorable bool
 	Payload   []byte
+	// UnixNano is the wall clock of the leader when it proposed the command: the
+	// time that lock-delays begin and end by. Consensus sets it, one for a batch;
+	// nobody who proposes does.
+	UnixNano int64
 }
 
 // Result is what applying one command gave. Err is a refusal by the state

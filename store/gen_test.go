@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/json"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -96,6 +97,15 @@ func genCheck(t *rapid.T) *Check {
 		ServiceTags: genStrings(t, "ServiceTags"), Type: genString().Draw(t, "Type"),
 		Interval: genString().Draw(t, "Interval"), Timeout: genString().Draw(t, "Timeout"),
 		ExposedPort: rapid.Int().Draw(t, "ExposedPort"), Definition: genRaw(t, "Definition"),
+		CreateIndex: genIndex(t, "CreateIndex"), ModifyIndex: genIndex(t, "ModifyIndex"),
+	}
+}
+
+func genSession(t *rapid.T) *Session {
+	return &Session{
+		ID: genString().Draw(t, "ID"), Name: genString().Draw(t, "Name"), Node: genString().Draw(t, "Node"),
+		LockDelay: time.Duration(rapid.Int64().Draw(t, "LockDelay")), Behavior: genString().Draw(t, "Behavior"),
+		TTL: genString().Draw(t, "TTL"), NodeChecks: genStrings(t, "NodeChecks"), ServiceChecks: genStrings(t, "ServiceChecks"),
 		CreateIndex: genIndex(t, "CreateIndex"), ModifyIndex: genIndex(t, "ModifyIndex"),
 	}
 }

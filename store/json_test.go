@@ -76,6 +76,25 @@ type checkMirror struct {
 	CreateIndex, ModifyIndex                                           Index
 }
 
+type sessionMirror struct {
+	ID, Name, Node string
+	LockDelay      int64
+	Behavior, TTL  string
+	NodeChecks     []string
+	ServiceChecks  []struct{ ID string }
+	CreateIndex    Index
+	ModifyIndex    Index
+}
+
+func mirrorSession(s *Session) sessionMirror {
+	m := sessionMirror{ID: s.ID, Name: s.Name, Node: s.Node, LockDelay: int64(s.LockDelay), Behavior: s.Behavior, TTL: s.TTL,
+		NodeChecks: append([]string{}, s.NodeChecks...), CreateIndex: s.CreateIndex, ModifyIndex: s.ModifyIndex}
+	for _, id := range s.ServiceChecks {
+		m.ServiceChecks = append(m.ServiceChecks, struct{ ID string }{id})
+	}
+	return m
+}
+
 func mirrorNode(n *Node) nodeMirror {
 	return nodeMirror{n.ID, n.Node, n.Address, n.Datacenter, n.TaggedAddresses, n.Meta, n.CreateIndex, n.ModifyIndex}
 }
@@ -149,6 +168,11 @@ func TestJSONEqualsEncodingJSON(t *testing.T) {
 		c := genCheck(t)
 		equalJSON(t, c.AppendJSON(nil), mirrorCheck(c))
 		equalJSON(t, c.JSON(), mirrorCheck(c))
+	}))
+	t.Run("session", rapid.MakeCheck(func(t *rapid.T) {
+		s := genSession(t)
+		equalJSON(t, s.AppendJSON(nil), mirrorSession(s))
+		equalJSON(t, s.JSON(), mirrorSession(s))
 	}))
 	t.Run("instance", rapid.MakeCheck(func(t *rapid.T) {
 		i := ServiceInstance{Node: genNode(t), Service: genService(t)}

@@ -18,7 +18,7 @@ type wired interface {
 
 // unexported fields are caches.
 var ignoreCaches = cmp.Options{
-	cmpopts.IgnoreUnexported(KVEntry{}, Node{}, Service{}, Check{}),
+	cmpopts.IgnoreUnexported(KVEntry{}, Node{}, Service{}, Check{}, Session{}),
 	cmpopts.EquateEmpty(),
 }
 
@@ -71,6 +71,19 @@ func TestWireRoundTrip(t *testing.T) {
 			rapid.Bool().Draw(t, "a"), rapid.Int64().Draw(t, "b"), rapid.Uint64().Draw(t, "c"), uint(rapid.Uint32().Draw(t, "d")),
 			rapid.Int64().Draw(t, "e"), genIndex(t, "f"), genIndex(t, "g")}}, new(AutopilotCommand))
 	}))
+	t.Run("session", rapid.MakeCheck(func(t *rapid.T) {
+		in := genSession(t)
+		cmd := &SessionCommand{Op: SessionOp(rapid.Byte().Draw(t, "op"))}
+		if err := cmd.Session.DecodeWire(in.AppendWire(nil)); err != nil {
+			t.Fatal(err)
+		}
+		roundTrip(t, cmd, &SessionCommand{Op: 9, Session: Session{ID: "left over", NodeChecks: []string{"x"}}})
+		list := []*Session{in, {}}
+		got, err := DecodeSessions(AppendSessions(nil, list))
+		if diff := cmp.Diff(list, got, ignoreCaches); diff != "" || err != nil {
+			t.Fatalf("list: %v\n%s", err, diff)
+		}
+	}))
 	t.Run("query", rapid.MakeCheck(func(t *rapid.T) {
 		roundTrip(t, &Query{genString().Draw(t, "n"), genStrings(t, "tags"), genStringMap(t, "meta"),
 			rapid.Bool().Draw(t, "passing"), genString().Draw(t, "sep"), genString().Draw(t, "near")}, new(Query))
@@ -118,8 +131,8 @@ func (n *Node) setFrom(in *Node) {
 // the next write. The values come from the encoder's own generators.
 func TestClone(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		kv, n, s, c, tr := genKV(t), genNode(t), genService(t), genCheck(t), genTrust(t)
-		for _, pair := range [][2]any{{kv, kv.Clone()}, {n, n.Clone()}, {s, s.Clone()}, {c, c.Clone()}, {tr, tr.Clone()}} {
+		kv, n, s, c, tr, sess := genKV(t), genNode(t), genService(t), genCheck(t), genTrust(t), genSession(t)
+		for _, pair := range [][2]any{{kv, kv.Clone()}, {n, n.Clone()}, {s, s.Clone()}, {c, c.Clone()}, {tr, tr.Clone()}, {sess, sess.Clone()}} {
 			if diff := cmp.Diff(pair[0], pair[1], ignoreCaches); diff != "" {
 				t.Fatalf("clone of %T (-in +out):\n%s", pair[0], diff)
 			}
@@ -127,14 +140,14 @@ func TestClone(t *testing.T) {
 	})
 	// The generators must set every field, or the round trips above prove less
 	// than they say.
-	for _, v := range []any{KVEntry{}, Node{}, Service{}, Check{}} {
+	for _, v := range []any{KVEntry{}, Node{}, Service{}, Check{}, Session{}} {
 		seen := 0
 		for i := range reflect.TypeOf(v).NumField() {
 			if reflect.TypeOf(v).Field(i).IsExported() {
 				seen++
 			}
 		}
-		want := map[string]int{"KVEntry": 7, "Node": 8, "Service": 17, "Check": 16}[reflect.TypeOf(v).Name()]
+		want := map[string]int{"KVEntry": 7, "Node": 8, "Service": 17, "Check": 16, "Session": 10}[reflect.TypeOf(v).Name()]
 		if seen != want {
 			t.Errorf("%T has %d fields, the tests know %d: teach the generators, wire, JSON and Clone", v, seen, want)
 		}
@@ -149,6 +162,8 @@ func decoders() map[string]func([]byte) error {
 		"Cluster":           new(Cluster).DecodeWire,
 		"TrustCommand":      new(TrustCommand).DecodeWire,
 		"AutopilotCommand":  new(AutopilotCommand).DecodeWire,
+		"SessionCommand":    new(SessionCommand).DecodeWire,
+		"sessions":          func(b []byte) error { _, err := DecodeSessions(b); return err },
 		"Query":             new(Query).DecodeWire,
 		"ServerStatus":      new(ServerStatus).DecodeWire,
 		"instances":         func(b []byte) error { _, err := DecodeInstances(b); return err },
@@ -164,6 +179,7 @@ func FuzzDecodeWire(f *testing.F) {
 	f.Add((&RegisterCommand{Node: Node{Node: "n"}, Service: seed.Service, Checks: seed.Checks}).AppendWire(nil))
 	f.Add((&KVCommand{Op: KVSet, Entry: KVEntry{Key: "k", Value: []byte("v"), Flags: math.MaxUint64}}).AppendWire(nil))
 	f.Add((&TrustCommand{Trust{Roots: []TrustRoot{{ID: "r"}}, Datacenters: []TrustDatacenter{{Name: "d"}}}}).AppendWire(nil))
+	f.Add((&SessionCommand{Op: SessionCreate, Session: Session{ID: "i", TTL: "10s", LockDelay: -1, NodeChecks: []string{"a", ""}}}).AppendWire(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		in := string(b)
 		for name, decode := range decoders() {

@@ -19,6 +19,7 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 	for kind, v := range map[string]int{
 		"kv": n.KVEntries, "kv_tombstones": n.KVTombstones, "nodes": n.Nodes, "services": n.Services,
 		"service_instances": n.ServiceInstances, "checks": n.Checks, "watches": n.Watches,
+		"sessions": n.Sessions, "lock_delays": n.LockDelays,
 	} {
 		ch <- prometheus.MustNewConstMetric(recordsDesc, prometheus.GaugeValue, float64(v), kind)
 	}

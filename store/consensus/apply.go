@@ -187,7 +187,9 @@ func (n *Node) commitLoop() {
 		}
 		size := 16
 		cmds = cmds[:0]
+		now := n.clock.now()
 		for _, req := range group {
+			req.cmd.UnixNano = now
 			cmds = append(cmds, req.cmd)
 			size += len(req.cmd.Payload) + 16
 		}
@@ -201,6 +203,24 @@ func (n *Node) commitLoop() {
 		clear(group)
 		clear(cmds)
 	}
+}
+
+// leaderClock gives commands their time: the wall clock as it was when this
+// server last became leader, and the monotonic clock from then on. A step of the
+// wall clock moves no deadline within a leadership.
+type leaderClock struct{ anchor atomic.Pointer[time.Time] }
+
+func (c *leaderClock) set() {
+	t := time.Now()
+	c.anchor.Store(&t)
+}
+
+func (c *leaderClock) now() int64 {
+	t := c.anchor.Load()
+	if t == nil {
+		return time.Now().UnixNano()
+	}
+	return t.Add(time.Since(*t)).UnixNano()
 }
 
 // finish hands each command of a group its result.

@@ -215,6 +215,7 @@ func (n *Node) leadershipLoop() {
 // establish makes this leader ready: what earlier leaders committed is applied.
 // It reports false if leadership was lost meanwhile.
 func (n *Node) establish(r *raft.Raft) bool {
+	n.clock.set()
 	for r.State() == raft.Leader && !n.stopping() {
 		term := r.CurrentTerm()
 		err := r.Barrier(0).Error()

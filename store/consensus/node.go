@@ -34,6 +34,7 @@ type Node struct {
 
 	// ready is the term whose barrier is applied: 0 while not leading.
 	ready atomic.Uint64
+	clock leaderClock
 
 	// alone is true only if the latest configuration has no server but us.
 	// aloneMu orders its changes, not its reads.

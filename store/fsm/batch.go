@@ -8,8 +8,14 @@ import (
 	"landbridge/store"
 )
 
-// batchVersion is the first byte of a log entry.
-const batchVersion = 1
+// The first byte of a log entry is its version. Version 2 goes on with the time
+// of its commands (8 bytes, little endian, Unix nanoseconds); version 1, which is
+// only read, had none. Then follow the commands.
+const (
+	batchVersion     = 2
+	batchVersionBare = 1
+	batchHead        = 1 + 8
+)
 
 // flagIgnorable marks a command that a server may skip if it does not know its
 // kind.
@@ -19,7 +25,7 @@ var errBatch = errors.New("malformed log entry")
 
 // BatchSize bounds what AppendBatch adds to b for the commands.
 func BatchSize(cmds []store.Command) int {
-	n := 1
+	n := batchHead
 	for i := range cmds {
 		n += CommandSize(&cmds[i])
 	}
@@ -31,9 +37,15 @@ func CommandSize(cmd *store.Command) int {
 	return 3 + 1 + binary.MaxVarintLen32 + len(cmd.Payload)
 }
 
-// AppendBatch appends the log entry of the commands.
+// AppendBatch appends the log entry of the commands, which share the time of the
+// first one.
 func AppendBatch(b []byte, cmds []store.Command) []byte {
+	var at int64
+	if len(cmds) > 0 {
+		at = cmds[0].UnixNano
+	}
 	b = append(b, batchVersion)
+	b = binary.LittleEndian.AppendUint64(b, uint64(at))
 	for i := range cmds {
 		cmd := &cmds[i]
 		var flags byte
@@ -54,10 +66,20 @@ func DecodeBatch(cmds []store.Command, data []byte) ([]store.Command, error) {
 	if len(data) == 0 {
 		return cmds, fmt.Errorf("%w: empty", errBatch)
 	}
-	if data[0] != batchVersion {
-		return cmds, fmt.Errorf("%w: version %d, this landbridge reads %d", errBatch, data[0], batchVersion)
+	var at int64
+	rest := data[1:]
+	switch data[0] {
+	case batchVersionBare:
+	case batchVersion:
+		if len(data) < batchHead {
+			return cmds, fmt.Errorf("%w: no time", errBatch)
+		}
+		at = int64(binary.LittleEndian.Uint64(rest))
+		rest = data[batchHead:]
+	default:
+		return cmds, fmt.Errorf("%w: version %d, this landbridge reads up to %d", errBatch, data[0], batchVersion)
 	}
-	for rest := data[1:]; len(rest) > 0; {
+	for len(rest) > 0 {
 		kind, n := binary.Uvarint(rest)
 		if n <= 0 || kind > 1<<16-1 || len(rest) == n {
 			return cmds, fmt.Errorf("%w: kind of command %d", errBatch, len(cmds))
@@ -74,6 +96,7 @@ func DecodeBatch(cmds []store.Command, data []byte) ([]store.Command, error) {
 			Kind:      store.CommandKind(kind),
 			Ignorable: flags&flagIgnorable != 0,
 			Payload:   payload,
+			UnixNano:  at,
 		})
 	}
 	return cmds, nil

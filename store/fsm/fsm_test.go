@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/raft"
@@ -31,8 +32,10 @@ func logEntry(cmds ...store.Command) *raft.Log {
 func TestBatchRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var cmds []store.Command
+		at := rapid.Int64().Draw(t, "time")
 		for range rapid.IntRange(0, 5).Draw(t, "n") {
 			cmds = append(cmds, store.Command{
+				UnixNano:  at,
 				Kind:      store.CommandKind(rapid.Uint16().Draw(t, "kind")),
 				Ignorable: rapid.Bool().Draw(t, "ignorable"),
 				Payload:   rapid.SliceOfN(rapid.Byte(), 0, 300).Draw(t, "payload"),
@@ -49,11 +52,21 @@ func TestBatchRoundTrip(t *testing.T) {
 	})
 }
 
+// Logs that the first version wrote are read, with no time.
+func TestDecodeBatchWithoutTime(t *testing.T) {
+	want := []store.Command{{Kind: 2, Payload: []byte("ab")}}
+	got, err := DecodeBatch(nil, []byte{1, 2, 0, 2, 'a', 'b'})
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Fatalf("%v\n%s", err, diff)
+	}
+}
+
 func TestDecodeBatchRefuses(t *testing.T) {
 	good := AppendBatch(nil, []store.Command{kvCommand("a", "b")})
 	for name, b := range map[string][]byte{
 		"nothing":            nil,
-		"another version":    append([]byte{2}, good[1:]...),
+		"another version":    append([]byte{3}, good[1:]...),
+		"no time":            {2, 0, 0, 0, 0, 0, 0, 0},
 		"kind out of range":  {1, 0xff, 0xff, 0xff, 0x7f, 0, 0},
 		"no flags":           {1, 2},
 		"no length":          {1, 2, 0},
@@ -149,12 +162,22 @@ func filled(t testing.TB, keys int) *FSM {
 	reg := store.RegisterCommand{Node: store.Node{Node: "n1", Address: "10.0.0.1", Meta: map[string]string{"k": "v"}},
 		Service: &store.Service{Name: "web", Tags: []string{"a"}}, Checks: []*store.Check{{CheckID: "c", ServiceID: "web"}}}
 	trust := store.TrustCommand{Trust: store.Trust{Primary: "dc1", RootKey: []byte("secret")}}
+	session := func(id string) []byte {
+		c := store.SessionCommand{Op: store.SessionCreate, Session: store.Session{ID: id, Node: "n1", LockDelay: time.Second}}
+		return c.AppendWire(nil)
+	}
+	lock := store.KVCommand{Op: store.KVLock, Entry: store.KVEntry{Key: "lock", Session: "s1"}}
+	end := store.SessionCommand{Op: store.SessionDestroy, Session: store.Session{ID: "s1"}}
 	pilot := store.AutopilotCommand{Config: store.AutopilotConfig{MaxTrailingLogs: 250}}
 	apply(
 		store.Command{Kind: store.CmdCluster, Payload: cluster.AppendWire(nil)},
 		store.Command{Kind: store.CmdRegister, Payload: reg.AppendWire(nil)},
 		store.Command{Kind: store.CmdTrust, Payload: trust.AppendWire(nil)},
 		store.Command{Kind: store.CmdAutopilot, Payload: pilot.AppendWire(nil)},
+		store.Command{Kind: store.CmdSession, Payload: session("s1")},
+		store.Command{Kind: store.CmdSession, Payload: session("s2")},
+		store.Command{Kind: store.CmdKV, Payload: lock.AppendWire(nil)},
+		store.Command{Kind: store.CmdSession, Payload: end.AppendWire(nil), UnixNano: 1},
 	)
 	for i := range keys {
 		apply(kvCommand(fmt.Sprintf("k/%05d", i), strings.Repeat("v", 100)))
@@ -196,6 +219,8 @@ func dump(f *FSM) string {
 	fmt.Fprintln(&b, i, tr)
 	i, a := s.Autopilot(nil)
 	fmt.Fprintln(&b, i, a)
+	i, sessions := s.Sessions(nil)
+	fmt.Fprintln(&b, i, string(store.AppendJSONList(nil, sessions)))
 	c := s.Counts()
 	c.Watches = 0
 	fmt.Fprintln(&b, c)
@@ -307,6 +332,7 @@ func TestRestoreRefusesReorderedFrames(t *testing.T) {
 func FuzzDecodeBatch(f *testing.F) {
 	f.Add(AppendBatch(nil, []store.Command{kvCommand("a", "b"), {Kind: 7, Ignorable: true}}))
 	f.Add([]byte{1})
+	f.Add([]byte{1, 2, 1, 0}) // of the first version
 	f.Fuzz(func(t *testing.T, b []byte) {
 		cmds, err := DecodeBatch(nil, b)
 		if err != nil {

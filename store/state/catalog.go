@@ -148,6 +148,7 @@ func (s *Store) putNode(key string, old, n *store.Node) {
 // removeNode deletes a node with all it owns.
 func (s *Store) removeNode(key string) {
 	c := s.catalog
+	s.endSessionsOf(key)
 	for _, k := range c.keysUnder(key) {
 		s.removeCheck(k)
 	}
@@ -306,11 +307,15 @@ func (s *Store) putCheck(key string, old, k *store.Check) {
 		s.touchCheck(key, old)
 	}
 	s.touchCheck(key, k)
+	if k.Status == store.Critical && (old == nil || old.Status != store.Critical) {
+		s.endSessionsWith(key, k.CheckID)
+	}
 }
 
 func (s *Store) removeCheck(key string) {
 	if old := s.catalog.checks.remove(key); old != nil {
 		s.touchCheck(key, old)
+		s.endSessionsWith(key, old.CheckID)
 	}
 }
 

@@ -16,11 +16,14 @@ const longScan = 4096
 // kvTable is the key/value store.
 type kvTable struct {
 	table[store.KVEntry]
-	tombs tombstones
+	tombs     tombstones
+	bySession *index[store.KVEntry] // locked keys
 }
 
 func newKVTable() *kvTable {
-	return &kvTable{table: *newTable[store.KVEntry]()}
+	t := &kvTable{table: *newTable[store.KVEntry]()}
+	t.bySession = t.index(func(_ string, e *store.KVEntry) (string, bool) { return e.Session, e.Session != "" })
+	return t
 }
 
 // KVGet returns the entry under key, or nil. Its index is the entry's, or that of
@@ -145,21 +148,42 @@ func (s *Store) applyKV(c *store.KVCommand) (bool, *store.Error) {
 			s.kvDelete(e)
 		}
 		return true, nil
-	case store.KVLock, store.KVUnlock:
-		return false, store.Errorf(store.KindNotBuilt, "key %q: locks need sessions, which this version of landbridge does not have", in.Key)
+	case store.KVLock:
+		why, err := s.lockRefused(old, in)
+		if why != lockGranted || err != nil {
+			return false, err
+		}
+		s.kvLock(old, in)
+		return true, nil
+	case store.KVUnlock:
+		if refused, err := s.unlockRefused(old, in); refused || err != nil {
+			return false, err
+		}
+		s.kvUnlock(old, in)
+		return true, nil
 	}
 	return false, store.Errorf(store.KindInvalid, "unknown key/value operation %d", c.Op)
 }
 
 // kvSet writes in's value and flags under its key. The lock is kept.
 func (s *Store) kvSet(old, in *store.KVEntry) {
-	if old != nil && old.Flags == in.Flags && bytes.Equal(old.Value, in.Value) {
-		return
-	}
 	// A row of its own: in is reused for the next command.
-	row := &store.KVEntry{Key: in.Key, Value: in.Value, Flags: in.Flags, CreateIndex: s.index, ModifyIndex: s.index}
+	row := &store.KVEntry{Key: in.Key, Value: in.Value, Flags: in.Flags}
 	if old != nil {
-		row.Key, row.Session, row.LockIndex, row.CreateIndex = old.Key, old.Session, old.LockIndex, old.CreateIndex
+		row.Session, row.LockIndex = old.Session, old.LockIndex
+	}
+	s.kvWrite(old, row)
+}
+
+// kvWrite puts row, which becomes the store's, in the place of old, or is its
+// key's first. A row that says the same changes nothing.
+func (s *Store) kvWrite(old, row *store.KVEntry) {
+	row.CreateIndex, row.ModifyIndex = s.index, s.index
+	if old != nil {
+		if old.Flags == row.Flags && old.Session == row.Session && old.LockIndex == row.LockIndex && bytes.Equal(old.Value, row.Value) {
+			return
+		}
+		row.Key, row.CreateIndex = old.Key, old.CreateIndex
 	} else {
 		s.kv.tombs.revive(row.Key)
 	}

@@ -31,6 +31,8 @@ const (
 	recordTombstone    RecordKind = 9
 	recordTrust        RecordKind = 10
 	recordAutopilot    RecordKind = 11
+	recordSession      RecordKind = 12
+	recordLockDelay    RecordKind = 13
 )
 
 // Snapshot is the state at one command. It shares the trees with the store, which
@@ -48,11 +50,13 @@ type Snapshot struct {
 	tombs     *btree.Map[string, store.Index]
 	trust     *store.Trust
 	autopilot *store.AutopilotConfig
+	sessions  *btree.Map[string, *store.Session]
+	delays    *btree.Map[string, lockDelay]
 }
 
 // maxima are the indexes that belong to no row.
 type maxima struct {
-	kv, kvFloor, nodes, services, checks, vanished, vanishedConnect store.Index
+	kv, kvFloor, nodes, services, checks, vanished, vanishedConnect, sessions store.Index
 }
 
 // indexRecord are the indexes of a node or service name.
@@ -72,7 +76,7 @@ func (s *Store) Snapshot() *Snapshot {
 	sn := &Snapshot{
 		header: Header{Index: s.index, Cluster: s.cluster},
 		maxima: maxima{kv: s.kv.max, kvFloor: s.kv.tombs.floor, nodes: c.nodes.max, services: c.services.max,
-			checks: c.checks.max, vanished: c.vanished, vanishedConnect: c.vanishedConnect},
+			checks: c.checks.max, vanished: c.vanished, vanishedConnect: c.vanishedConnect, sessions: s.sessions.max},
 		nodes:     c.nodes.tree.Copy(),
 		services:  c.services.tree.Copy(),
 		checks:    c.checks.tree.Copy(),
@@ -83,6 +87,8 @@ func (s *Store) Snapshot() *Snapshot {
 		tombs:     s.kv.tombs.Copy(),
 		trust:     s.trust,
 		autopilot: s.autopilot,
+		sessions:  s.sessions.tree.Copy(),
+		delays:    s.sessions.delays.Copy(),
 	}
 	for name, ix := range c.byNode {
 		sn.byNode = append(sn.byNode, indexRecord{name: name, catalog: ix.catalog, checks: ix.checks})
@@ -128,6 +134,10 @@ func (sn *Snapshot) Encode(emit func(kind RecordKind, record []byte) error) erro
 	if sn.autopilot != nil {
 		e.add(recordAutopilot, sn.autopilot.AppendWire)
 	}
+	encodeTree(e, recordSession, sn.sessions, (*store.Session).AppendWire)
+	sn.delays.Scan(func(key string, d lockDelay) bool {
+		return e.add(recordLockDelay, func(b []byte) []byte { return d.appendWire(b, key) })
+	})
 	return e.err
 }
 
@@ -152,7 +162,7 @@ func encodeTree[R any](e *encoder, kind RecordKind, tree *btree.Map[string, *R],
 }
 
 func (m *maxima) fields() []*store.Index {
-	return []*store.Index{&m.kv, &m.kvFloor, &m.nodes, &m.services, &m.checks, &m.vanished, &m.vanishedConnect}
+	return []*store.Index{&m.kv, &m.kvFloor, &m.nodes, &m.services, &m.checks, &m.vanished, &m.vanishedConnect, &m.sessions}
 }
 
 func (m *maxima) appendWire(b []byte) []byte {
@@ -209,11 +219,12 @@ type Image struct {
 	byConnect []indexRecord
 	trust     *store.Trust
 	autopilot *store.AutopilotConfig
+	sessions  *sessionTable
 }
 
 // NewImage returns an empty image.
 func NewImage(h Header) *Image {
-	return &Image{header: h, kv: newKVTable(), catalog: newCatalog()}
+	return &Image{header: h, kv: newKVTable(), catalog: newCatalog(), sessions: newSessionTable()}
 }
 
 // Add takes one record, of which it keeps no bytes. A record it cannot place is
@@ -264,6 +275,10 @@ func (im *Image) Add(kind RecordKind, record []byte) error {
 	case recordAutopilot:
 		im.autopilot = new(store.AutopilotConfig)
 		return im.autopilot.DecodeWire(record)
+	case recordSession:
+		return im.addSession(record)
+	case recordLockDelay:
+		return im.sessions.delays.decodeWire(record)
 	}
 	return store.Errorf(store.KindInvalid, "records of kind %d are unknown to this version of landbridge: a newer one wrote them", kind)
 }
@@ -325,6 +340,18 @@ func (im *Image) addTombstone(record []byte) error {
 	return nil
 }
 
+func (im *Image) addSession(record []byte) error {
+	sess := new(store.Session)
+	if err := sess.DecodeWire(record); err != nil {
+		return err
+	}
+	if sess.ID == "" || im.sessions.get(sess.ID) != nil || im.catalog.nodes.get(lower(sess.Node)) == nil {
+		return store.Errorf(store.KindInvalid, "session %q on node %q has no id, no node or comes twice", sess.ID, sess.Node)
+	}
+	im.sessions.put(sess.ID, sess)
+	return nil
+}
+
 func addIndexes(to *[]indexRecord, record []byte) error {
 	var r indexRecord
 	if err := r.decodeWire(record); err != nil {
@@ -347,6 +374,7 @@ func (im *Image) seal() {
 	})
 	c.nodes.max, c.services.max, c.checks.max = m.nodes, m.services, m.checks
 	c.vanished, c.vanishedConnect = m.vanished, m.vanishedConnect
+	im.sessions.max = m.sessions
 	for key := range c.nodes.rows {
 		c.byNode[key] = &nodeIndexes{top, top}
 	}
@@ -380,7 +408,7 @@ func (s *Store) Restore(im *Image) {
 	s.mu.Lock()
 	s.index = max(im.header.Index, firstIndex)
 	s.cluster = im.header.Cluster
-	s.kv, s.catalog = im.kv, im.catalog
+	s.kv, s.catalog, s.sessions = im.kv, im.catalog, im.sessions
 	s.trust, s.autopilot = im.trust, im.autopilot
 	due := s.watches.all()
 	s.mu.Unlock()

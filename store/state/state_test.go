@@ -62,19 +62,6 @@ func TestEveryCommandHasAnIndex(t *testing.T) {
 	s.Apply([]store.Command{{Kind: 999}}, res[:1])
 }
 
-func TestLocksAreRefusedInWords(t *testing.T) {
-	s := New()
-	for _, op := range []store.KVOp{store.KVLock, store.KVUnlock} {
-		res := apply(s, store.CmdKV, &store.KVCommand{Op: op, Entry: store.KVEntry{Key: "a", Session: "s"}})
-		if store.KindOf(res.Err) != store.KindNotBuilt || res.OK {
-			t.Errorf("operation %d: %+v", op, res)
-		}
-	}
-	if _, e := s.KVGet(nil, "a"); e != nil {
-		t.Errorf("a refused lock wrote %s", e.JSON())
-	}
-}
-
 func TestRegisterErrors(t *testing.T) {
 	a, b := uuid("aaaa"), uuid("bbbb")
 	cases := []struct {
@@ -217,6 +204,14 @@ func TestWakes(t *testing.T) {
 		"any":         func(w *Watch) { s.ChecksInState(w, store.AnyStatus) },
 		"trust":       func(w *Watch) { s.Trust(w) },
 		"autopilot":   func(w *Watch) { s.Autopilot(w) },
+		"session":     func(w *Watch) { s.Session(w, "s1") },
+		"sessions":    func(w *Watch) { s.Sessions(w) },
+		"sessions n1": func(w *Watch) { s.NodeSessions(w, "N1") },
+	}
+	session := func(op store.SessionOp, id, node string) func() store.Index {
+		return func() store.Index {
+			return must(t, s, store.CmdSession, &store.SessionCommand{Op: op, Session: store.Session{ID: id, Node: node}})
+		}
 	}
 	at := func(node string, parts ...any) func() store.Index {
 		return func() store.Index { return must(t, s, store.CmdRegister, register(node, parts...)) }
@@ -248,6 +243,13 @@ func TestWakes(t *testing.T) {
 		{"trust", func() store.Index { return must(t, s, store.CmdTrust, &store.TrustCommand{}) }, []string{"trust"}},
 		{"autopilot", func() store.Index { return must(t, s, store.CmdAutopilot, &store.AutopilotCommand{}) }, []string{"autopilot"}},
 		{"the same autopilot", func() store.Index { return must(t, s, store.CmdAutopilot, &store.AutopilotCommand{}) }, nil},
+		{"session", session(store.SessionCreate, "s1", "n1"), []string{"session", "sessions", "sessions n1"}},
+		{"session of another node", session(store.SessionCreate, "s2", "n2"), []string{"sessions"}},
+		{"unknown session ends", session(store.SessionDestroy, "s3", ""), nil},
+		{"key is locked", func() store.Index {
+			return must(t, s, store.CmdKV, &store.KVCommand{Op: store.KVLock, Entry: store.KVEntry{Key: "k", Session: "s2"}})
+		}, []string{"kv", "kv prefix"}},
+		{"its session ends", session(store.SessionDestroy, "s2", ""), []string{"kv", "kv prefix", "sessions"}},
 		{"proxy goes", func() store.Index {
 			return must(t, s, store.CmdDeregister, &store.DeregisterCommand{Node: "n1", ServiceID: "side"})
 		}, []string{"connect web", "node n1", "services"}},

@@ -17,6 +17,8 @@ type Store struct {
 	cluster store.Cluster
 	kv      *kvTable
 	catalog *catalog
+	// sessions also holds the locks' delays.
+	sessions *sessionTable
 
 	trust     *store.Trust
 	autopilot *store.AutopilotConfig
@@ -26,6 +28,7 @@ type Store struct {
 	// Used by Apply only, under mu.
 	changed []topic
 	track   bool
+	now     int64 // the command's time
 	kvCmd   store.KVCommand
 }
 
@@ -37,10 +40,11 @@ const firstIndex store.Index = 1
 // New returns an empty store.
 func New() *Store {
 	return &Store{
-		index:   firstIndex,
-		kv:      newKVTable(),
-		catalog: newCatalog(),
-		watches: newRegistry(),
+		index:    firstIndex,
+		kv:       newKVTable(),
+		catalog:  newCatalog(),
+		sessions: newSessionTable(),
+		watches:  newRegistry(),
 	}
 }
 
@@ -67,7 +71,12 @@ func (s *Store) ClusterID() string { return s.Cluster().ID }
 
 // Known reports whether this version can apply commands of the kind.
 func Known(k store.CommandKind) bool {
-	return k >= store.CmdCluster && k <= store.CmdAutopilot
+	switch k {
+	case store.CmdCluster, store.CmdKV, store.CmdRegister, store.CmdDeregister, store.CmdTrust, store.CmdAutopilot,
+		store.CmdSession:
+		return true
+	}
+	return false
 }
 
 // Apply applies commands in order under one lock hold and sets one result for
@@ -79,6 +88,8 @@ func (s *Store) Apply(cmds []store.Command, results []store.Result) {
 	s.track = s.watches.registered.Load() > 0
 	for i := range cmds {
 		s.index++
+		s.now = cmds[i].UnixNano
+		s.sessions.delays.forget(s.now)
 		ok, err := s.apply(&cmds[i])
 		results[i] = store.Result{Index: s.index, OK: ok}
 		if err != nil {
@@ -138,6 +149,12 @@ func (s *Store) apply(cmd *store.Command) (bool, *store.Error) {
 			return false, malformed("autopilot", err)
 		}
 		return s.applyAutopilot(c)
+	case store.CmdSession:
+		c := new(store.SessionCommand)
+		if err := c.DecodeWire(cmd.Payload); err != nil {
+			return false, malformed("session", err)
+		}
+		return s.applySession(c)
 	}
 	if cmd.Ignorable {
 		return true, nil
@@ -177,6 +194,8 @@ type Counts struct {
 	// ConnectInstances by kind, connect-native ones under "connect-native".
 	ConnectInstances map[string]int
 	Checks           int
+	Sessions         int
+	LockDelays       int // keys that may not be locked yet
 	Watches          int // registrations of waiting readers
 }
 
@@ -192,6 +211,8 @@ func (s *Store) Counts() Counts {
 		ServiceInstances: s.catalog.services.len(),
 		ConnectInstances: make(map[string]int, len(s.catalog.kinds)),
 		Checks:           s.catalog.checks.len(),
+		Sessions:         s.sessions.len(),
+		LockDelays:       s.sessions.delays.len(),
 		Watches:          int(s.watches.registered.Load()),
 	}
 	for k, n := range s.catalog.kinds {

@@ -23,6 +23,9 @@ const (
 	watchChecks                         // the checks table
 	watchTrust
 	watchAutopilot
+	watchSessions    // the sessions table
+	watchSession     // one session
+	watchNodeSession // sessions of a node
 )
 
 // topic is what a watch waits for and what a change is about.
