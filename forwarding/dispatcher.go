@@ -192,7 +192,10 @@ func (d *Dispatcher) toServer(ctx context.Context, req *rpc.Request, m *rpc.Meth
 			return resp, nil
 		}
 		d.metrics.serverErr.Inc()
-		if unanswered(err) {
+		switch answered := rpc.Answered(err); {
+		case answered && req.Datacenter != "" && req.Datacenter != d.cfg.Datacenter:
+			return nil, err // it has tried all servers there
+		case !answered && unanswered(err):
 			d.cfg.LAN.Failed(servers[0])
 		}
 		if !r.again(ctx, err, nil) {

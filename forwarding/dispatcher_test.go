@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"landbridge/forwarding/rpc"
+	"landbridge/forwarding/rpc/rpctest"
 	"landbridge/store"
 )
 
@@ -219,6 +220,45 @@ func TestClientAgentRotates(t *testing.T) {
 		w.servers = nil
 		if _, err := w.dispatcher(false, false).Do(t.Context(), &write); !errors.Is(err, store.ErrNoServers) {
 			t.Errorf("without servers: %v, want %v", err, store.ErrNoServers)
+		}
+	})
+}
+
+// A server that answers that it could not reach somebody is not at fault: a client
+// agent stays with it, and takes its word on another datacenter.
+func TestClientAgentStaysWithAServerThatAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		ours, theirs := rpctest.Pipe()
+		srv := rpc.NewServer(rpc.ServerConfig{
+			Handler: rpc.DoerFunc(func(_ context.Context, req *rpc.Request) (*rpc.Response, error) {
+				if asked++; asked > 1 {
+					return &rpc.Response{}, nil
+				}
+				return nil, store.Errorf(store.KindUnreachable, "nobody is there")
+			}),
+			Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+		})
+		served := make(chan error)
+		go func() { served <- srv.ServeSession(t.Context(), theirs, rpc.FromLAN, "c1") }()
+		client := rpc.NewClient(ours, rpc.ClientConfig{Name: "s1", Lanes: 1})
+		w := newWorld()
+		w.servers = []Peer{{Name: "s1"}, {Name: "s2"}}
+		w.answer["s1"] = client.Do
+		away := write
+		away.Datacenter = "dc2"
+		_, err := w.dispatcher(false, false).Do(t.Context(), &away)
+		if !rpc.Answered(err) || store.KindOf(err) != store.KindUnreachable || asked != 1 {
+			t.Errorf("got %v after %d calls, want the server's own answer after one", err, asked)
+		}
+		asked = 0
+		if _, err := w.dispatcher(false, false).Do(t.Context(), &write); err != nil || asked != 2 {
+			t.Errorf("got %v after %d calls of s1, want an answer of the second", err, asked)
+		}
+		_ = client.Close()
+		<-served
+		if _, err := client.Do(t.Context(), &write); err == nil || rpc.Answered(err) {
+			t.Errorf("a closed client gives %v, want an error that is no answer", err)
 		}
 	})
 }

@@ -52,15 +52,14 @@ type reporter struct {
 
 func (r reporter) Do(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
 	resp, err := r.Doer.Do(ctx, req)
-	switch store.KindOf(err) {
-	case store.KindUnreachable, store.KindMaybeApplied:
-		if err != nil && ctx.Err() == nil {
-			r.dir.Report(r.name, err)
-		}
-	default:
-		if err == nil && !r.dir.Answering(r.name) {
+	kind := store.KindOf(err)
+	switch {
+	case err == nil || rpc.Answered(err):
+		if !r.dir.Answering(r.name) {
 			r.dir.Report(r.name, nil)
 		}
+	case (kind == store.KindUnreachable || kind == store.KindMaybeApplied) && ctx.Err() == nil:
+		r.dir.Report(r.name, err)
 	}
 	return resp, err
 }

@@ -322,7 +322,7 @@ func (c *Client) answer(m *Method, typ byte, payload []byte) (*Response, error) 
 		}
 		return resp, nil
 	case frameError:
-		return nil, decodeError(payload)
+		return nil, answered{decodeError(payload)}
 	}
 	return nil, c.errLost(m, fmt.Errorf("frame of type %d instead of an answer", typ))
 }

@@ -70,6 +70,18 @@ func decodeError(b []byte) error {
 	return e
 }
 
+// answered is an error that the peer gave for an answer.
+type answered struct{ error }
+
+func (a answered) Unwrap() error { return a.error }
+
+// Answered says whether a client's error is the peer's own answer: the peer is
+// there, whatever it could not reach itself.
+func Answered(err error) bool {
+	var a answered
+	return errors.As(err, &a)
+}
+
 func clip(b []byte) string { return string(b[:min(len(b), maxErrorText)]) }
 
 // errNotSent says that a call never left this process.
