@@ -5,13 +5,14 @@ package store
 type CommandKind uint16
 
 const (
-	CmdCluster    CommandKind = 1 // Cluster: first command of a history
-	CmdKV         CommandKind = 2 // KVCommand
-	CmdRegister   CommandKind = 3 // RegisterCommand
-	CmdDeregister CommandKind = 4 // DeregisterCommand
-	CmdTrust      CommandKind = 5 // TrustCommand
-	CmdAutopilot  CommandKind = 6 // AutopilotCommand
-	CmdSession    CommandKind = 7 // SessionCommand
+	CmdCluster     CommandKind = 1  // Cluster: first command of a history
+	CmdKV          CommandKind = 2  // KVCommand
+	CmdRegister    CommandKind = 3  // RegisterCommand
+	CmdDeregister  CommandKind = 4  // DeregisterCommand
+	CmdTrust       CommandKind = 5  // TrustCommand
+	CmdAutopilot   CommandKind = 6  // AutopilotCommand
+	CmdSession     CommandKind = 7  // SessionCommand
+	CmdCoordinates CommandKind = 10 // CoordinatesCommand; ignorable
 )
 
 // Command is one change, ready for the log: the payload is already encoded

@@ -125,3 +125,13 @@ func genTrust(t *rapid.T) *Trust {
 	}
 	return tr
 }
+
+func genCoordinate(t *rapid.T) *Coordinate {
+	number := rapid.Float64()
+	c := &Coordinate{Node: genString().Draw(t, "Node"), ModifyIndex: genIndex(t, "ModifyIndex"),
+		Coord: Coord{Error: number.Draw(t, "Error"), Adjustment: number.Draw(t, "Adjustment"), Height: number.Draw(t, "Height")}}
+	if v := rapid.SliceOfN(number, 0, 9).Draw(t, "Vec"); len(v) > 0 {
+		c.Coord.Vec = v
+	}
+	return c
+}

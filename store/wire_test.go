@@ -84,6 +84,13 @@ func TestWireRoundTrip(t *testing.T) {
 			t.Fatalf("list: %v\n%s", err, diff)
 		}
 	}))
+	t.Run("coordinates", rapid.MakeCheck(func(t *rapid.T) {
+		in := new(CoordinatesCommand)
+		for range rapid.IntRange(0, 3).Draw(t, "n") {
+			in.Updates = append(in.Updates, genCoordinate(t))
+		}
+		roundTrip(t, in, &CoordinatesCommand{Updates: []*Coordinate{nil}})
+	}))
 	t.Run("query", rapid.MakeCheck(func(t *rapid.T) {
 		roundTrip(t, &Query{genString().Draw(t, "n"), genStrings(t, "tags"), genStringMap(t, "meta"),
 			rapid.Bool().Draw(t, "passing"), genString().Draw(t, "sep"), genString().Draw(t, "near")}, new(Query))
@@ -164,6 +171,7 @@ func decoders() map[string]func([]byte) error {
 		"AutopilotCommand":  new(AutopilotCommand).DecodeWire,
 		"SessionCommand":    new(SessionCommand).DecodeWire,
 		"sessions":          func(b []byte) error { _, err := DecodeSessions(b); return err },
+		"coordinates":       new(CoordinatesCommand).DecodeWire,
 		"Query":             new(Query).DecodeWire,
 		"ServerStatus":      new(ServerStatus).DecodeWire,
 		"instances":         func(b []byte) error { _, err := DecodeInstances(b); return err },
@@ -180,6 +188,7 @@ func FuzzDecodeWire(f *testing.F) {
 	f.Add((&KVCommand{Op: KVSet, Entry: KVEntry{Key: "k", Value: []byte("v"), Flags: math.MaxUint64}}).AppendWire(nil))
 	f.Add((&TrustCommand{Trust{Roots: []TrustRoot{{ID: "r"}}, Datacenters: []TrustDatacenter{{Name: "d"}}}}).AppendWire(nil))
 	f.Add((&SessionCommand{Op: SessionCreate, Session: Session{ID: "i", TTL: "10s", LockDelay: -1, NodeChecks: []string{"a", ""}}}).AppendWire(nil))
+	f.Add((&CoordinatesCommand{[]*Coordinate{{Node: "n", Coord: Coord{Vec: []float64{1, -0.5}}}}}).AppendWire(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		in := string(b)
 		for name, decode := range decoders() {

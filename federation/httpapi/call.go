@@ -149,7 +149,10 @@ func (c *call) query(req *rpc.Request, discovery bool) error {
 	req.Filter = p.filter
 	req.Query.Near = p.near
 	if p.near == "_agent" {
-		req.Query.Near = c.s.cfg.NodeName
+		req.Query.Near = ""
+		if p.dc == "" || p.dc == c.s.cfg.Datacenter { // coordinates of two datacenters do not compare
+			req.Query.Near = c.s.cfg.NodeName
+		}
 	}
 	req.TranslateWAN = c.s.cfg.TranslateWAN
 	return nil

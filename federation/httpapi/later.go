@@ -35,8 +35,6 @@ var unbuiltFamilies = []unbuilt{
 		{"/v1/session/info/", mGet}, {"/v1/session/node/", mGet}, {"/v1/session/list", mGet}}},
 	{"The prepared query API", famQuery, 0, []unbuiltPath{{"/v1/query", mGetPost}, {"/v1/query/", mGetPutDel}}},
 	{"The event API", famEvent, 0, []unbuiltPath{{"/v1/event/fire/", mPut}, {"/v1/event/list", mGet}}},
-	{"The coordinate API", famCoordinate, 0, []unbuiltPath{{"/v1/coordinate/datacenters", mGet}, {"/v1/coordinate/update", mPut}}},
-	{"The coordinate API", famCoordinate, noPartition, []unbuiltPath{{"/v1/coordinate/nodes", mGet}, {"/v1/coordinate/node/", mGet}}},
 	{"The config entry API", famConfig, noTenancy, []unbuiltPath{{"/v1/config", mPut}, {"/v1/config/", mGetDelete}}},
 	{"The snapshot API", famSnapshot, 0, []unbuiltPath{{"/v1/snapshot", mGetPut}}},
 	{"The keyring API", famOperator, 0, []unbuiltPath{

@@ -161,6 +161,11 @@ func built() []entry {
 		{path: "/v1/operator/autopilot/configuration", family: famOperator, routes: []route{
 			{http.MethodGet, (*call).autopilotGet}, {http.MethodPut, (*call).autopilotPut}}},
 
+		{path: "/v1/coordinate/datacenters", family: famCoordinate, routes: get((*call).coordinateDatacenters)},
+		{path: "/v1/coordinate/nodes", family: famCoordinate, scope: noPartition, routes: get((*call).coordinateNodes)},
+		{path: "/v1/coordinate/node/", family: famCoordinate, scope: noPartition, routes: get((*call).coordinateNode)},
+		{path: "/v1/coordinate/update", family: famCoordinate, routes: put((*call).coordinateUpdate)},
+
 		{path: "/v1/internal/federation", family: famOther, routes: get((*call).internalFederation)},
 	}
 }

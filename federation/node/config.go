@@ -81,6 +81,7 @@ type Config struct {
 	DisableKeyringFile bool
 	GossipLAN          Gossip
 	GossipWAN          Gossip
+	DisableCoordinates bool // neither measured nor told
 
 	// Raft.
 	RaftMultiplier        int

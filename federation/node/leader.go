@@ -37,6 +37,7 @@ func (s *server) newLeader(set *endpoint.Set) (err error) {
 		Logger: n.logger("bootstrap"),
 	})
 	set.Handle(rpc.StatusBootstrap, s.promise)
+	set.Handle(rpc.CoordinateUpdate, s.updateCoordinate)
 	return err
 }
 

@@ -91,7 +91,7 @@ func (n *Node) newServer() (_ *server, err error) {
 	}
 	set, err := endpoint.New(endpoint.Config{
 		Datacenter: cfg.Datacenter, State: s.state, Consensus: s.raft,
-		Servers: s.raftServers, Datacenters: s.datacenters, Status: s.status,
+		Servers: s.raftServers, Datacenters: s.datacenters, Status: s.status, WANCoordinates: s.wanCoordinates,
 		DefaultQueryTime: cfg.DefaultQueryTime, MaxQueryTime: cfg.MaxQueryTime,
 		Logger: n.logger("endpoint"), Registerer: cfg.Registerer,
 	})
@@ -214,8 +214,8 @@ func (s *server) newWAN() (err error) {
 		Transport: w.endpoint.Gossip(), Advertise: advertise,
 		Profile:      profile(wangossip.Profile(), cfg.GossipWAN),
 		SnapshotFile: n.dataFile("serf", "remote.snapshot"), RejoinAfterLeave: cfg.RejoinAfterLeave,
-		ReconnectTimeout: cfg.ReconnectTimeoutWAN,
-		Logger:           n.logger("wan-gossip"), Registerer: cfg.Registerer,
+		ReconnectTimeout: cfg.ReconnectTimeoutWAN, DisableCoordinates: cfg.DisableCoordinates,
+		Logger: n.logger("wan-gossip"), Registerer: cfg.Registerer,
 	})
 	if err != nil {
 		return err

@@ -98,6 +98,9 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		return err
 	}
 	n.stack.run("agent", n.fail, n.agent.Run)
+	if !n.cfg.DisableCoordinates {
+		n.stack.run("coordinates", n.fail, n.tellCoordinate)
+	}
 	for _, a := range n.cfg.DNSAddrs {
 		addr, err := n.dns.Listen(a.AddrPort.String())
 		if err != nil {

@@ -58,6 +58,7 @@ func (s *Set) nodes(ctx context.Context, req *rpc.Request) (*rpc.Response, error
 		list = keep(list, func(n *store.Node) bool {
 			return hasMeta(n, req.Query.NodeMeta) && (match == nil || match(n))
 		}, len(req.Query.NodeMeta) > 0 || match != nil)
+		list = nearest(s.state, req.Query.Near, list, func(n *store.Node) string { return n.Node })
 		if s.translates(req) {
 			list = mapped(list, translateNode)
 		}

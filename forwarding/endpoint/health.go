@@ -42,7 +42,7 @@ func (s *Set) healthInstances(ctx context.Context, req *rpc.Request, read reader
 
 func renderInstances(s *Set, req *rpc.Request, list []store.ServiceInstance, resp *rpc.Response) error {
 	q := &req.Query
-	if req.Representation == rpc.Pretty || len(q.Tags) > 0 || len(q.NodeMeta) > 0 || s.translates(req) {
+	if req.Representation == rpc.Pretty || len(q.Tags) > 0 || len(q.NodeMeta) > 0 || q.Near != "" || s.translates(req) {
 		return instances(req, s.selected(req, list, nil), resp)
 	}
 	v := variant{req.Method, req.Representation, q.PassingOnly}
@@ -125,6 +125,7 @@ func (s *Set) checks(ctx context.Context, req *rpc.Request, read reader[[]*store
 			}, true)
 		}
 		list = keep(list, match, match != nil)
+		list = nearest(s.state, req.Query.Near, list, func(c *store.Check) string { return c.Node })
 		if req.Representation == rpc.Records {
 			resp.Body = store.AppendChecks(nil, list)
 			return nil

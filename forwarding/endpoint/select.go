@@ -9,9 +9,8 @@ import (
 )
 
 // selected returns the instances that a request asks for: tags, node metadata,
-// health, filter, in this order. Lists of the state are shared, so a smaller one
-// is a copy. Query.Near orders by distance; instances whose nodes have no known
-// coordinates keep their order, and none has one before coordinates are kept.
+// health, filter, in this order, and sorts them by Query.Near. Lists of the state
+// are shared, so a smaller or sorted one is a copy.
 func (s *Set) selected(req *rpc.Request, list []store.ServiceInstance, match filter.Predicate[store.ServiceInstance]) []store.ServiceInstance {
 	q := &req.Query
 	if len(q.Tags) > 0 || len(q.NodeMeta) > 0 || q.PassingOnly || match != nil {
@@ -20,6 +19,7 @@ func (s *Set) selected(req *rpc.Request, list []store.ServiceInstance, match fil
 				(!q.PassingOnly || passing(i.Checks)) && (match == nil || match(i))
 		}, true)
 	}
+	list = nearest(s.state, q.Near, list, func(i store.ServiceInstance) string { return i.Node.Node })
 	if s.translates(req) {
 		list = mapped(list, func(i store.ServiceInstance) store.ServiceInstance {
 			return store.ServiceInstance{Node: translateNode(i.Node), Service: translateService(i.Service), Checks: i.Checks}

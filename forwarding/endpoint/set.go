@@ -56,6 +56,9 @@ type Config struct {
 	Servers func() ([]RaftServer, error)
 	// Datacenters returns the names of all datacenters, nearest first.
 	Datacenters func() []string
+	// WANCoordinates returns where the servers of all datacenters are, by
+	// datacenter; nil outside the WAN.
+	WANCoordinates func() []store.DatacenterCoordinates
 	// Status is what this server says of itself to its peers.
 	Status func() store.ServerStatus
 	// Authorize refuses what a token may not do; nil allows everything.
@@ -158,6 +161,9 @@ func New(cfg Config) (*Set, error) {
 	s.Handle(rpc.AutopilotConfig, s.autopilotConfig)
 	s.Handle(rpc.AutopilotSetConfig, s.autopilotSetConfig)
 	s.Handle(rpc.RaftConfiguration, s.raftConfiguration)
+	s.Handle(rpc.CoordinateNodes, s.coordinateNodes)
+	s.Handle(rpc.CoordinateNode, s.coordinateNode)
+	s.Handle(rpc.CoordinateDatacenters, s.coordinateDatacenters)
 	return s, nil
 }
 

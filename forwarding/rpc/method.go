@@ -45,6 +45,11 @@ const (
 	AutopilotConfig       MethodID = 60
 	AutopilotSetConfig    MethodID = 61 // Body = store.AutopilotCommand
 	RaftConfiguration     MethodID = 62
+
+	CoordinateUpdate      MethodID = 110 // Body = store.Coordinate: kept by the leader, written with others
+	CoordinateNodes       MethodID = 111
+	CoordinateNode        MethodID = 112 // Query.Name = node
+	CoordinateDatacenters MethodID = 113 // answered by any server from its view of the WAN
 )
 
 // Where says which server of a datacenter can answer a method.
@@ -123,6 +128,11 @@ var methods = [...]Method{
 	{ID: AutopilotConfig, Name: "Autopilot.Config", Repeatable: true, Resource: OperatorResource},
 	{ID: AutopilotSetConfig, Name: "Autopilot.SetConfig", Write: true, Where: Leader, Resource: OperatorResource},
 	{ID: RaftConfiguration, Name: "Raft.Configuration", Repeatable: true, Resource: OperatorResource},
+
+	{ID: CoordinateUpdate, Name: "Coordinate.Update", Write: true, Where: Leader, Repeatable: true, Resource: NodeResource},
+	{ID: CoordinateNodes, Name: "Coordinate.Nodes", Repeatable: true, Blocking: true, Resource: NodeResource},
+	{ID: CoordinateNode, Name: "Coordinate.Node", Repeatable: true, Blocking: true, Resource: NodeResource},
+	{ID: CoordinateDatacenters, Name: "Coordinate.Datacenters", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: NodeResource},
 }
 
 var byID = func() map[MethodID]*Method {

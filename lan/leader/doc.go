@@ -1,7 +1,7 @@
 // Package leader does what only a datacenter's leader may: it turns members of
 // the LAN pool into nodes of the catalog and into servers of the Raft group,
-// gives the cluster its id, runs raft-autopilot, and runs the tasks that other
-// parts hand in. It also holds what comes before the first leader: the
+// gives the cluster its id, runs raft-autopilot, writes the network coordinates that
+// agents tell it, and runs the tasks that other parts hand in. It also holds what comes before the first leader: the
 // Bootstrapper.
 //
 // It promises: the catalog follows the members within one Raft write of an

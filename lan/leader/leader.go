@@ -16,6 +16,7 @@ type Leader struct {
 	cfg     Config
 	metrics *metrics
 	pilot   *pilot
+	coords  coordinates
 	// recovered: the next leadership of this process writes a new history id.
 	recovered bool
 }
@@ -81,6 +82,7 @@ func (l *Leader) lead(ctx context.Context) {
 			}
 		}
 	})
+	wg.Go(func() { l.coords.run(ctx, l) })
 	l.pilot.reset()
 	wg.Go(func() { l.pilot.run(ctx) })
 	newReconciler(l).run(ctx)

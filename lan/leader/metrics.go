@@ -8,6 +8,7 @@ type metrics struct {
 	reconcile         prometheus.Histogram
 	healthy           prometheus.Gauge
 	tolerance, voters prometheus.Gauge
+	coordinates       struct{ written, dropped prometheus.Counter }
 }
 
 type outcome struct{ ok, failed prometheus.Counter }
@@ -28,6 +29,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	writes := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "landbridge_leader_catalog_writes_total",
 		Help: "Writes that bring the catalog up to date with gossip, by outcome.",
+	}, []string{"outcome"})
+	coordinates := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "landbridge_leader_coordinates_total",
+		Help: "Network coordinates that agents told the leader, by what became of them.",
 	}, []string{"outcome"})
 	m := &metrics{
 		terms: prometheus.NewCounter(prometheus.CounterOpts{
@@ -54,8 +59,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	m.tasks = outcome{tasks.WithLabelValues("ok"), tasks.WithLabelValues("failed")}
 	m.writes = outcome{writes.WithLabelValues("ok"), writes.WithLabelValues("failed")}
+	m.coordinates.written, m.coordinates.dropped = coordinates.WithLabelValues("written"), coordinates.WithLabelValues("dropped")
 	if reg != nil {
-		reg.MustRegister(tasks, writes, m.terms, m.reconcile, m.healthy, m.tolerance, m.voters)
+		reg.MustRegister(tasks, writes, coordinates, m.terms, m.reconcile, m.healthy, m.tolerance, m.voters)
 	}
 	return m
 }

@@ -165,6 +165,7 @@ func (s *Store) removeNode(key string) {
 		c.nodeIDs.Delete(n.ID)
 	}
 	delete(c.byNode, key)
+	s.removeCoordinate(key)
 	c.nodes.max = s.index
 	s.change(watchNodes, "")
 	s.change(watchNode, key)

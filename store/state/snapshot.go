@@ -33,6 +33,9 @@ const (
 	recordAutopilot    RecordKind = 11
 	recordSession      RecordKind = 12
 	recordLockDelay    RecordKind = 13
+
+	recordCoordinate    RecordKind = 20
+	recordCoordinateMax RecordKind = 21 // the table's index
 )
 
 // Snapshot is the state at one command. It shares the trees with the store, which
@@ -52,6 +55,8 @@ type Snapshot struct {
 	autopilot *store.AutopilotConfig
 	sessions  *btree.Map[string, *store.Session]
 	delays    *btree.Map[string, lockDelay]
+	coords    *btree.Map[string, *store.Coordinate]
+	coordsMax store.Index
 }
 
 // maxima are the indexes that belong to no row.
@@ -89,6 +94,8 @@ func (s *Store) Snapshot() *Snapshot {
 		autopilot: s.autopilot,
 		sessions:  s.sessions.tree.Copy(),
 		delays:    s.sessions.delays.Copy(),
+		coords:    s.coords.tree.Copy(),
+		coordsMax: s.coords.max,
 	}
 	for name, ix := range c.byNode {
 		sn.byNode = append(sn.byNode, indexRecord{name: name, catalog: ix.catalog, checks: ix.checks})
@@ -138,6 +145,10 @@ func (sn *Snapshot) Encode(emit func(kind RecordKind, record []byte) error) erro
 	sn.delays.Scan(func(key string, d lockDelay) bool {
 		return e.add(recordLockDelay, func(b []byte) []byte { return d.appendWire(b, key) })
 	})
+	encodeTree(e, recordCoordinate, sn.coords, (*store.Coordinate).AppendWire)
+	if sn.coordsMax != 0 {
+		e.add(recordCoordinateMax, func(b []byte) []byte { return wire.Uint(b, 1, uint64(sn.coordsMax)) })
+	}
 	return e.err
 }
 
@@ -220,11 +231,12 @@ type Image struct {
 	trust     *store.Trust
 	autopilot *store.AutopilotConfig
 	sessions  *sessionTable
+	coords    *table[store.Coordinate]
 }
 
 // NewImage returns an empty image.
 func NewImage(h Header) *Image {
-	return &Image{header: h, kv: newKVTable(), catalog: newCatalog(), sessions: newSessionTable()}
+	return &Image{header: h, kv: newKVTable(), catalog: newCatalog(), sessions: newSessionTable(), coords: newTable[store.Coordinate]()}
 }
 
 // Add takes one record, of which it keeps no bytes. A record it cannot place is
@@ -279,6 +291,10 @@ func (im *Image) Add(kind RecordKind, record []byte) error {
 		return im.addSession(record)
 	case recordLockDelay:
 		return im.sessions.delays.decodeWire(record)
+	case recordCoordinate:
+		return im.addCoordinate(record)
+	case recordCoordinateMax:
+		return im.addCoordinateMax(record)
 	}
 	return store.Errorf(store.KindInvalid, "records of kind %d are unknown to this version of landbridge: a newer one wrote them", kind)
 }
@@ -410,6 +426,7 @@ func (s *Store) Restore(im *Image) {
 	s.cluster = im.header.Cluster
 	s.kv, s.catalog, s.sessions = im.kv, im.catalog, im.sessions
 	s.trust, s.autopilot = im.trust, im.autopilot
+	s.coords = im.coords
 	due := s.watches.all()
 	s.mu.Unlock()
 	wake(due)

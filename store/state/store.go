@@ -19,6 +19,7 @@ type Store struct {
 	catalog *catalog
 	// sessions also holds the locks' delays.
 	sessions *sessionTable
+	coords   *table[store.Coordinate] // by the node's key
 
 	trust     *store.Trust
 	autopilot *store.AutopilotConfig
@@ -44,6 +45,7 @@ func New() *Store {
 		kv:       newKVTable(),
 		catalog:  newCatalog(),
 		sessions: newSessionTable(),
+		coords:   newTable[store.Coordinate](),
 		watches:  newRegistry(),
 	}
 }
@@ -73,7 +75,7 @@ func (s *Store) ClusterID() string { return s.Cluster().ID }
 func Known(k store.CommandKind) bool {
 	switch k {
 	case store.CmdCluster, store.CmdKV, store.CmdRegister, store.CmdDeregister, store.CmdTrust, store.CmdAutopilot,
-		store.CmdSession:
+		store.CmdSession, store.CmdCoordinates:
 		return true
 	}
 	return false
@@ -155,6 +157,12 @@ func (s *Store) apply(cmd *store.Command) (bool, *store.Error) {
 			return false, malformed("session", err)
 		}
 		return s.applySession(c)
+	case store.CmdCoordinates:
+		var c store.CoordinatesCommand
+		if err := c.DecodeWire(cmd.Payload); err != nil {
+			return false, malformed("coordinates", err)
+		}
+		return s.applyCoordinates(&c)
 	}
 	if cmd.Ignorable {
 		return true, nil

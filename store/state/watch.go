@@ -26,6 +26,7 @@ const (
 	watchSessions    // the sessions table
 	watchSession     // one session
 	watchNodeSession // sessions of a node
+	watchCoordinates // the coordinates table
 )
 
 // topic is what a watch waits for and what a change is about.

@@ -45,7 +45,7 @@ func nodeConfig(c *config.Config) node.Config {
 		LeaveDrainTime:      c.Performance.LeaveDrainTime,
 		ReconnectTimeoutLAN: c.ReconnectTimeout, ReconnectTimeoutWAN: c.ReconnectTimeoutWAN,
 
-		EncryptKey: c.Key, DisableKeyringFile: c.DisableKeyringFile,
+		EncryptKey: c.Key, DisableKeyringFile: c.DisableKeyringFile, DisableCoordinates: c.DisableCoordinates,
 		GossipLAN: node.Gossip(c.GossipLAN), GossipWAN: node.Gossip(c.GossipWAN),
 
 		RaftMultiplier:        c.Performance.RaftMultiplier,

@@ -56,6 +56,7 @@ type Config struct {
 
 	Encrypt            string `key:"encrypt"`
 	DisableKeyringFile bool   `key:"disable_keyring_file"`
+	DisableCoordinates bool   `key:"disable_coordinates"`
 	GossipLAN          Gossip `key:"gossip_lan"`
 	GossipWAN          Gossip `key:"gossip_wan"`
 
