@@ -18,16 +18,16 @@ var countedRcodes = []int{dns.RcodeSuccess, dns.RcodeNameError, dns.RcodeServerF
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		questions: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "landbridge_federation_dns_questions_total",
+			Name: "landbridge_dnsapi_questions_total",
 			Help: "DNS questions answered, by transport and reply code.",
 		}, []string{"transport", "rcode"}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "landbridge_federation_dns_answer_seconds",
+			Name:    "landbridge_dnsapi_answer_seconds",
 			Help:    "Time to answer a DNS question.",
 			Buckets: []float64{.0001, .0005, .001, .005, .02, .1, .5, 2, 5},
 		}),
 		writeErrors: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "landbridge_federation_dns_write_errors_total",
+			Name: "landbridge_dnsapi_write_errors_total",
 			Help: "DNS answers that could not be sent.",
 		}),
 	}
