@@ -15,13 +15,16 @@ func validateCommand() *command {
 		synopsis: "Check configuration files",
 		help: `
 Reads configuration files the way an agent would, and says everything that is
-wrong with them: exit code 0 if an agent would start with them, else 1.
+wrong with them: exit code 0 if an agent would start with them, else 1. Give the
+data directory here if the agent gets it on its command line.
 
     $ landbridge validate /etc/landbridge
+    $ landbridge validate -data-dir=/var/lib/landbridge /etc/landbridge
     $ landbridge validate -config-format=hcl base.conf extra.conf`,
 		setup: func(fs *flag.FlagSet) run {
 			l := &config.Loader{}
 			l.AddFormatFlag(fs)
+			l.AddKeyFlags(fs, "data-dir")
 			quiet := fs.Bool("quiet", false, "Print nothing if all is well.")
 			return func(c *call) error {
 				if len(c.args) == 0 {

@@ -3,6 +3,7 @@ package config
 import (
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -98,7 +99,16 @@ func (l *Loader) AddFlags(fs *flag.FlagSet) {
 		l.HCL = append(l.HCL, s)
 		return nil
 	})
+	l.AddKeyFlags(fs)
+}
+
+// AddKeyFlags declares the agent's flags of these names that set a key; all of
+// them if no name is given.
+func (l *Loader) AddKeyFlags(fs *flag.FlagSet, names ...string) {
 	for _, f := range agentFlags() {
+		if len(names) > 0 && !slices.Contains(names, f.name) {
+			continue
+		}
 		n := keys().find(f.path)
 		usage := f.usage
 		switch n.fate {
