@@ -172,6 +172,8 @@ func decoders() map[string]func([]byte) error {
 		"SessionCommand":    new(SessionCommand).DecodeWire,
 		"sessions":          func(b []byte) error { _, err := DecodeSessions(b); return err },
 		"coordinates":       new(CoordinatesCommand).DecodeWire,
+		"keyring ring":      new(KeyringRing).DecodeWire,
+		"keyring request":   new(KeyringRequest).DecodeWire,
 		"Query":             new(Query).DecodeWire,
 		"ServerStatus":      new(ServerStatus).DecodeWire,
 		"instances":         func(b []byte) error { _, err := DecodeInstances(b); return err },

@@ -37,8 +37,6 @@ var unbuiltFamilies = []unbuilt{
 	{"The event API", famEvent, 0, []unbuiltPath{{"/v1/event/fire/", mPut}, {"/v1/event/list", mGet}}},
 	{"The config entry API", famConfig, noTenancy, []unbuiltPath{{"/v1/config", mPut}, {"/v1/config/", mGetDelete}}},
 	{"The snapshot API", famSnapshot, 0, []unbuiltPath{{"/v1/snapshot", mGetPut}}},
-	{"The keyring API", famOperator, 0, []unbuiltPath{
-		{"/v1/operator/keyring", []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete}}}},
 	{"The autopilot health API", famOperator, 0, []unbuiltPath{
 		{"/v1/operator/autopilot/health", mGet}, {"/v1/operator/autopilot/state", mGet}}},
 	{"The Raft peer API", famOperator, 0, []unbuiltPath{

@@ -161,6 +161,10 @@ func built() []entry {
 		{path: "/v1/operator/autopilot/configuration", family: famOperator, routes: []route{
 			{http.MethodGet, (*call).autopilotGet}, {http.MethodPut, (*call).autopilotPut}}},
 
+		{path: "/v1/operator/keyring", family: famOperator, routes: []route{
+			{http.MethodGet, (*call).keyringList}, {http.MethodPost, (*call).keyringInstall},
+			{http.MethodPut, (*call).keyringUse}, {http.MethodDelete, (*call).keyringRemove}}},
+
 		{path: "/v1/coordinate/datacenters", family: famCoordinate, routes: get((*call).coordinateDatacenters)},
 		{path: "/v1/coordinate/nodes", family: famCoordinate, scope: noPartition, routes: get((*call).coordinateNodes)},
 		{path: "/v1/coordinate/node/", family: famCoordinate, scope: noPartition, routes: get((*call).coordinateNode)},

@@ -46,10 +46,15 @@ const (
 	AutopilotSetConfig    MethodID = 61 // Body = store.AutopilotCommand
 	RaftConfiguration     MethodID = 62
 
+	EventFire MethodID = 100 // Body = store.UserEvent: gossiped in the LAN pool of the datacenter
+
 	CoordinateUpdate      MethodID = 110 // Body = store.Coordinate: kept by the leader, written with others
 	CoordinateNodes       MethodID = 111
 	CoordinateNode        MethodID = 112 // Query.Name = node
 	CoordinateDatacenters MethodID = 113 // answered by any server from its view of the WAN
+
+	KeyringRings MethodID = 140 // Body = store.KeyringRequest: for the rings of all datacenters; json
+	KeyringRing  MethodID = 141 // the same for the ring of the datacenter that answers; a store.KeyringRing
 )
 
 // Where says which server of a datacenter can answer a method.
@@ -74,6 +79,8 @@ const (
 	NodeResource
 	ServiceResource // and the node that hosts it
 	OperatorResource
+	KeyringResource
+	EventResource
 	ServerResource // only servers and agents of the federation call it, never a user
 )
 
@@ -129,10 +136,15 @@ var methods = [...]Method{
 	{ID: AutopilotSetConfig, Name: "Autopilot.SetConfig", Write: true, Where: Leader, Resource: OperatorResource},
 	{ID: RaftConfiguration, Name: "Raft.Configuration", Repeatable: true, Resource: OperatorResource},
 
+	{ID: EventFire, Name: "Event.Fire", Write: true, Where: AnyServer, Repeatable: true, Resource: EventResource},
+
 	{ID: CoordinateUpdate, Name: "Coordinate.Update", Write: true, Where: Leader, Repeatable: true, Resource: NodeResource},
 	{ID: CoordinateNodes, Name: "Coordinate.Nodes", Repeatable: true, Blocking: true, Resource: NodeResource},
 	{ID: CoordinateNode, Name: "Coordinate.Node", Repeatable: true, Blocking: true, Resource: NodeResource},
 	{ID: CoordinateDatacenters, Name: "Coordinate.Datacenters", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: NodeResource},
+
+	{ID: KeyringRings, Name: "Keyring.Rings", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: KeyringResource},
+	{ID: KeyringRing, Name: "Keyring.Ring", Where: AnyServer, Repeatable: true, Resource: KeyringResource},
 }
 
 var byID = func() map[MethodID]*Method {

@@ -37,48 +37,51 @@ func (p *Pool) PrimaryKey() []byte {
 // Encrypted says whether the pool has a keyring.
 func (p *Pool) Encrypted() bool { return p.keyring != nil }
 
-// Keys asks all members for their keys. Like the other keyring operations it
-// takes as long as a query in a pool of that size, a few seconds at most, and
-// with an error still returns what was answered.
-func (p *Pool) Keys(ctx context.Context) (*KeyResponse, error) {
-	return p.keyOp(ctx, func(m *serf.KeyManager) (*serf.KeyResponse, error) { return m.ListKeys() })
-}
+// KeyOp is what is done to the rings of all members.
+type KeyOp uint8
 
-// InstallKey adds a key (base64) to all members' rings.
-func (p *Pool) InstallKey(ctx context.Context, key string) (*KeyResponse, error) {
-	if err := validKey(key); err != nil {
-		return nil, err
-	}
-	return p.keyOp(ctx, func(m *serf.KeyManager) (*serf.KeyResponse, error) { return m.InstallKey(key) })
-}
+const (
+	ListKeys   KeyOp = iota + 1
+	InstallKey       // add a key
+	UseKey           // make an installed key the primary one
+	RemoveKey        // remove a key that is not the primary one
+)
 
-// UseKey makes an installed key the primary one everywhere.
-func (p *Pool) UseKey(ctx context.Context, key string) (*KeyResponse, error) {
-	if err := validKey(key); err != nil {
-		return nil, err
-	}
-	return p.keyOp(ctx, func(m *serf.KeyManager) (*serf.KeyResponse, error) { return m.UseKey(key) })
-}
-
-// RemoveKey removes a key that is not the primary one everywhere.
-func (p *Pool) RemoveKey(ctx context.Context, key string) (*KeyResponse, error) {
-	if err := validKey(key); err != nil {
-		return nil, err
-	}
-	return p.keyOp(ctx, func(m *serf.KeyManager) (*serf.KeyResponse, error) { return m.RemoveKey(key) })
-}
-
-// ErrNotEncrypted is the answer to keyring operations without a keyring.
-var ErrNotEncrypted = errors.New("keyring is empty: the pool is not encrypted")
-
-func (p *Pool) keyOp(ctx context.Context, op func(*serf.KeyManager) (*serf.KeyResponse, error)) (*KeyResponse, error) {
-	if p.keyring == nil {
-		return nil, ErrNotEncrypted
+// KeyOp applies an operation to the rings of all members; key is base64, and
+// ignored by ListKeys. Members send their answer through relay others too, for
+// networks that lose packets. It takes as long as a query in a pool of that size,
+// a few seconds at most. An error counts the members that failed or did not
+// answer: what was answered comes with it, and stays done.
+func (p *Pool) KeyOp(ctx context.Context, op KeyOp, key string, relay uint8) (*KeyResponse, error) {
+	if op != ListKeys {
+		if err := validKey(key); err != nil {
+			return nil, err
+		}
 	}
 	return await(ctx, p, func(s *serf.Serf) (*KeyResponse, error) {
-		r, err := op(s.KeyManager())
+		m, opts := s.KeyManager(), &serf.KeyRequestOptions{RelayFactor: relay}
+		var r *serf.KeyResponse
+		var err error
+		switch op {
+		case ListKeys:
+			r, err = m.ListKeysWithOptions(opts)
+		case InstallKey:
+			r, err = m.InstallKeyWithOptions(key, opts)
+		case UseKey:
+			r, err = m.UseKeyWithOptions(key, opts)
+		case RemoveKey:
+			r, err = m.RemoveKeyWithOptions(key, opts)
+		default:
+			err = fmt.Errorf("keyring operation %d is not known", op)
+		}
 		if r == nil {
 			return nil, err
+		}
+		delete(r.PrimaryKeys, "") // of members that named none
+		for node, text := range r.Messages {
+			if text == "removing the primary key is not allowed" {
+				r.Messages[node] = "Removing the primary key is not allowed" // the words tools know
+			}
 		}
 		return &KeyResponse{
 			Messages: r.Messages, NumNodes: r.NumNodes, NumResp: r.NumResp, NumErr: r.NumErr,
@@ -91,7 +94,7 @@ func (p *Pool) keyOp(ctx context.Context, op func(*serf.KeyManager) (*serf.KeyRe
 func validKey(key string) error {
 	raw, err := base64.StdEncoding.DecodeString(key)
 	if err != nil {
-		return errors.New("key is not base64")
+		return err // names a position only
 	}
 	return memberlist.ValidateKey(raw)
 }

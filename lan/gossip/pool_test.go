@@ -455,29 +455,42 @@ func TestKeyring(t *testing.T) {
 				t.Errorf("joined %s", name)
 			}
 		}
-		if _, err := plain.Keys(t.Context()); err == nil {
-			t.Error("keys of a plain pool")
+		r, err := plain.KeyOp(t.Context(), gossip.ListKeys, "", 0)
+		if err == nil || err.Error() != "1/1 nodes reported failure" || r.Messages["n3"] != "Keyring is empty (encryption not enabled)" {
+			t.Errorf("keys of a plain pool = %+v, %v", r, err)
 		}
 
 		enc := base64.StdEncoding.EncodeToString
-		if _, err := a.InstallKey(t.Context(), enc(other)); err != nil {
+		if _, err := a.KeyOp(t.Context(), gossip.InstallKey, enc(other), 2); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := a.UseKey(t.Context(), enc(other)); err != nil {
+		if _, err := a.KeyOp(t.Context(), gossip.UseKey, enc(other), 0); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := a.RemoveKey(t.Context(), enc(key)); err != nil {
-			t.Fatal(err)
+		if r, err := a.KeyOp(t.Context(), gossip.RemoveKey, enc(other), 0); err == nil || r.Messages["n2"] != "Removing the primary key is not allowed" || len(r.PrimaryKeys) != 0 {
+			t.Errorf("removing the primary key = %+v, %v", r, err)
 		}
-		r, err := b.Keys(t.Context())
+		if r, err := a.KeyOp(t.Context(), gossip.UseKey, enc(bytes.Repeat([]byte{3}, 16)), 0); err == nil || r.NumErr != 2 {
+			t.Errorf("using a key that nobody has = %+v, %v", r, err)
+		}
+		for range 2 { // the second time it is not there any more
+			if _, err := a.KeyOp(t.Context(), gossip.RemoveKey, enc(key), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r, err = b.KeyOp(t.Context(), gossip.ListKeys, "", 0)
 		if err != nil || r.NumNodes != 2 || r.Keys[enc(other)] != 2 || len(r.Keys) != 1 || r.PrimaryKeys[enc(other)] != 2 {
 			t.Errorf("keys = %+v, %v; want only the new one, on both", r, err)
 		}
 		if !bytes.Equal(a.PrimaryKey(), other) || !bytes.Equal(b.PrimaryKey(), other) {
 			t.Error("primary key is not the new one")
 		}
-		if _, err := a.InstallKey(t.Context(), "c2hvcnQ="); err == nil || strings.Contains(err.Error(), "c2hvcnQ") {
+		if _, err := a.KeyOp(t.Context(), gossip.InstallKey, "c2hvcnQ=", 0); err == nil || strings.Contains(err.Error(), "c2hvcnQ") {
 			t.Errorf("install of a short key = %v, want an error without the key", err)
+		}
+
+		if _, err := a.KeyOp(t.Context(), gossip.InstallKey, "!", 0); err == nil || err.Error() != "illegal base64 data at input byte 0" {
+			t.Errorf("install of a bad text = %v", err)
 		}
 
 		// The file wins over the configuration after a restart.

@@ -42,7 +42,9 @@ minutes.`,
 				}
 				names := c.args
 				if len(names) == 1 {
-					var self struct{ Config struct{ Datacenter, NodeName string } }
+					var self struct {
+						Config struct{ Datacenter, NodeName string }
+					}
 					if err := cl.Get(c.ctx, "/v1/agent/self", nil, &self); err != nil {
 						return failf("Unable to look up local node name: %w", err)
 					}
