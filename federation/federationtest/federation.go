@@ -55,9 +55,7 @@ type Federation struct {
 	start time.Time
 	dir   string
 	dcs   []*Datacenter
-
-	mu      sync.Mutex
-	closing bool
+	rules []rule
 }
 
 // Run tells a story in a bubble of virtual time.
@@ -94,9 +92,6 @@ func New(t *testing.T, specs ...Spec) *Federation {
 // close ends all agents, prints what they said if the test failed, and lets a
 // minute pass: timers of memberlist and serf end some seconds after their owner.
 func (f *Federation) close() {
-	f.mu.Lock()
-	f.closing = true
-	f.mu.Unlock()
 	if f.T.Failed() {
 		for _, h := range f.Hosts() {
 			h.log.print(f.T, h.Name)
@@ -190,11 +185,25 @@ func (f *Federation) Lossy(a, b Side, rtt time.Duration, loss float64) {
 	f.eachPair(a, b, func(x, y netip.Addr) { f.net.packets.SetPath(x, y, rtt/2, loss) })
 }
 
+// rule is what was done to the paths between two sides, to be done again for a
+// host that a side gets later.
+type rule struct {
+	a, b Side
+	do   func(x, y netip.Addr)
+}
+
 func (f *Federation) eachPair(a, b Side, do func(x, y netip.Addr)) {
-	for _, x := range a.hosts() {
-		for _, y := range b.hosts() {
-			if x != y {
-				do(x.addr, y.addr)
+	r := rule{a, b, do}
+	f.rules = append(f.rules, r)
+	r.apply(nil)
+}
+
+// apply does it for all pairs, or for those of one host.
+func (r rule) apply(only *Host) {
+	for _, x := range r.a.hosts() {
+		for _, y := range r.b.hosts() {
+			if x != y && (only == nil || x == only || y == only) {
+				r.do(x.addr, y.addr)
 			}
 		}
 	}
@@ -243,6 +252,9 @@ func (dc *Datacenter) add(server bool) *Host {
 // Add starts one more server, which joins the datacenter.
 func (dc *Datacenter) Add() *Host {
 	h := dc.add(true)
+	for _, r := range dc.f.rules {
+		r.apply(h)
+	}
 	h.launch()
 	return h
 }
