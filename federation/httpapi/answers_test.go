@@ -105,7 +105,7 @@ func TestKV(t *testing.T) {
 		{method: "PUT", target: "/v1/kv/s/a?cas=abc", status: 500, typ: errorType, want: `strconv.ParseUint: parsing "abc": invalid syntax`},
 		{method: "PUT", target: "/v1/kv/s/a?flags=-1", status: 500, typ: errorType, want: `~invalid syntax`},
 		{method: "PUT", target: "/v1/kv/s/a?cas=0&acquire=x", status: 400, typ: errorType, want: "Conflicting flags: acquire=x&cas=0\n"},
-		{method: "PUT", target: "/v1/kv/s/a?acquire=x", status: 500, typ: errorType, want: `~sessions`},
+		{method: "PUT", target: "/v1/kv/s/a?acquire=x", status: 500, typ: errorType, want: `raft apply failed: invalid session "x"`},
 		{method: "DELETE", target: "/v1/kv/s/new?cas=0", status: 200, want: "false"},
 		{method: "DELETE", target: "/v1/kv/s/new?cas=1", status: 200, want: "false"},
 		{method: "DELETE", target: "/v1/kv/s/a?recurse&cas=1", status: 400, want: "Conflicting flags: cas=1&recurse=\n"},

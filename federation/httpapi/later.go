@@ -30,9 +30,6 @@ var (
 // unbuiltFamilies is the whole list. An entry goes when its endpoints come.
 var unbuiltFamilies = []unbuilt{
 	{"The transaction API", famTxn, noTenancy, []unbuiltPath{{"/v1/txn", mPut}}},
-	{"The session API", famSession, noTenancy, []unbuiltPath{
-		{"/v1/session/create", mPut}, {"/v1/session/destroy/", mPut}, {"/v1/session/renew/", mPut},
-		{"/v1/session/info/", mGet}, {"/v1/session/node/", mGet}, {"/v1/session/list", mGet}}},
 	{"The prepared query API", famQuery, 0, []unbuiltPath{{"/v1/query", mGetPost}, {"/v1/query/", mGetPutDel}}},
 	{"The event API", famEvent, 0, []unbuiltPath{{"/v1/event/fire/", mPut}, {"/v1/event/list", mGet}}},
 	{"The config entry API", famConfig, noTenancy, []unbuiltPath{{"/v1/config", mPut}, {"/v1/config/", mGetDelete}}},

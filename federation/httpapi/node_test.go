@@ -141,7 +141,11 @@ func newDatacenter(t testing.TB, dc, node string) (*endpoint.Set, *state.Store) 
 		},
 		Datacenters: func() []string { return []string{"dc1", "dc2"} },
 		Status:      func() store.ServerStatus { return store.ServerStatus{} },
-		Logger:      slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+		RenewSession: func(id string) (*store.Session, error) {
+			_, sess := st.Session(nil, id)
+			return sess, nil
+		},
+		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		t.Fatal(err)

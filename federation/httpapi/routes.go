@@ -124,6 +124,13 @@ func built() []entry {
 		{path: pathHealthService, family: famHealth, scope: noTenancy, routes: get((*call).healthService)},
 		{path: "/v1/health/connect/", family: famHealth, scope: noTenancy, routes: get((*call).healthConnect)},
 
+		{path: "/v1/session/create", family: famSession, scope: noTenancy, routes: put((*call).sessionCreate)},
+		{path: "/v1/session/destroy/", family: famSession, scope: noTenancy, routes: put((*call).sessionDestroy)},
+		{path: "/v1/session/renew/", family: famSession, scope: noTenancy, routes: put((*call).sessionRenew)},
+		{path: "/v1/session/info/", family: famSession, scope: noTenancy, routes: get((*call).sessionInfo)},
+		{path: "/v1/session/node/", family: famSession, scope: noTenancy, routes: get((*call).sessionNode)},
+		{path: "/v1/session/list", family: famSession, scope: noTenancy, routes: get((*call).sessionList)},
+
 		{path: "/v1/status/leader", family: famStatus, routes: get((*call).statusLeader)},
 		{path: "/v1/status/peers", family: famStatus, routes: get((*call).statusPeers)},
 

@@ -106,6 +106,7 @@ type Config struct {
 	DefaultQueryTime  time.Duration
 	MaxQueryTime      time.Duration
 	DiscoveryMaxStale time.Duration
+	SessionTTLMin     time.Duration
 
 	// Agent.
 	Services            []agent.ServiceDefinition // from files

@@ -93,7 +93,9 @@ func (n *Node) newServer() (_ *server, err error) {
 		Datacenter: cfg.Datacenter, State: s.state, Consensus: s.raft,
 		Servers: s.raftServers, Datacenters: s.datacenters, Status: s.status, WANCoordinates: s.wanCoordinates,
 		DefaultQueryTime: cfg.DefaultQueryTime, MaxQueryTime: cfg.MaxQueryTime,
-		Logger: n.logger("endpoint"), Registerer: cfg.Registerer,
+		RenewSession:  func(id string) (*store.Session, error) { return s.leader.RenewSession(id) },
+		MinSessionTTL: cfg.SessionTTLMin,
+		Logger:        n.logger("endpoint"), Registerer: cfg.Registerer,
 	})
 	if err != nil {
 		return nil, err

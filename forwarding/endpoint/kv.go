@@ -78,5 +78,9 @@ func (s *Set) kvKeys(ctx context.Context, req *rpc.Request) (*rpc.Response, erro
 // kvApply passes the command on as it came: a malformed one is refused by the
 // state machine, on every server alike.
 func (s *Set) kvApply(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
-	return s.write(ctx, store.CmdKV, req.Body)
+	resp, err := s.write(ctx, store.CmdKV, req.Body)
+	if e, ok := err.(*store.Error); ok && e.Kind == store.KindInvalid {
+		return nil, store.Errorf(e.Kind, "raft apply failed: %w", e) // the words clients know
+	}
+	return resp, err
 }

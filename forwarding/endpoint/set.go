@@ -61,6 +61,11 @@ type Config struct {
 	WANCoordinates func() []store.DatacenterCoordinates
 	// Status is what this server says of itself to its peers.
 	Status func() store.ServerStatus
+	// RenewSession gives a session its whole time to live again and returns it, nil
+	// if there is none; the error is of KindNoLeader (lan/leader).
+	RenewSession func(id string) (*store.Session, error)
+	// MinSessionTTL is the lowest time to live; 0: 10 seconds.
+	MinSessionTTL time.Duration
 	// Authorize refuses what a token may not do; nil allows everything.
 	Authorize func(ctx context.Context, m *rpc.Method, req *rpc.Request) error
 
@@ -111,6 +116,7 @@ func New(cfg Config) (*Set, error) {
 	need("Servers", cfg.Servers != nil)
 	need("Datacenters", cfg.Datacenters != nil)
 	need("Status", cfg.Status != nil)
+	need("RenewSession", cfg.RenewSession != nil)
 	need("Logger", cfg.Logger != nil)
 	need("Registerer", cfg.Registerer != nil)
 	if err := errors.Join(missing...); err != nil {
@@ -118,6 +124,9 @@ func New(cfg Config) (*Set, error) {
 	}
 	if cfg.DefaultQueryTime <= 0 {
 		cfg.DefaultQueryTime = store.DefaultQueryTime
+	}
+	if cfg.MinSessionTTL <= 0 {
+		cfg.MinSessionTTL = store.DefaultMinSessionTTL
 	}
 	if cfg.MaxQueryTime <= 0 {
 		cfg.MaxQueryTime = store.MaxQueryTime
@@ -158,6 +167,12 @@ func New(cfg Config) (*Set, error) {
 	s.Handle(rpc.StatusLeader, s.statusLeader)
 	s.Handle(rpc.StatusPeers, s.statusPeers)
 	s.Handle(rpc.StatusServer, s.statusServer)
+	s.Handle(rpc.SessionList, s.sessionList)
+	s.Handle(rpc.SessionGet, s.sessionGet)
+	s.Handle(rpc.SessionNode, s.sessionNode)
+	s.Handle(rpc.SessionCreate, s.sessionCreate)
+	s.Handle(rpc.SessionDestroy, s.sessionDestroy)
+	s.Handle(rpc.SessionRenew, s.sessionRenew)
 	s.Handle(rpc.AutopilotConfig, s.autopilotConfig)
 	s.Handle(rpc.AutopilotSetConfig, s.autopilotSetConfig)
 	s.Handle(rpc.RaftConfiguration, s.raftConfiguration)

@@ -2,8 +2,11 @@ package endpoint
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -72,6 +75,15 @@ func (f *fakeRaft) VerifyLeader(context.Context) error {
 	return f.verify
 }
 
+// renew knows every session's end to be far away.
+func (f *fakeRaft) renew(id string) (*store.Session, error) {
+	if !f.IsLeader() {
+		return nil, store.ErrNoLeader
+	}
+	_, sess := f.state.Session(nil, id)
+	return sess, nil
+}
+
 func (f *fakeRaft) IsLeader() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -114,9 +126,10 @@ func newSet(t testing.TB) (*Set, *fakeRaft) {
 		Servers: func() ([]RaftServer, error) {
 			return []RaftServer{{ID: "id1", Node: "a", Address: "127.0.0.1:8300", Leader: true, ProtocolVersion: "3", Voter: true, LastIndex: 7}}, nil
 		},
-		Datacenters: func() []string { return []string{"dc1", "dc2"} },
-		Status:      func() store.ServerStatus { return store.ServerStatus{NodeID: "id1", Node: "a"} },
-		Logger:      slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+		Datacenters:  func() []string { return []string{"dc1", "dc2"} },
+		Status:       func() store.ServerStatus { return store.ServerStatus{NodeID: "id1", Node: "a"} },
+		RenewSession: raft.renew,
+		Logger:       slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -355,7 +368,12 @@ func TestRefusals(t *testing.T) {
 		{"deregister nothing", rpc.Request{Method: rpc.CatalogDeregister}, store.KindInvalid, "Must provide node"},
 		{"malformed", rpc.Request{Method: rpc.CatalogDeregister, Body: []byte{0xff}}, store.KindInvalid, "Catalog.Deregister: "},
 		{"malformed key", rpc.Request{Method: rpc.KVApply, Body: []byte{0xff}}, store.KindInvalid, "malformed"},
-		{"lock", rpc.Request{Method: rpc.KVApply, Body: lock.AppendWire(nil)}, store.KindNotBuilt, ""},
+		{"lock", rpc.Request{Method: rpc.KVApply, Body: lock.AppendWire(nil)}, store.KindInvalid, `raft apply failed: invalid session "x"`},
+		{"malformed session", rpc.Request{Method: rpc.SessionCreate, Body: []byte{0xff}}, store.KindInvalid, "session: malformed"},
+		{"session of no node", rpc.Request{Method: rpc.SessionCreate, Body: (&store.SessionCommand{Op: store.SessionCreate}).AppendWire(nil)}, store.KindInvalid, "apply failed: Missing node registration"},
+		{"create by the wrong method", rpc.Request{Method: rpc.SessionDestroy, Body: (&store.SessionCommand{Op: store.SessionCreate}).AppendWire(nil)}, store.KindInvalid, "session: operation 1"},
+		{"short life", rpc.Request{Method: rpc.SessionCreate, Body: (&store.SessionCommand{Op: store.SessionCreate, Session: store.Session{TTL: "5s"}}).AppendWire(nil)}, store.KindInvalid, "Invalid Session TTL '5000000000', must be between [10s=24h0m0s]"},
+		{"no such session", rpc.Request{Method: rpc.SessionRenew, Query: store.Query{Name: "x"}}, store.KindNotFound, "Session id 'x' not found"},
 		{"unknown method", rpc.Request{Method: 999}, store.KindInvalid, "unknown method 999"},
 		{"not handled", rpc.Request{Method: rpc.TrustRoots}, store.KindNotBuilt, "Trust.Roots is not built yet"},
 		{"local only", rpc.Request{Method: rpc.StatusServer, Origin: rpc.FromWAN, Peer: "x.dc2"}, store.KindPermissionDenied, "Permission denied"},
@@ -375,6 +393,96 @@ func TestRefusals(t *testing.T) {
 		if m := rpc.Lookup(tc.req.Method); m != nil && !m.Write && raft.state.Index() != before {
 			t.Errorf("%s: a read moved the index", tc.name)
 		}
+	}
+}
+
+func TestSessions(t *testing.T) {
+	s, raft := newSet(t)
+	node := store.RegisterCommand{Node: store.Node{Node: "n", Address: "10.0.0.1"}}
+	if _, err := s.Do(t.Context(), &rpc.Request{Method: rpc.CatalogRegister, Body: node.AppendWire(nil)}); err != nil {
+		t.Fatal(err)
+	}
+	create := store.SessionCommand{Op: store.SessionCreate, Session: store.Session{ID: "chosen by the caller", Node: "n", TTL: "10s"}}
+	ids := make(map[string]bool)
+	for range 2 {
+		resp, err := s.Do(t.Context(), &rpc.Request{Method: rpc.SessionCreate, Body: create.AppendWire(nil)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got struct{ ID string }
+		if err := json.Unmarshal(resp.Body, &got); err != nil || !uuidForm.MatchString(got.ID) || ids[got.ID] {
+			t.Fatalf("%s, %v", resp.Body, err)
+		}
+		ids[got.ID] = true
+	}
+	for id := range ids {
+		for _, m := range []rpc.MethodID{rpc.SessionGet, rpc.SessionRenew} {
+			resp, err := s.Do(t.Context(), &rpc.Request{Method: m, Query: store.Query{Name: id}, Representation: rpc.Records})
+			if err != nil {
+				t.Fatal(err)
+			}
+			list, err := store.DecodeSessions(resp.Body)
+			if err != nil || len(list) != 1 || list[0].ID != id || list[0].Behavior != store.BehaviorRelease {
+				t.Fatalf("method %d: %v, %v", m, list, err)
+			}
+		}
+	}
+	for _, m := range []rpc.MethodID{rpc.SessionList, rpc.SessionNode} {
+		resp, err := s.Do(t.Context(), &rpc.Request{Method: m, Query: store.Query{Name: "n"}})
+		if err != nil || strings.Count(string(resp.Body), `"Node":"n"`) != 2 {
+			t.Errorf("method %d: %v, %v", m, resp, err)
+		}
+	}
+	var id string
+	for id = range ids {
+	}
+	destroy := store.SessionCommand{Op: store.SessionDestroy, Session: store.Session{ID: id}}
+	for range 2 {
+		if resp, err := s.Do(t.Context(), &rpc.Request{Method: rpc.SessionDestroy, Body: destroy.AppendWire(nil)}); err != nil || string(resp.Body) != "true" {
+			t.Errorf("destroy: %v, %v", resp, err)
+		}
+	}
+	if resp, err := s.Do(t.Context(), &rpc.Request{Method: rpc.SessionGet, Query: store.Query{Name: id}}); err != nil || string(resp.Body) != "[]" {
+		t.Errorf("after the end: %v, %v", resp, err)
+	}
+	if n := raft.state.Counts().Sessions; n != 1 {
+		t.Errorf("%d sessions left", n)
+	}
+}
+
+var uuidForm = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
+
+// A leader that may have been replaced must not tell anybody that a session lives
+// on: its successor may end it earlier.
+func TestRenewNeedsTheLease(t *testing.T) {
+	s, raft := newSet(t)
+	must := func(kind store.CommandKind, payload []byte) {
+		if res, err := raft.Apply(t.Context(), store.Command{Kind: kind, Payload: payload}); err != nil || res.Err != nil {
+			t.Fatal(err, res.Err)
+		}
+	}
+	must(store.CmdRegister, (&store.RegisterCommand{Node: store.Node{Node: "n", Address: "10.0.0.1"}}).AppendWire(nil))
+	must(store.CmdSession, (&store.SessionCommand{Op: store.SessionCreate, Session: store.Session{ID: "s", Node: "n"}}).AppendWire(nil))
+	renew := func(id string) error {
+		_, err := s.Do(t.Context(), &rpc.Request{Method: rpc.SessionRenew, Query: store.Query{Name: id}})
+		return err
+	}
+	if err := renew("s"); err != nil || raft.verified != 0 {
+		t.Errorf("with a lease: %v, a quorum asked %d times", err, raft.verified)
+	}
+	raft.lease = []error{consensus.ErrLease}
+	if err := renew("s"); err != nil || raft.verified != 1 {
+		t.Errorf("with a quorum: %v, asked %d times", err, raft.verified)
+	}
+	for _, id := range []string{"s", "unknown"} {
+		raft.lease, raft.verify = []error{consensus.ErrLease}, store.ErrNoLeader
+		if err := renew(id); !errors.Is(err, store.ErrNoLeader) {
+			t.Errorf("%s without a quorum: %v", id, err)
+		}
+	}
+	raft.lose()
+	if err := renew("s"); !errors.Is(err, store.ErrNoLeader) {
+		t.Errorf("on a follower: %v", err)
 	}
 }
 

@@ -46,6 +46,13 @@ const (
 	AutopilotSetConfig    MethodID = 61 // Body = store.AutopilotCommand
 	RaftConfiguration     MethodID = 62
 
+	SessionList    MethodID = 70
+	SessionGet     MethodID = 71 // Query.Name = id: a list of one or none
+	SessionNode    MethodID = 72 // Query.Name = node
+	SessionCreate  MethodID = 73 // Body = store.SessionCommand; json {"ID":..}
+	SessionDestroy MethodID = 74 // Body = store.SessionCommand
+	SessionRenew   MethodID = 75 // Query.Name = id; not in the log: the leader's clock alone
+
 	EventFire MethodID = 100 // Body = store.UserEvent: gossiped in the LAN pool of the datacenter
 
 	CoordinateUpdate      MethodID = 110 // Body = store.Coordinate: kept by the leader, written with others
@@ -81,7 +88,8 @@ const (
 	OperatorResource
 	KeyringResource
 	EventResource
-	ServerResource // only servers and agents of the federation call it, never a user
+	SessionResource // on the node it belongs to
+	ServerResource  // only servers and agents of the federation call it, never a user
 )
 
 // Method declares once where a method runs. The dispatcher reads nothing else.
@@ -131,6 +139,13 @@ var methods = [...]Method{
 	{ID: TrustSignIntermediate, Name: "Trust.SignIntermediate", Where: Leader, Resource: ServerResource},
 	{ID: TrustJoin, Name: "Trust.Join", Where: Leader, LocalOnly: true, Resource: ServerResource},
 	{ID: FederationPeers, Name: "Federation.Peers", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: ServerResource},
+
+	{ID: SessionList, Name: "Session.List", Repeatable: true, Blocking: true, Resource: SessionResource},
+	{ID: SessionGet, Name: "Session.Get", Repeatable: true, Blocking: true, Resource: SessionResource},
+	{ID: SessionNode, Name: "Session.Node", Repeatable: true, Blocking: true, Resource: SessionResource},
+	{ID: SessionCreate, Name: "Session.Create", Write: true, Where: Leader, Resource: SessionResource},
+	{ID: SessionDestroy, Name: "Session.Destroy", Write: true, Where: Leader, Repeatable: true, Resource: SessionResource},
+	{ID: SessionRenew, Name: "Session.Renew", Write: true, Where: Leader, Repeatable: true, Resource: SessionResource},
 
 	{ID: AutopilotConfig, Name: "Autopilot.Config", Repeatable: true, Resource: OperatorResource},
 	{ID: AutopilotSetConfig, Name: "Autopilot.SetConfig", Write: true, Where: Leader, Resource: OperatorResource},

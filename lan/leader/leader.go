@@ -17,6 +17,9 @@ type Leader struct {
 	metrics *metrics
 	pilot   *pilot
 	coords  coordinates
+	// sessions are kept from the first moment of a leadership: the tasks of a new
+	// leader may take long, and renewals must not wait for them.
+	sessions *sessions
 	// recovered: the next leadership of this process writes a new history id.
 	recovered bool
 }
@@ -34,6 +37,7 @@ func New(cfg Config) (*Leader, error) {
 	}
 	l := &Leader{cfg: cfg, metrics: newMetrics(cfg.Registerer), recovered: cfg.Consensus.Recovered()}
 	l.pilot = newPilot(&l.cfg, l.metrics)
+	l.sessions = newSessions(l)
 	return l, nil
 }
 
@@ -70,11 +74,12 @@ func (l *Leader) begin(ctx context.Context) (stop func()) {
 
 func (l *Leader) lead(ctx context.Context) {
 	l.metrics.terms.Inc()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { l.sessions.run(ctx) })
 	if !l.until(ctx, Task{"cluster id", l.identify}) || !l.until(ctx, Task{"autopilot configuration", l.configure}) {
 		return
 	}
-	var wg sync.WaitGroup
-	defer wg.Wait()
 	wg.Go(func() {
 		for _, t := range l.cfg.Tasks {
 			if !l.until(ctx, t) {

@@ -9,6 +9,8 @@ type metrics struct {
 	healthy           prometheus.Gauge
 	tolerance, voters prometheus.Gauge
 	coordinates       struct{ written, dropped prometheus.Counter }
+	sessionTimers     prometheus.Gauge
+	sessionsEnded     outcome
 }
 
 type outcome struct{ ok, failed prometheus.Counter }
@@ -34,6 +36,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Name: "landbridge_leader_coordinates_total",
 		Help: "Network coordinates that agents told the leader, by what became of them.",
 	}, []string{"outcome"})
+	ended := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "landbridge_leader_sessions_expired_total",
+		Help: "Sessions whose time to live passed without a renewal, by whether their end could be written.",
+	}, []string{"outcome"})
 	m := &metrics{
 		terms: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "landbridge_leader_terms_total",
@@ -56,12 +62,18 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "landbridge_leader_autopilot_voters_servers",
 			Help: "Servers with a vote.",
 		}),
+		sessionTimers: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "landbridge_leader_session_timers",
+			Help: "Sessions with a time to live that this server watches over; 0 on servers that do not lead.",
+		}),
 	}
 	m.tasks = outcome{tasks.WithLabelValues("ok"), tasks.WithLabelValues("failed")}
 	m.writes = outcome{writes.WithLabelValues("ok"), writes.WithLabelValues("failed")}
 	m.coordinates.written, m.coordinates.dropped = coordinates.WithLabelValues("written"), coordinates.WithLabelValues("dropped")
+	m.sessionsEnded = outcome{ended.WithLabelValues("ok"), ended.WithLabelValues("failed")}
 	if reg != nil {
-		reg.MustRegister(tasks, writes, coordinates, m.terms, m.reconcile, m.healthy, m.tolerance, m.voters)
+		reg.MustRegister(tasks, writes, coordinates, m.terms, m.reconcile, m.healthy, m.tolerance, m.voters,
+			m.sessionTimers, ended)
 	}
 	return m
 }

@@ -78,6 +78,7 @@ func nodeConfig(c *config.Config) node.Config {
 		},
 
 		DefaultQueryTime: c.DefaultQueryTime, MaxQueryTime: c.MaxQueryTime, DiscoveryMaxStale: c.DiscoveryMaxStale,
+		SessionTTLMin: c.SessionTTLMin,
 
 		Services: serviceDefinitions(c.Services), Checks: checkDefinitions(c.Checks),
 		CheckUpdateInterval: c.CheckUpdateInterval, CheckOutputMaxSize: c.CheckOutputMaxSize, DiscardCheckOutput: c.DiscardCheckOutput,
@@ -261,6 +262,7 @@ func debugConfig(c *config.Config) map[string]any {
 		"SerfPortWAN":               c.Ports.SerfWAN,
 		"ServerMode":                c.Server,
 		"ServerPort":                c.Ports.Server,
+		"SessionTTLMin":             c.SessionTTLMin.String(),
 		"SkipLeaveOnInt":            *c.SkipLeaveOnInterrupt,
 		"TranslateWANAddrs":         c.TranslateWAN,
 		"UIConfig":                  map[string]any{"Enabled": false, "ContentPath": "/ui/"},

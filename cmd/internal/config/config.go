@@ -81,6 +81,7 @@ type Config struct {
 	DefaultQueryTime  time.Duration `key:"default_query_time"`
 	MaxQueryTime      time.Duration `key:"max_query_time"`
 	DiscoveryMaxStale time.Duration `key:"discovery_max_stale" reload:"yes"`
+	SessionTTLMin     time.Duration `key:"session_ttl_min"`
 
 	Services            []Service     `key:"services" reload:"yes"`
 	Checks              []Check       `key:"checks" reload:"yes"`
@@ -278,6 +279,7 @@ func defaults() Config {
 		RecursorTimeout: 2 * time.Second, UDPAnswerLimit: 3, NodeMetaTXT: true}
 	c.DNS.SOA.Refresh, c.DNS.SOA.Retry, c.DNS.SOA.Expire = 3600, 600, 86400
 	c.DefaultQueryTime, c.MaxQueryTime = 300*time.Second, 600*time.Second
+	c.SessionTTLMin = 10 * time.Second
 	c.CheckUpdateInterval = 5 * time.Minute
 	c.CheckOutputMaxSize = 4096
 	c.Telemetry = Telemetry{MetricsPrefix: "consul", FilterDefault: true}

@@ -79,7 +79,6 @@ func currentKeys() []keyEntry {
 		{fate: later, kind: kInt, def: "21755", paths: "ports.expose_max_port"},
 		{fate: later, kind: kDuration, def: "0s", paths: "advertise_reconnect_timeout federation.stale_if_error dns_config.stale_if_error dns_config.cache_max_age"},
 		{fate: later, kind: kDuration, def: "168h0m0s", paths: "server_rejoin_age_max"},
-		{fate: later, kind: kDuration, def: "10s", paths: "session_ttl_min"},
 		{fate: later, kind: kDuration, def: "30s", paths: "performance.grpc_keepalive_interval acl.token_ttl acl.policy_ttl acl.role_ttl"},
 		{fate: later, kind: kDuration, def: "20s", paths: "performance.grpc_keepalive_timeout"},
 		{fate: later, kind: kString, def: "extend-cache", paths: "acl.down_policy"},

@@ -229,6 +229,7 @@ func (k *checker) checkNumbers(c *Config) {
 		{"default_query_time", c.DefaultQueryTime, time.Millisecond},
 		{"max_query_time", c.MaxQueryTime, time.Millisecond},
 		{"discovery_max_stale", c.DiscoveryMaxStale, 0},
+		{"session_ttl_min", c.SessionTTLMin, time.Millisecond},
 		{"check_update_interval", c.CheckUpdateInterval, 0},
 		{"raft_snapshot_interval", c.RaftSnapshotInterval, 5 * time.Millisecond},
 		{"performance.leave_drain_time", c.Performance.LeaveDrainTime, 0},
