@@ -12,6 +12,7 @@ const (
 	CmdTrust       CommandKind = 5  // TrustCommand
 	CmdAutopilot   CommandKind = 6  // AutopilotCommand
 	CmdSession     CommandKind = 7  // SessionCommand
+	CmdQuery       CommandKind = 9  // QueryCommand
 	CmdCoordinates CommandKind = 10 // CoordinatesCommand; ignorable
 )
 
