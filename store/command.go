@@ -12,7 +12,7 @@ const (
 	CmdTrust       CommandKind = 5  // TrustCommand
 	CmdAutopilot   CommandKind = 6  // AutopilotCommand
 	CmdSession     CommandKind = 7  // SessionCommand
-	CmdQuery       CommandKind = 9  // QueryCommand
+	CmdTxn         CommandKind = 8  // TxnCommand
 	CmdCoordinates CommandKind = 10 // CoordinatesCommand; ignorable
 )
 
@@ -36,6 +36,9 @@ type Result struct {
 	Index Index // the command's own index
 	OK    bool  // CAS and lock outcomes; true for commands that cannot fail
 	Err   error // *Error
+	// Value is what a command gave beyond OK; only read on the leader that
+	// proposed it.
+	Value any
 }
 
 // Cluster identifies a datacenter's history. The first leader writes it; a

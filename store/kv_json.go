@@ -10,17 +10,19 @@ import (
 const maxCachedValue = 1024
 
 // AppendJSON appends the entry as the HTTP API shows it.
-func (e *KVEntry) AppendJSON(b []byte) []byte {
+func (e *KVEntry) AppendJSON(b []byte) []byte { return e.appendJSON(b, e.Value) }
+
+func (e *KVEntry) appendJSON(b, value []byte) []byte {
 	b = append(b, '{')
 	b = fieldUint(b, "LockIndex", e.LockIndex)
 	b = fieldString(b, "Key", e.Key)
 	b = fieldUint(b, "Flags", e.Flags)
 	b = field(b, "Value")
-	if len(e.Value) == 0 {
+	if len(value) == 0 {
 		b = append(b, "null"...)
 	} else {
 		b = append(b, '"')
-		b = base64.StdEncoding.AppendEncode(b, e.Value)
+		b = base64.StdEncoding.AppendEncode(b, value)
 		b = append(b, '"')
 	}
 	if e.Session != "" {

@@ -14,17 +14,11 @@ func (c *RegisterCommand) Prepare() error {
 	if n.Node == "" {
 		return Errorf(KindInvalid, "Must provide node")
 	}
-	if strings.ContainsRune(n.Node, 0) {
-		return Errorf(KindInvalid, "node name %q must not contain a zero byte", n.Node)
-	}
 	if n.Address == "" && !c.SkipNodeUpdate {
 		return Errorf(KindInvalid, "Must provide address if SkipNodeUpdate is not set")
 	}
-	if n.ID != "" {
-		if err := checkUUID(n.ID); err != nil {
-			return Errorf(KindInvalid, "Bad node ID: %w", err)
-		}
-		n.ID = strings.ToLower(n.ID)
+	if err := n.prepare(); err != nil {
+		return err
 	}
 	if s := c.Service; s != nil {
 		if err := s.prepare(); err != nil {
@@ -35,6 +29,20 @@ func (c *RegisterCommand) Prepare() error {
 		if err := check.prepare(n.Node); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// prepare refuses a name that the catalog cannot keep and an id that is no UUID.
+func (n *Node) prepare() error {
+	if strings.ContainsRune(n.Node, 0) {
+		return Errorf(KindInvalid, "node name %q must not contain a zero byte", n.Node)
+	}
+	if n.ID != "" {
+		if err := checkUUID(n.ID); err != nil {
+			return Errorf(KindInvalid, "Bad node ID: %w", err)
+		}
+		n.ID = strings.ToLower(n.ID)
 	}
 	return nil
 }

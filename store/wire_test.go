@@ -60,6 +60,24 @@ func TestWireRoundTrip(t *testing.T) {
 	t.Run("deregister", rapid.MakeCheck(func(t *rapid.T) {
 		roundTrip(t, &DeregisterCommand{genString().Draw(t, "n"), genString().Draw(t, "s"), genString().Draw(t, "c")}, new(DeregisterCommand))
 	}))
+	t.Run("transaction", rapid.MakeCheck(func(t *rapid.T) {
+		in := new(TxnCommand)
+		for range rapid.IntRange(0, 4).Draw(t, "ops") {
+			op := TxnOp{Verb: TxnVerb(rapid.SampledFrom([]string{"set", "cas", "get", "delete", "check-index", "get-or-empty", "lock", "", "odd"}).Draw(t, "verb"))}
+			switch rapid.IntRange(0, 4).Draw(t, "kind") {
+			case 0:
+				op.KV = genKV(t)
+			case 1:
+				op.Node = genNode(t)
+			case 2:
+				op.Service = genService(t)
+			case 3:
+				op.Check = genCheck(t)
+			}
+			in.Ops = append(in.Ops, op)
+		}
+		roundTrip(t, in, &TxnCommand{Ops: []TxnOp{{Verb: "left over"}}})
+	}))
 	t.Run("cluster", rapid.MakeCheck(func(t *rapid.T) {
 		roundTrip(t, &Cluster{genString().Draw(t, "id"), genString().Draw(t, "history")}, new(Cluster))
 	}))
@@ -170,6 +188,7 @@ func decoders() map[string]func([]byte) error {
 		"TrustCommand":      new(TrustCommand).DecodeWire,
 		"AutopilotCommand":  new(AutopilotCommand).DecodeWire,
 		"SessionCommand":    new(SessionCommand).DecodeWire,
+		"TxnCommand":        new(TxnCommand).DecodeWire,
 		"sessions":          func(b []byte) error { _, err := DecodeSessions(b); return err },
 		"coordinates":       new(CoordinatesCommand).DecodeWire,
 		"keyring ring":      new(KeyringRing).DecodeWire,
@@ -191,6 +210,7 @@ func FuzzDecodeWire(f *testing.F) {
 	f.Add((&TrustCommand{Trust{Roots: []TrustRoot{{ID: "r"}}, Datacenters: []TrustDatacenter{{Name: "d"}}}}).AppendWire(nil))
 	f.Add((&SessionCommand{Op: SessionCreate, Session: Session{ID: "i", TTL: "10s", LockDelay: -1, NodeChecks: []string{"a", ""}}}).AppendWire(nil))
 	f.Add((&CoordinatesCommand{[]*Coordinate{{Node: "n", Coord: Coord{Vec: []float64{1, -0.5}}}}}).AppendWire(nil))
+	f.Add((&TxnCommand{Ops: []TxnOp{{Verb: TxnSet, KV: &KVEntry{Key: "k"}}, {Verb: "?"}, {Verb: TxnGet, Service: seed.Service}}}).AppendWire(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		in := string(b)
 		for name, decode := range decoders() {
