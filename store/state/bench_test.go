@@ -266,3 +266,46 @@ func BenchmarkWatchAndWake(b *testing.B) {
 		n++
 	}
 }
+
+// A transaction of ten operations beside the same as ten commands of one batch.
+func BenchmarkTxn(b *testing.B) {
+	const ops = 10
+	for _, kind := range []string{"set", "fails", "commands", "get"} {
+		b.Run(kind, func(b *testing.B) {
+			s := filledKV(benchKeys)
+			value := []byte(strings.Repeat("w", 32))
+			var txns [16][]store.Command // of other keys and values each time
+			for i := range txns {
+				c := new(store.TxnCommand)
+				for j := range ops {
+					e := &store.KVEntry{Key: benchKey((i*7919 + j) % benchKeys), Value: append(value[:len(value):len(value)], byte(i), byte(j))}
+					verb := store.TxnSet
+					switch {
+					case kind == "get":
+						verb = store.TxnGet
+					case kind == "fails" && j == ops-1:
+						verb = store.TxnCheckNotExists
+					case kind == "commands":
+						txns[i] = append(txns[i], command(store.CmdKV, &store.KVCommand{Op: store.KVSet, Entry: store.KVEntry{Key: e.Key, Value: e.Value}}))
+						continue
+					}
+					c.Ops = append(c.Ops, store.TxnOp{Verb: verb, KV: e})
+				}
+				if kind != "commands" {
+					txns[i] = []store.Command{command(store.CmdTxn, c)}
+				}
+			}
+			var res [ops]store.Result
+			b.ReportAllocs()
+			n := 0
+			for b.Loop() {
+				cmds := txns[n%len(txns)]
+				s.Apply(cmds, res[:])
+				if res[0].OK == (kind == "fails") {
+					b.Fatalf("%+v", res[0])
+				}
+				n++
+			}
+		})
+	}
+}

@@ -42,6 +42,8 @@ type catalog struct {
 	kinds map[string]int // instances by Kind, and "connect-native"
 
 	names atomic.Pointer[[]ServiceName] // the answer of Services, nil after a change
+
+	journal *journal
 }
 
 // nodeIndexes are the indexes of one node. They count removals too, which no row
@@ -60,11 +62,12 @@ type serviceIndexes struct {
 	view atomic.Pointer[[]store.ServiceInstance]
 }
 
-func newCatalog() *catalog {
+func newCatalog(j *journal) *catalog {
 	c := &catalog{
-		nodes:     newTable[store.Node](),
-		services:  newTable[store.Service](),
-		checks:    newTable[store.Check](),
+		journal:   j,
+		nodes:     newTable[store.Node](j),
+		services:  newTable[store.Service](j),
+		checks:    newTable[store.Check](j),
 		nodeIDs:   new(btree.Map[string, string]),
 		byNode:    make(map[string]*nodeIndexes),
 		byService: make(map[string]*serviceIndexes),
@@ -126,14 +129,15 @@ func (s *Store) putNode(key string, old, n *store.Node) {
 	if old != nil {
 		n.CreateIndex = old.CreateIndex
 		if old.ID != "" && old.ID != n.ID {
-			c.nodeIDs.Delete(old.ID)
+			c.dropNodeID(old.ID)
 		}
 	}
 	c.nodes.put(key, n)
 	if n.ID != "" {
-		c.nodeIDs.Set(n.ID, key)
+		c.setNodeID(n.ID, key)
 	}
 	c.nodes.max = s.index
+	c.keepNode(key)
 	ix := c.byNode[key]
 	if ix == nil {
 		ix = &nodeIndexes{checks: s.index} // not 0: see touch
@@ -162,8 +166,9 @@ func (s *Store) removeNode(key string) {
 	}
 	n := c.nodes.remove(key)
 	if n.ID != "" {
-		c.nodeIDs.Delete(n.ID)
+		c.dropNodeID(n.ID)
 	}
+	c.keepNode(key)
 	delete(c.byNode, key)
 	s.removeCoordinate(key)
 	c.nodes.max = s.index
@@ -209,6 +214,7 @@ func (s *Store) touchServices(node string) {
 	c := s.catalog
 	c.services.max = s.index
 	c.names.Store(nil)
+	c.keepNode(node)
 	if ix := c.byNode[node]; ix != nil {
 		ix.catalog = s.index
 	}
@@ -226,6 +232,9 @@ func (c *catalog) countKind(svc *store.Service, n int) {
 }
 
 func (c *catalog) addKind(kind string, n int) {
+	if c.journal.open {
+		c.journal.note(func() { c.addKind(kind, -n) })
+	}
 	if c.kinds[kind] += n; c.kinds[kind] == 0 {
 		delete(c.kinds, kind)
 	}
@@ -235,19 +244,21 @@ func (c *catalog) addKind(kind string, n int) {
 func (s *Store) touchInstance(svc *store.Service) {
 	c := s.catalog
 	name := lower(svc.Name)
-	touch(c.byService, c.servicesByName, name, &c.vanished, s.index)
+	c.touch(c.byService, c.servicesByName, name, &c.vanished, s.index)
 	s.change(watchService, name)
 	s.change(watchHealth, name)
 	if name, ok := connectName(svc); ok {
-		touch(c.byConnect, c.servicesByConnect, name, &c.vanishedConnect, s.index)
+		c.touch(c.byConnect, c.servicesByConnect, name, &c.vanishedConnect, s.index)
 		s.change(watchConnect, name)
 	}
 }
 
-func touch(all map[string]*serviceIndexes, rows *index[store.Service], name string, vanished *store.Index, at store.Index) {
+func (c *catalog) touch(all map[string]*serviceIndexes, rows *index[store.Service], name string, vanished *store.Index, at store.Index) {
+	c.keepName(all, name)
 	if len(rows.group(name)) == 0 {
 		if all[name] != nil {
 			delete(all, name)
+			c.keepIndex(vanished)
 			*vanished = at
 		}
 		return
@@ -277,6 +288,7 @@ func (s *Store) touchServicesOf(node string, nodeToo bool) {
 func (s *Store) touchHealth(svc *store.Service, nodeToo bool) {
 	c := s.catalog
 	name := lower(svc.Name)
+	c.keepName(c.byService, name)
 	if ix := c.byService[name]; ix != nil {
 		ix.health = s.index
 		ix.view.Store(nil)
@@ -287,6 +299,7 @@ func (s *Store) touchHealth(svc *store.Service, nodeToo bool) {
 	}
 	s.change(watchHealth, name)
 	if name, ok := connectName(svc); ok {
+		c.keepName(c.byConnect, name)
 		if ix := c.byConnect[name]; ix != nil {
 			ix.health = s.index
 			ix.view.Store(nil)
@@ -325,6 +338,7 @@ func (s *Store) touchCheck(key string, k *store.Check) {
 	c := s.catalog
 	node := nodeOf(key)
 	c.checks.max = s.index
+	c.keepNode(node)
 	if ix := c.byNode[node]; ix != nil {
 		ix.checks = s.index
 	}
@@ -340,6 +354,7 @@ func (s *Store) touchCheck(key string, k *store.Check) {
 	}
 	if k.ServiceName != "" {
 		name := lower(k.ServiceName)
+		c.keepName(c.byService, name)
 		if ix := c.byService[name]; ix != nil {
 			ix.checks = s.index
 		}

@@ -20,8 +20,8 @@ type kvTable struct {
 	bySession *index[store.KVEntry] // locked keys
 }
 
-func newKVTable() *kvTable {
-	t := &kvTable{table: *newTable[store.KVEntry]()}
+func newKVTable(j *journal) *kvTable {
+	t := &kvTable{table: *newTable[store.KVEntry](j), tombs: tombstones{journal: j}}
 	t.bySession = t.index(func(_ string, e *store.KVEntry) (string, bool) { return e.Session, e.Session != "" })
 	return t
 }
@@ -207,7 +207,8 @@ type tombstones struct {
 	// floor is the highest index of a reaped tombstone. Every prefix that still
 	// has entries answers at least with it: coarser than the tombstones were, but
 	// never backwards.
-	floor store.Index
+	floor   store.Index
+	journal *journal
 }
 
 type tombstone struct {
@@ -216,15 +217,29 @@ type tombstone struct {
 }
 
 func (t *tombstones) bury(key string, at store.Index) {
-	t.Set(key, at)
+	old, had := t.Set(key, at)
+	if t.journal.open {
+		t.journal.note(func() {
+			t.queue = t.queue[:len(t.queue)-1] // nothing else appends between
+			if had {
+				t.Set(key, old)
+			} else {
+				t.Delete(key)
+			}
+		})
+	}
 	t.queue = append(t.queue, tombstone{key, at})
 }
 
 // revive forgets the tombstone of a key that is written again: the entry's own
 // index is higher.
 func (t *tombstones) revive(key string) {
-	if t.Len() > 0 {
-		t.Delete(key)
+	if t.Len() == 0 {
+		return
+	}
+	old, had := t.Delete(key)
+	if had && t.journal.open {
+		t.journal.note(func() { t.Set(key, old) })
 	}
 }
 

@@ -92,6 +92,8 @@ func (d lockDelay) until() int64 {
 type lockDelays struct {
 	btree.Map[string, lockDelay]
 	ends btree.Map[string, string] // when a delay ends, and its key, in this order -> the key
+
+	journal *journal
 }
 
 func (l *lockDelays) len() int { return l.Map.Len() }
@@ -104,10 +106,22 @@ func endKey(d lockDelay, key string) string {
 
 // begin keeps key from being locked; a delay that is under way is replaced.
 func (l *lockDelays) begin(key string, d lockDelay) {
-	if old, ok := l.Map.Set(key, d); ok {
+	old, had := l.Map.Set(key, d)
+	if had {
 		l.ends.Delete(endKey(old, key))
 	}
 	l.ends.Set(endKey(d, key), key)
+	if !l.journal.open {
+		return
+	}
+	l.journal.note(func() {
+		if had {
+			l.begin(key, old)
+		} else {
+			l.ends.Delete(endKey(d, key))
+			l.Map.Delete(key)
+		}
+	})
 }
 
 // blocks reports whether key may not be locked at a time. If that lies before the

@@ -6,12 +6,17 @@ import (
 	"landbridge/store"
 )
 
-// applyRegister registers a node, a service and checks: all parts or none. All
-// that can be refused is refused before the first row changes.
 func (s *Store) applyRegister(c *store.RegisterCommand) (bool, *store.Error) {
 	if err := c.Prepare(); err != nil {
 		return false, asError(err)
 	}
+	return s.register(c)
+}
+
+// register registers a node, a service and checks: all parts or none. All that
+// can be refused is refused before the first row changes. The command's records
+// are prepared.
+func (s *Store) register(c *store.RegisterCommand) (bool, *store.Error) {
 	cat := s.catalog
 	key := lower(c.Node.Node)
 	named := cat.nodes.get(key)

@@ -20,18 +20,20 @@ type Store struct {
 	// sessions also holds the locks' delays.
 	sessions *sessionTable
 	coords   *table[store.Coordinate] // by the node's key
-	queries  *queryTable
 
 	trust     *store.Trust
 	autopilot *store.AutopilotConfig
 
 	watches *registry
+	// journal is shared by all tables: what a transaction that fails takes back.
+	journal *journal
 
 	// Used by Apply only, under mu.
 	changed []topic
 	track   bool
 	now     int64 // the command's time
 	kvCmd   store.KVCommand
+	value   any // of the command being applied: Result.Value
 }
 
 // firstIndex is the index of an empty store. Answers show 1 for "nothing yet",
@@ -41,14 +43,15 @@ const firstIndex store.Index = 1
 
 // New returns an empty store.
 func New() *Store {
+	j := new(journal)
 	return &Store{
 		index:    firstIndex,
-		kv:       newKVTable(),
-		catalog:  newCatalog(),
-		sessions: newSessionTable(),
-		coords:   newTable[store.Coordinate](),
+		kv:       newKVTable(j),
+		catalog:  newCatalog(j),
+		sessions: newSessionTable(j),
+		coords:   newTable[store.Coordinate](j),
 		watches:  newRegistry(),
-		queries:  newQueryTable(),
+		journal:  j,
 	}
 }
 
@@ -77,7 +80,7 @@ func (s *Store) ClusterID() string { return s.Cluster().ID }
 func Known(k store.CommandKind) bool {
 	switch k {
 	case store.CmdCluster, store.CmdKV, store.CmdRegister, store.CmdDeregister, store.CmdTrust, store.CmdAutopilot,
-		store.CmdSession, store.CmdQuery, store.CmdCoordinates:
+		store.CmdSession, store.CmdTxn, store.CmdCoordinates:
 		return true
 	}
 	return false
@@ -95,10 +98,11 @@ func (s *Store) Apply(cmds []store.Command, results []store.Result) {
 		s.now = cmds[i].UnixNano
 		s.sessions.delays.forget(s.now)
 		ok, err := s.apply(&cmds[i])
-		results[i] = store.Result{Index: s.index, OK: ok}
+		results[i] = store.Result{Index: s.index, OK: ok, Value: s.value}
 		if err != nil {
 			results[i].Err = err
 		}
+		s.value = nil
 	}
 	due := s.watches.due(s.changed)
 	s.forgetChanges()
@@ -165,12 +169,12 @@ func (s *Store) apply(cmd *store.Command) (bool, *store.Error) {
 			return false, malformed("coordinates", err)
 		}
 		return s.applyCoordinates(&c)
-	case store.CmdQuery:
-		c := new(store.QueryCommand)
+	case store.CmdTxn:
+		c := new(store.TxnCommand)
 		if err := c.DecodeWire(cmd.Payload); err != nil {
-			return false, malformed("prepared query", err)
+			return false, malformed("transaction", err)
 		}
-		return s.applyQuery(c)
+		return s.applyTxn(c), nil
 	}
 	if cmd.Ignorable {
 		return true, nil
@@ -212,7 +216,6 @@ type Counts struct {
 	Checks           int
 	Sessions         int
 	LockDelays       int // keys that may not be locked yet
-	Queries          int // prepared queries
 	Watches          int // registrations of waiting readers
 }
 
@@ -230,7 +233,6 @@ func (s *Store) Counts() Counts {
 		Checks:           s.catalog.checks.len(),
 		Sessions:         s.sessions.len(),
 		LockDelays:       s.sessions.delays.len(),
-		Queries:          s.queries.len(),
 		Watches:          int(s.watches.registered.Load()),
 	}
 	for k, n := range s.catalog.kinds {

@@ -17,6 +17,7 @@ type table[R any] struct {
 	tree    btree.Map[string, *R]
 	indexes []*index[R]
 	max     store.Index // of the last effective change of any row, removals included
+	journal *journal
 }
 
 // index groups rows by something other than their primary key. A row for which
@@ -31,7 +32,9 @@ type keyed[R any] struct {
 	row *R
 }
 
-func newTable[R any]() *table[R] { return &table[R]{rows: make(map[string]*R)} }
+func newTable[R any](j *journal) *table[R] {
+	return &table[R]{rows: make(map[string]*R), journal: j}
+}
 
 // index adds a secondary index; only to an empty table.
 func (t *table[R]) index(by func(key string, row *R) (string, bool)) *index[R] {
@@ -48,6 +51,7 @@ func (t *table[R]) len() int { return len(t.rows) }
 // the old row where it has one, so that map, tree and rows share one string.
 func (t *table[R]) put(key string, row *R) {
 	old := t.rows[key]
+	t.keep(key, old)
 	t.rows[key] = row
 	t.tree.Set(key, row)
 	for _, ix := range t.indexes {
@@ -61,12 +65,30 @@ func (t *table[R]) remove(key string) *R {
 	if old == nil {
 		return nil
 	}
+	t.keep(key, old)
 	delete(t.rows, key)
 	t.tree.Delete(key)
 	for _, ix := range t.indexes {
 		ix.replace(key, old, nil)
 	}
 	return old
+}
+
+// keep notes what is under key, which may be nothing, and the table's index
+// before they change.
+func (t *table[R]) keep(key string, old *R) {
+	if !t.journal.open {
+		return
+	}
+	top := t.max
+	t.journal.note(func() {
+		if old == nil {
+			t.remove(key)
+		} else {
+			t.put(key, old)
+		}
+		t.max = top
+	})
 }
 
 func (ix *index[R]) replace(key string, old, row *R) {
