@@ -53,3 +53,34 @@ func BenchmarkHealthService(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkTxn(b *testing.B) {
+	for _, verb := range []store.TxnVerb{store.TxnSet, store.TxnGet} {
+		b.Run(string(verb), func(b *testing.B) {
+			s, _ := newSet(b)
+			var bodies [2][]byte // values that change, or a write is none
+			for i := range bodies {
+				c := new(store.TxnCommand)
+				for j := range 10 {
+					e := &store.KVEntry{Key: fmt.Sprintf("bench/key/%d", j), Value: []byte(fmt.Sprintf("0123456789abcdef0123456789abcd%02d", i))}
+					put(b, s, e.Key, "0")
+					c.Ops = append(c.Ops, store.TxnOp{Verb: verb, KV: e})
+				}
+				bodies[i] = c.AppendWire(nil)
+			}
+			req := &rpc.Request{Method: rpc.TxnApply}
+			if verb == store.TxnGet {
+				req.Method = rpc.TxnRead
+			}
+			b.ReportAllocs()
+			n := 0
+			for b.Loop() {
+				req.Body = bodies[n%2]
+				n++
+				if resp, err := s.Do(b.Context(), req); err != nil || resp.Conflict {
+					b.Fatal(resp, err)
+				}
+			}
+		})
+	}
+}

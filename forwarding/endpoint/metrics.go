@@ -10,7 +10,6 @@ type metrics struct {
 	ok, failed [maxMethod]prometheus.Counter // by method; nil for unknown ones
 	blocking   prometheus.Gauge
 	wakeups    prometheus.Counter
-	failover   struct{ ok, empty, failed prometheus.Counter }
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -32,13 +31,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.ok[d.ID] = requests.WithLabelValues(d.Name, "ok")
 		m.failed[d.ID] = requests.WithLabelValues(d.Name, "error")
 	}
-	failovers := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "landbridge_endpoint_query_failovers_total",
-		Help: "Other datacenters that prepared queries asked for lack of own instances, by outcome.",
-	}, []string{"outcome"})
-	m.failover.ok = failovers.WithLabelValues("ok")
-	m.failover.empty = failovers.WithLabelValues("empty")
-	m.failover.failed = failovers.WithLabelValues("error")
-	reg.MustRegister(failovers, requests, m.blocking, m.wakeups)
+	reg.MustRegister(requests, m.blocking, m.wakeups)
 	return m
 }

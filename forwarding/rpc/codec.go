@@ -40,6 +40,7 @@ const (
 	respFiltered    = 6
 	respBody        = 7
 	respBodyZstd    = 8
+	respConflict    = 9
 )
 
 // appendRequest appends req without its local fields. remaining 0 means that
@@ -154,6 +155,7 @@ func appendResponseHead(b []byte, resp *Response, z *compressor) (head, body []b
 	b = wire.Uint(b, respEffective, uint64(resp.Effective))
 	b = wire.Bool(b, respNotFound, resp.NotFound)
 	b = wire.Bool(b, respFiltered, resp.Filtered)
+	b = wire.Bool(b, respConflict, resp.Conflict)
 	body, field := resp.Body, respBody
 	if packed, ok := z.pack(body); ok {
 		body, field = packed, respBodyZstd
@@ -184,6 +186,8 @@ func decodeResponse(b []byte, z *compressor) (*Response, error) {
 			r.NotFound = d.Bool()
 		case respFiltered:
 			r.Filtered = d.Bool()
+		case respConflict:
+			r.Conflict = d.Bool()
 		case respBody:
 			r.Body = d.Bytes()
 		case respBodyZstd:

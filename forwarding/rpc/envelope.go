@@ -63,6 +63,7 @@ type Response struct {
 	Effective   store.Consistency
 	NotFound    bool // a single object that is not there: 404 with headers, no body
 	Filtered    bool // ACLs dropped entries
+	Conflict    bool // a transaction was not applied: 409, and Body says why
 	Body        []byte
 }
 

@@ -53,6 +53,9 @@ const (
 	SessionDestroy MethodID = 74 // Body = store.SessionCommand
 	SessionRenew   MethodID = 75 // Query.Name = id; not in the log: the leader's clock alone
 
+	TxnApply MethodID = 80 // Body = store.TxnCommand; json, pretty
+	TxnRead  MethodID = 81 // the same, with operations that only read
+
 	EventFire MethodID = 100 // Body = store.UserEvent: gossiped in the LAN pool of the datacenter
 
 	CoordinateUpdate      MethodID = 110 // Body = store.Coordinate: kept by the leader, written with others
@@ -62,14 +65,6 @@ const (
 
 	KeyringRings MethodID = 140 // Body = store.KeyringRequest: for the rings of all datacenters; json
 	KeyringRing  MethodID = 141 // the same for the ring of the datacenter that answers; a store.KeyringRing
-	QueryApply   MethodID = 90  // Body = store.QueryCommand; a creation answers {"ID":..}
-	QueryGet     MethodID = 91  // Query.Name = id
-	QueryList    MethodID = 92
-	QueryExecute MethodID = 93 // Query.Name = id or name, Query.Near, Body = store.QueryExecute; records: store.QueryResult
-	QueryExplain MethodID = 94 // Query.Name = id or name
-	// QueryExecuteHere executes the interpolated query in Body (store.QueryExecute)
-	// in one datacenter only: what a server asks of others on failover. Records.
-	QueryExecuteHere MethodID = 95
 )
 
 // Where says which server of a datacenter can answer a method.
@@ -97,7 +92,6 @@ const (
 	KeyringResource
 	EventResource
 	SessionResource // on the node it belongs to
-	QueryResource   // a prepared query, by name
 	ServerResource  // only servers and agents of the federation call it, never a user
 )
 
@@ -160,6 +154,10 @@ var methods = [...]Method{
 	{ID: AutopilotSetConfig, Name: "Autopilot.SetConfig", Write: true, Where: Leader, Resource: OperatorResource},
 	{ID: RaftConfiguration, Name: "Raft.Configuration", Repeatable: true, Resource: OperatorResource},
 
+	// The rights of a transaction are those of its operations.
+	{ID: TxnApply, Name: "Txn.Apply", Write: true, Where: Leader, Resource: KeyResource},
+	{ID: TxnRead, Name: "Txn.Read", Repeatable: true, Resource: KeyResource},
+
 	{ID: EventFire, Name: "Event.Fire", Write: true, Where: AnyServer, Repeatable: true, Resource: EventResource},
 
 	{ID: CoordinateUpdate, Name: "Coordinate.Update", Write: true, Where: Leader, Repeatable: true, Resource: NodeResource},
@@ -169,12 +167,6 @@ var methods = [...]Method{
 
 	{ID: KeyringRings, Name: "Keyring.Rings", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: KeyringResource},
 	{ID: KeyringRing, Name: "Keyring.Ring", Where: AnyServer, Repeatable: true, Resource: KeyringResource},
-	{ID: QueryApply, Name: "PreparedQuery.Apply", Write: true, Where: Leader, Resource: QueryResource},
-	{ID: QueryGet, Name: "PreparedQuery.Get", Repeatable: true, Blocking: true, Resource: QueryResource},
-	{ID: QueryList, Name: "PreparedQuery.List", Repeatable: true, Blocking: true, Resource: QueryResource},
-	{ID: QueryExecute, Name: "PreparedQuery.Execute", Repeatable: true, Resource: ServiceResource},
-	{ID: QueryExplain, Name: "PreparedQuery.Explain", Repeatable: true, Resource: QueryResource},
-	{ID: QueryExecuteHere, Name: "PreparedQuery.ExecuteHere", Repeatable: true, Resource: ServiceResource},
 }
 
 var byID = func() map[MethodID]*Method {
