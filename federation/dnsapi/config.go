@@ -16,7 +16,6 @@ import (
 type Config struct {
 	Do         rpc.Doer
 	Datacenter string
-	Node       string // this agent's
 	Domain     string // without the final dot
 	AltDomain  string // "" = none
 	Token      func() string

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -90,7 +89,7 @@ func (s *Server) serve(w dns.ResponseWriter, r *dns.Msg) {
 	ctx, cancel := context.WithTimeout(context.Background(), questionTimeout)
 	defer cancel()
 	_, tcp := w.RemoteAddr().(*net.TCPAddr)
-	m := s.Answer(ctx, r, addrOf(w.RemoteAddr()), tcp)
+	m := s.Answer(ctx, r, tcp)
 	s.metrics.observe(m.Rcode, tcp, time.Since(began))
 	if err := w.WriteMsg(m); err != nil {
 		s.metrics.writeErrors.Inc()
@@ -98,33 +97,8 @@ func (s *Server) serve(w dns.ResponseWriter, r *dns.Msg) {
 	}
 }
 
-// addrOf is the client's address, the zero Addr if it has none.
-func addrOf(a net.Addr) netip.Addr {
-	if ap, ok := a.(interface{ AddrPort() netip.AddrPort }); ok {
-		return ap.AddrPort().Addr().Unmap()
-	}
-	return netip.Addr{}
-}
-
-// subnetOf is the client subnet a resolver tells of (RFC 7871), if it does.
-func subnetOf(r *dns.Msg) (netip.Addr, bool) {
-	opt := r.IsEdns0()
-	if opt == nil {
-		return netip.Addr{}, false
-	}
-	for _, o := range opt.Option {
-		if ecs, ok := o.(*dns.EDNS0_SUBNET); ok {
-			if a, ok := netip.AddrFromSlice(ecs.Address); ok && ecs.SourceNetmask > 0 {
-				return a.Unmap(), true
-			}
-		}
-	}
-	return netip.Addr{}, false
-}
-
-// Answer gives the whole reply to a message from a client, cut to what its
-// transport carries.
-func (s *Server) Answer(ctx context.Context, r *dns.Msg, client netip.Addr, tcp bool) *dns.Msg {
+// Answer gives the whole reply to a message, cut to what its transport carries.
+func (s *Server) Answer(ctx context.Context, r *dns.Msg, tcp bool) *dns.Msg {
 	set := s.settings.Load()
 	q := r.Question[0]
 	m := new(dns.Msg)
@@ -135,10 +109,7 @@ func (s *Server) Answer(ctx context.Context, r *dns.Msg, client netip.Addr, tcp 
 		m.Rcode = dns.RcodeRefused
 		return m
 	}
-	a := &answer{s: s, set: set, q: q, m: m, qtype: q.Qtype, from: client, limit: limitOf(r, tcp, set)}
-	if subnet, ok := subnetOf(r); ok {
-		a.from = subnet
-	}
+	a := &answer{s: s, set: set, q: q, m: m, qtype: q.Qtype, limit: limitOf(r, tcp, set)}
 	name := strings.ToLower(q.Name)
 	zone := s.zoneOf(q.Name)
 	switch {
@@ -157,7 +128,7 @@ func (s *Server) Answer(ctx context.Context, r *dns.Msg, client netip.Addr, tcp 
 		return m
 	}
 	a.fit()
-	copyEDNS(m, r, a.bySource)
+	copyEDNS(m, r)
 	return m
 }
 
@@ -173,9 +144,8 @@ func rcode(err error) int {
 }
 
 // copyEDNS gives the reply an OPT record if the question had one, with the same
-// UDP size, and echoes a client subnet: with scope 0, for everyone, unless the
-// answer was sorted by it (RFC 7871 section 7.2.1).
-func copyEDNS(m, r *dns.Msg, bySource bool) {
+// UDP size, and echoes a client subnet with scope 0 (RFC 7871 section 7.2.1).
+func copyEDNS(m, r *dns.Msg) {
 	in := r.IsEdns0()
 	if in == nil {
 		return
@@ -186,9 +156,6 @@ func copyEDNS(m, r *dns.Msg, bySource bool) {
 		if ecs, ok := o.(*dns.EDNS0_SUBNET); ok {
 			echo := *ecs
 			echo.SourceScope = 0
-			if bySource {
-				echo.SourceScope = ecs.SourceNetmask
-			}
 			out.Option = append(out.Option, &echo)
 		}
 	}

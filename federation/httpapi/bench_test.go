@@ -3,8 +3,11 @@ package httpapi
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
+	"strings"
 	"testing"
 
 	"landbridge/forwarding/rpc"
@@ -60,5 +63,31 @@ func BenchmarkKVPut(b *testing.B) {
 		clear(w.h)
 		body.Reset(value)
 		n.ServeHTTP(w, r)
+	}
+}
+
+func BenchmarkTxn(b *testing.B) {
+	for _, ops := range []int{10, 64} {
+		b.Run(strconv.Itoa(ops), func(b *testing.B) {
+			n := newNode(b, func(c *Config) {
+				resp := &rpc.Response{Body: []byte(`{"Results":[],"Errors":null}`)}
+				c.Do = rpc.DoerFunc(func(context.Context, *rpc.Request) (*rpc.Response, error) { return resp, nil })
+			})
+			var list []string
+			for i := range ops {
+				list = append(list, fmt.Sprintf(`{"KV":{"Verb":"set","Key":"bench/key/%d","Value":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="}}`, i))
+			}
+			text := []byte("[" + strings.Join(list, ",") + "]")
+			body := bytes.NewReader(text)
+			r := httptest.NewRequest("PUT", "/v1/txn", body)
+			w := &discard{h: make(http.Header, 16)}
+			b.SetBytes(int64(len(text)))
+			b.ReportAllocs()
+			for b.Loop() {
+				clear(w.h)
+				body.Reset(text)
+				n.ServeHTTP(w, r)
+			}
+		})
 	}
 }

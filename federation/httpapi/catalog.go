@@ -127,14 +127,8 @@ func (c *call) catalogRegister() error {
 			TaggedAddresses: b.TaggedAddresses, Meta: b.NodeMeta},
 		SkipNodeUpdate: b.SkipNodeUpdate,
 	}
-	if s := b.Service; s != nil {
-		cmd.Service = &store.Service{Kind: s.Kind, ID: s.ID, Name: s.Service, Tags: s.Tags, Address: s.Address,
-			TaggedAddresses: s.TaggedAddresses, Meta: s.Meta, Port: s.Port, SocketPath: s.SocketPath,
-			Weights: store.Weights{Passing: 1, Warning: 1}, EnableTagOverride: s.EnableTagOverride,
-			Proxy: compact(s.Proxy), Connect: compact(s.Connect), Locality: compact(s.Locality)}
-		if s.Weights != nil {
-			cmd.Service.Weights = *s.Weights
-		}
+	if b.Service != nil {
+		cmd.Service = b.Service.record()
 	}
 	for _, k := range append([]*checkBody{b.Check}, b.Checks...) {
 		if k == nil || k.empty() {
@@ -171,6 +165,17 @@ func (c *call) applyIn(dc string, method rpc.MethodID, payload []byte) error {
 		c.p.dc = dc
 	}
 	return c.apply(method, payload)
+}
+
+func (s *serviceBody) record() *store.Service {
+	svc := &store.Service{Kind: s.Kind, ID: s.ID, Name: s.Service, Tags: s.Tags, Address: s.Address,
+		TaggedAddresses: s.TaggedAddresses, Meta: s.Meta, Port: s.Port, SocketPath: s.SocketPath,
+		Weights: store.Weights{Passing: 1, Warning: 1}, EnableTagOverride: s.EnableTagOverride,
+		Proxy: compact(s.Proxy), Connect: compact(s.Connect), Locality: compact(s.Locality)}
+	if s.Weights != nil {
+		svc.Weights = *s.Weights
+	}
+	return svc
 }
 
 // empty is whether the object says nothing: such a Check beside Checks is left out.

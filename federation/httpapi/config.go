@@ -13,7 +13,7 @@ import (
 )
 
 // Config is what a Server needs. Do, Agent, Local, Datacenter, NodeName, Logger
-// and Registerer are required; zero limits mean none, except KVMaxValueSize.
+// and Registerer are required; zero limits mean none, except KVMaxValueSize and TxnMaxReqLen.
 type Config struct {
 	Do    rpc.Doer     // the dispatcher
 	Agent Agent        // this process
@@ -31,6 +31,7 @@ type Config struct {
 	DefaultQueryTime, MaxQueryTime time.Duration // 0: 5 and 10 minutes
 
 	KVMaxValueSize      int64 // limits.kv_max_value_size; 0: 512 KiB
+	TxnMaxReqLen        int64 // limits.txn_max_req_len; 0: KVMaxValueSize
 	MaxHeaderBytes      int   // http_config.max_header_bytes; 0: 1 MiB
 	TLSHandshakeTimeout time.Duration
 

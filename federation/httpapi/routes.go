@@ -108,6 +108,8 @@ func built() []entry {
 		{path: pathKV, family: famKV, scope: noTenancy, routes: []route{
 			{http.MethodGet, (*call).kvGet}, {http.MethodPut, (*call).kvPut}, {http.MethodDelete, (*call).kvDelete}}},
 
+		{path: "/v1/txn", family: famTxn, scope: noTenancy, routes: put((*call).txn)},
+
 		{path: "/v1/catalog/register", family: famCatalog, routes: put((*call).catalogRegister)},
 		{path: "/v1/catalog/deregister", family: famCatalog, routes: put((*call).catalogDeregister)},
 		{path: "/v1/catalog/datacenters", family: famCatalog, routes: get((*call).catalogDatacenters)},
@@ -176,10 +178,6 @@ func built() []entry {
 		{path: "/v1/coordinate/nodes", family: famCoordinate, scope: noPartition, routes: get((*call).coordinateNodes)},
 		{path: "/v1/coordinate/node/", family: famCoordinate, scope: noPartition, routes: get((*call).coordinateNode)},
 		{path: "/v1/coordinate/update", family: famCoordinate, routes: put((*call).coordinateUpdate)},
-		{path: "/v1/query", family: famQuery, routes: []route{
-			{http.MethodGet, (*call).queryList}, {http.MethodPost, (*call).queryCreate}}},
-		{path: "/v1/query/", family: famQuery, routes: []route{
-			{http.MethodGet, (*call).queryGet}, {http.MethodPut, (*call).queryUpdate}, {http.MethodDelete, (*call).queryDelete}}},
 
 		{path: "/v1/internal/federation", family: famOther, routes: get((*call).internalFederation)},
 	}

@@ -67,6 +67,9 @@ func New(cfg Config) (*Server, error) {
 	if cfg.KVMaxValueSize <= 0 {
 		cfg.KVMaxValueSize = 512 << 10
 	}
+	if cfg.TxnMaxReqLen <= 0 {
+		cfg.TxnMaxReqLen = cfg.KVMaxValueSize
+	}
 	if cfg.DefaultQueryTime <= 0 {
 		cfg.DefaultQueryTime = store.DefaultQueryTime
 	}

@@ -25,7 +25,7 @@ func (n *Node) newFrontEnds() (err error) {
 		Version: httpapi.Version{HumanVersion: cfg.Version, Release: cfg.Release},
 		DevMode: cfg.DevMode, TranslateWAN: cfg.TranslateWAN,
 		DefaultQueryTime: cfg.DefaultQueryTime, MaxQueryTime: cfg.MaxQueryTime,
-		KVMaxValueSize: cfg.Limits.KVMaxValueSize, MaxHeaderBytes: cfg.HTTP.MaxHeaderBytes, TLSHandshakeTimeout: cfg.Limits.HTTPSHandshakeTimeout,
+		KVMaxValueSize: cfg.Limits.KVMaxValueSize, TxnMaxReqLen: cfg.Limits.TxnMaxReqLen, MaxHeaderBytes: cfg.HTTP.MaxHeaderBytes, TLSHandshakeTimeout: cfg.Limits.HTTPSHandshakeTimeout,
 		BlockEndpoints: cfg.HTTP.BlockEndpoints, AllowWriteFrom: cfg.HTTP.AllowWriteHTTPFrom, ResponseHeaders: cfg.HTTP.ResponseHeaders,
 		Reloadable: cfg.httpReloadable(), LogStream: cfg.LogStream, Gatherer: cfg.Gatherer,
 		Logger: n.logger("http"), Registerer: cfg.Registerer,
@@ -34,7 +34,7 @@ func (n *Node) newFrontEnds() (err error) {
 		return err
 	}
 	n.dns = dnsapi.New(dnsapi.Config{
-		Do: n.dispatcher, Datacenter: cfg.Datacenter, Node: cfg.NodeName, Domain: cfg.Domain, AltDomain: cfg.AltDomain,
+		Do: n.dispatcher, Datacenter: cfg.Datacenter, Domain: cfg.Domain, AltDomain: cfg.AltDomain,
 		Settings: cfg.DNS.settings(), TranslateWAN: cfg.TranslateWAN,
 		Logger: n.logger("dns"), Registerer: cfg.Registerer,
 	})

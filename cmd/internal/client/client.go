@@ -57,9 +57,8 @@ func New(o Options) (*Client, error) {
 
 // StatusError is an answer other than success.
 type StatusError struct {
-	Code   int
-	Body   string
-	Header http.Header
+	Code int
+	Body string
 }
 
 func (e *StatusError) Error() string {
@@ -139,7 +138,7 @@ func (c *Client) Do(ctx context.Context, method, path string, query url.Values, 
 	if err != nil {
 		return nil, fmt.Errorf("read the answer: %w", err)
 	}
-	return nil, &StatusError{resp.StatusCode, strings.TrimSpace(string(text)), resp.Header}
+	return nil, &StatusError{resp.StatusCode, strings.TrimSpace(string(text))}
 }
 
 // Get decodes the JSON answer of a GET into out.
