@@ -193,6 +193,7 @@ func decoders() map[string]func([]byte) error {
 		"coordinates":       new(CoordinatesCommand).DecodeWire,
 		"keyring ring":      new(KeyringRing).DecodeWire,
 		"keyring request":   new(KeyringRequest).DecodeWire,
+		"user event":        new(UserEvent).DecodeWire,
 		"Query":             new(Query).DecodeWire,
 		"ServerStatus":      new(ServerStatus).DecodeWire,
 		"instances":         func(b []byte) error { _, err := DecodeInstances(b); return err },

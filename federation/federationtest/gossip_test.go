@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -176,4 +177,76 @@ func TestCoordinates(t *testing.T) {
 			t.Errorf("nearest to itself is %s (%v)", r.Body, err)
 		}
 	}, DC("east", 3).Clients(1))
+}
+
+// An event is fired through any agent, reaches all agents of the datacenter it is
+// for, and nobody else; a list that waits wakes up.
+func TestEvents(t *testing.T) {
+	Run(t, func(f *Federation) {
+		east, west := f.DC("east"), f.DC("west")
+		f.Must(east.Server(0).Join(west.Server(0)))
+		list := func(h *Host, params string) (names, index string) {
+			t.Helper()
+			r, err := h.Call(context.Background(), http.MethodGet, "/v1/event/list"+params, "")
+			f.Must(err)
+			var events []struct{ Name string }
+			if err := json.Unmarshal([]byte(r.Body), &events); err != nil {
+				t.Fatalf("%s: %v", r.Body, err)
+			}
+			var all []string // in no order: they were fired through several servers at once
+			for _, e := range events {
+				all = append(all, e.Name)
+			}
+			slices.Sort(all)
+			return strings.Join(all, ""), r.Header.Get("X-Consul-Index")
+		}
+		fire := func(h *Host, event string) {
+			t.Helper()
+			r, err := h.Call(context.Background(), http.MethodPut, "/v1/event/fire/"+event, "x")
+			f.Must(err)
+			if r.Code != 200 {
+				t.Fatalf("%s: %d %s", event, r.Code, r.Body)
+			}
+		}
+		woken := make(chan time.Duration)
+		go func() {
+			began := f.Now()
+			list(east.Server(1), "?name=b&index=1")
+			woken <- f.Now() - began
+		}()
+		time.Sleep(time.Second)
+		fire(east.Client(0), "a?node=client|east-1")
+		fire(east.Client(0), "b?dc=east")
+		fire(west.Server(0), "c?dc=east")
+		fire(east.Client(0), "d?dc=west")
+		if took := <-woken; took > 3*time.Second {
+			t.Errorf("the waiting list was woken after %s", took)
+		}
+		time.Sleep(5 * time.Second)
+		for _, h := range f.Hosts() {
+			want := "bc"
+			switch {
+			case h.DC() == west:
+				want = "d"
+			case h == east.Server(0):
+				want = "abc"
+			}
+			if got, _ := list(h, ""); got != want {
+				t.Errorf("%s has %q, want %q", h.Name, got, want)
+			}
+		}
+		r, err := east.Client(0).Call(context.Background(), http.MethodPut, "/v1/event/fire/x?dc=south", "")
+		f.Must(err)
+		if r.Code != 500 || r.Body != "No path to datacenter" {
+			t.Errorf("to nowhere: %d %s", r.Code, r.Body)
+		}
+		// A restarted agent starts with none: events are not kept.
+		east.Client(0).Stop()
+		east.Client(0).Restart()
+		f.Await(20*time.Second, "the client is back", func() error { return east.Client(0).Healthy(east.Client(0).Name) })
+		time.Sleep(time.Minute)
+		if got, index := list(east.Client(0), ""); got != "" || index != "1" {
+			t.Errorf("after a restart: %q at %s", got, index)
+		}
+	}, DC("east", 2).Clients(1), DC("west", 1))
 }

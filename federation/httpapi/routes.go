@@ -174,6 +174,9 @@ func built() []entry {
 			{http.MethodGet, (*call).keyringList}, {http.MethodPost, (*call).keyringInstall},
 			{http.MethodPut, (*call).keyringUse}, {http.MethodDelete, (*call).keyringRemove}}},
 
+		{path: "/v1/event/fire/", family: famEvent, routes: put((*call).eventFire)},
+		{path: "/v1/event/list", family: famEvent, routes: get((*call).eventList)},
+
 		{path: "/v1/coordinate/datacenters", family: famCoordinate, routes: get((*call).coordinateDatacenters)},
 		{path: "/v1/coordinate/nodes", family: famCoordinate, scope: noPartition, routes: get((*call).coordinateNodes)},
 		{path: "/v1/coordinate/node/", family: famCoordinate, scope: noPartition, routes: get((*call).coordinateNode)},

@@ -38,6 +38,7 @@ func (s *server) newLeader(set *endpoint.Set) (err error) {
 	})
 	set.Handle(rpc.StatusBootstrap, s.promise)
 	set.Handle(rpc.CoordinateUpdate, s.updateCoordinate)
+	set.Handle(rpc.EventFire, s.fireEvent)
 	set.Handle(rpc.KeyringRings, s.keyringRings)
 	set.Handle(rpc.KeyringRing, s.keyringRing)
 	return err

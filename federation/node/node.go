@@ -191,8 +191,8 @@ func (n *Node) newLAN() (err error) {
 		Advertise: n.lanAddr(cfg.Ports.SerfLAN),
 		Key:       cfg.EncryptKey, SnapshotFile: n.dataFile("serf", "local.snapshot"),
 		RejoinAfterLeave: cfg.RejoinAfterLeave, ReconnectTimeout: cfg.ReconnectTimeoutLAN,
-		DisableCoordinates: cfg.DisableCoordinates,
-		Logger:             n.logger("gossip"), Registerer: cfg.Registerer,
+		DisableCoordinates: cfg.DisableCoordinates, OnUserEvent: n.receiveEvent,
+		Logger: n.logger("gossip"), Registerer: cfg.Registerer,
 	}
 	if !cfg.DisableKeyringFile {
 		gc.KeyringFile = n.dataFile("serf", "local.keyring")

@@ -18,6 +18,7 @@ type Agent struct {
 	cfg     Config
 	metrics *metrics
 	disk    disk
+	events  *Events
 
 	// edit serialises changes of definitions, so that files and memory change in
 	// the same order; files are renamed and removed under it, and synced outside.
@@ -98,6 +99,7 @@ func New(cfg Config) (*Agent, error) {
 		checksChanged: make(chan struct{}),
 	}
 	a.disk.dir = cfg.DataDir
+	a.events = newEvents(a)
 	a.sync.init()
 	if err := a.load(); err != nil {
 		return nil, err

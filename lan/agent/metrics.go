@@ -8,6 +8,7 @@ type metrics struct {
 	register, deregister, fullSync outcome
 	inFlight                       prometheus.Gauge
 	checkRuns                      map[string]prometheus.Counter // by type
+	events                         struct{ kept, filtered, malformed prometheus.Counter }
 }
 
 // outcome counts calls by how they ended.
@@ -33,6 +34,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Name: "landbridge_agent_check_runs_total",
 		Help: "Runs of health checks by type.",
 	}, []string{"type"})
+	events := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "landbridge_agent_user_events_total",
+		Help: "User events that gossip brought, by what became of them.",
+	}, []string{"outcome"})
 	m := &metrics{
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "landbridge_agent_sync_in_flight_services",
@@ -51,8 +56,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, kind := range []string{"http", "tcp", "alias"} {
 		m.checkRuns[kind] = runs.WithLabelValues(kind)
 	}
+	m.events.kept, m.events.filtered, m.events.malformed = events.WithLabelValues("kept"), events.WithLabelValues("filtered"), events.WithLabelValues("malformed")
 	if reg != nil {
-		reg.MustRegister(calls, runs, m.inFlight)
+		reg.MustRegister(calls, runs, events, m.inFlight)
 	}
 	return m
 }

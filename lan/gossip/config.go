@@ -99,6 +99,10 @@ type Config struct {
 	ReconnectTimeout   time.Duration
 	DisableCoordinates bool
 
+	// OnUserEvent is called with each user event of the pool, our own too, those
+	// excepted that are older than our joining it. It must not block for long.
+	OnUserEvent func(name string, payload []byte, ltime uint64)
+
 	// Admit is asked about each member heard of, after the checks of this
 	// package; an error keeps it out. It must not call the Pool.
 	Admit func(Member) error

@@ -74,9 +74,15 @@ func (p *Pool) drain(s *serf.Serf, events <-chan serf.Event) {
 }
 
 func (p *Pool) handle(e serf.Event) {
+	if ue, ok := e.(serf.UserEvent); ok {
+		if p.newcomer.admits(ue) {
+			p.deliver(ue)
+		}
+		return
+	}
 	me, ok := e.(serf.MemberEvent)
 	if !ok {
-		return // user events and queries: nobody of this pool sends any
+		return // queries: nobody of this pool sends any but serf itself
 	}
 	ev := Event{Members: make([]Member, len(me.Members))}
 	for i, m := range me.Members {

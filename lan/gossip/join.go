@@ -31,7 +31,16 @@ func (p *Pool) Join(ctx context.Context, addrs []string) (int, error) {
 		return 0, joinError(p.cfg.scope(), errs)
 	}
 	return await(ctx, p, func(s *serf.Serf) (int, error) {
+		isNew := alone(s)
+		if isNew {
+			p.newcomer.begin()
+		}
 		joined, failed := joinAll(s, targets)
+		if isNew {
+			for _, e := range p.newcomer.end(eventTime(s)) {
+				p.deliver(e)
+			}
+		}
 		if len(joined) == 0 {
 			return 0, joinError(p.cfg.scope(), append(errs, failed...))
 		}

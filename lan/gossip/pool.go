@@ -43,6 +43,8 @@ type Pool struct {
 	leaving chan struct{} // one slot: held during serf.Leave and serf.Shutdown
 	tagMu   sync.Mutex    // serf.SetTags may not run twice at once
 
+	newcomer newcomer
+
 	subMu      sync.Mutex
 	subs       map[chan Event]struct{}
 	subsClosed bool
@@ -367,6 +369,7 @@ func (p *Pool) serfConfig() (*serf.Config, <-chan serf.Event, error) {
 	}
 	sc.LeavePropagateDelay = prof.LeavePropagate
 	sc.MinQueueDepth = 4096
+	sc.UserEventSizeLimit = userEventLimit + userEventRoom
 	// A majority vote over a name would let hearsay shut an agent down.
 	sc.EnableNameConflictResolution = false
 	sc.DisableCoordinates = cfg.DisableCoordinates

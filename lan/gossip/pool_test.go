@@ -450,6 +450,7 @@ func TestKeyring(t *testing.T) {
 			defer stop(t, p)
 		}
 		join(t, b, 1)
+		until(t, time.Second, "n1 knows n2", func() bool { return status(a, "n2") == gossip.Alive })
 		for name, p := range map[string]*gossip.Pool{"without a key": plain, "with another key": wrong} {
 			if _, err := p.Join(t.Context(), []string{addrOf(1).String()}); err == nil {
 				t.Errorf("joined %s", name)

@@ -1,0 +1,43 @@
+package node
+
+import (
+	"context"
+
+	"landbridge/forwarding/rpc"
+	"landbridge/store"
+)
+
+// eventName is what user events are called in the pool: their own name is in the
+// payload.
+const eventName = "lb"
+
+// fireEvent is EventFire: it tells the LAN pool of this datacenter. Filters that
+// no agent could read are refused here.
+func (s *server) fireEvent(_ context.Context, req *rpc.Request) (*rpc.Response, error) {
+	var ev store.UserEvent
+	if err := ev.DecodeWire(req.Body); err != nil {
+		return nil, store.Errorf(store.KindInvalid, "Event.Fire: %w", err)
+	}
+	if ev.Name == "" {
+		return nil, store.Errorf(store.KindBadRequest, "Missing name")
+	}
+	if _, err := ev.Filter(); err != nil {
+		return nil, err
+	}
+	if err := s.n.lan.UserEvent(eventName, ev.AppendWire(nil)); err != nil {
+		return nil, store.Errorf(store.KindInvalid, "error broadcasting event: %w", err)
+	}
+	return &rpc.Response{Index: 1, KnownLeader: true}, nil
+}
+
+// receiveEvent is called by the LAN pool with each user event.
+func (n *Node) receiveEvent(name string, payload []byte, ltime uint64) {
+	if name != eventName {
+		return // of another version
+	}
+	ev := n.agent.Events().Receive(payload, ltime)
+	if ev == nil {
+		return
+	}
+	n.log.Debug("user event", "event", ev.Name, "id", ev.ID)
+}
