@@ -13,6 +13,7 @@ const (
 	CmdAutopilot   CommandKind = 6  // AutopilotCommand
 	CmdSession     CommandKind = 7  // SessionCommand
 	CmdTxn         CommandKind = 8  // TxnCommand
+	CmdQuery       CommandKind = 9  // QueryCommand
 	CmdCoordinates CommandKind = 10 // CoordinatesCommand; ignorable
 )
 

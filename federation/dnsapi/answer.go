@@ -20,14 +20,16 @@ const maxFollow = 4
 
 // answer is one reply being built.
 type answer struct {
-	s       *Server
-	set     *Settings
-	q       dns.Question
-	m       *dns.Msg
-	qtype   uint16
-	limit   limit
-	dropped bool // answers were left out
-	depth   int
+	s        *Server
+	set      *Settings
+	q        dns.Question
+	m        *dns.Msg
+	qtype    uint16
+	limit    limit
+	from     netip.Addr // where the question comes from: an ECS option's word, or the client's own address
+	dropped  bool       // answers were left out
+	bySource bool       // sorted for from alone
+	depth    int
 }
 
 // zone answers a question for one of our zones.
@@ -70,7 +72,9 @@ func (a *answer) lookup(ctx context.Context, q question) error {
 		if err != nil {
 			return err
 		}
-		a.service(ctx, q, list)
+		a.service(ctx, q, list, a.set.serviceTTL(q.name))
+	case kindQuery:
+		return a.query(ctx, q)
 	case kindVirtual: // no virtual addresses without the mesh: known names have none
 		if _, err := a.s.instances(ctx, a.set, q); err != nil {
 			return err
@@ -212,8 +216,7 @@ func wantsAddress(qtype uint16) bool {
 }
 
 // service answers for a service's instances.
-func (a *answer) service(ctx context.Context, q question, list []store.ServiceInstance) {
-	ttl := a.set.serviceTTL(q.name)
+func (a *answer) service(ctx context.Context, q question, list []store.ServiceInstance, ttl uint32) {
 	switch {
 	case a.qtype == dns.TypeSRV:
 		a.srv(ctx, q, list, ttl)
@@ -446,7 +449,7 @@ func (a *answer) follow(ctx context.Context, name string, qtype uint16) []dns.RR
 	}
 	q := dns.Question{Name: name, Qtype: qtype, Qclass: dns.ClassINET}
 	if zone := a.s.zoneOf(name); zone != "" {
-		sub := &answer{s: a.s, set: a.set, q: q, m: new(dns.Msg), qtype: qtype, limit: limit{bytes: dns.MaxMsgSize}, depth: a.depth + 1}
+		sub := &answer{s: a.s, set: a.set, q: q, m: new(dns.Msg), qtype: qtype, from: a.from, limit: limit{bytes: dns.MaxMsgSize}, depth: a.depth + 1}
 		sub.zone(ctx, zone)
 		return sub.m.Answer
 	}

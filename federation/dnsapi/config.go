@@ -16,6 +16,7 @@ import (
 type Config struct {
 	Do         rpc.Doer
 	Datacenter string
+	Node       string // this agent's
 	Domain     string // without the final dot
 	AltDomain  string // "" = none
 	Token      func() string

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -82,6 +83,8 @@ func (c catalog) Do(_ context.Context, req *rpc.Request) (*rpc.Response, error) 
 			}
 		}
 		return &rpc.Response{Body: store.AppendInstances(nil, list)}, nil
+	case rpc.QueryExecute:
+		return executed(req)
 	case rpc.CatalogNodeServices:
 		switch strings.ToLower(req.Query.Name) {
 		case "alpha", "4c26b2":
@@ -197,7 +200,7 @@ func TestAnswers(t *testing.T) {
 	} {
 		r := new(dns.Msg)
 		r.SetQuestion(c.name, dns.StringToType[c.qtype])
-		if diff := cmp.Diff(c.want, transcript(newServer(nil).Answer(t.Context(), r, true))); diff != "" {
+		if diff := cmp.Diff(c.want, transcript(newServer(nil).Answer(t.Context(), r, netip.Addr{}, true))); diff != "" {
 			t.Errorf("%s %s: want -, got +\n%s", c.name, c.qtype, diff)
 		}
 	}
@@ -221,7 +224,7 @@ func TestSettingsChangeAnswers(t *testing.T) {
 	} {
 		r := new(dns.Msg)
 		r.SetQuestion(c.q, c.qtype)
-		if diff := cmp.Diff(c.want, transcript(newServer(c.change).Answer(t.Context(), r, true))); diff != "" {
+		if diff := cmp.Diff(c.want, transcript(newServer(c.change).Answer(t.Context(), r, netip.Addr{}, true))); diff != "" {
 			t.Errorf("%s: want -, got +\n%s", c.name, diff)
 		}
 	}
@@ -252,7 +255,7 @@ func TestSizes(t *testing.T) {
 		if c.edns > 0 {
 			r.SetEdns0(c.edns, false)
 		}
-		m := newServer(c.change).Answer(t.Context(), r, c.tcp)
+		m := newServer(c.change).Answer(t.Context(), r, netip.Addr{}, c.tcp)
 		if len(m.Answer) != c.answers || m.Truncated != c.tc || m.Len() > c.maxBytes {
 			t.Errorf("%s: %d answers, tc %v, %d bytes; want %d, %v, at most %d", c.name, len(m.Answer), m.Truncated, m.Len(), c.answers, c.tc, c.maxBytes)
 		}
@@ -266,13 +269,13 @@ func TestClassesAndSubnets(t *testing.T) {
 	r := new(dns.Msg)
 	r.SetQuestion("web.service.consul.", dns.TypeA)
 	r.Question[0].Qclass = dns.ClassCHAOS
-	if m := newServer(nil).Answer(t.Context(), r, false); m.Rcode != dns.RcodeRefused {
+	if m := newServer(nil).Answer(t.Context(), r, netip.Addr{}, false); m.Rcode != dns.RcodeRefused {
 		t.Errorf("class CH: %s, want REFUSED", dns.RcodeToString[m.Rcode])
 	}
 	r.SetQuestion("web.service.consul.", dns.TypeA)
 	r.SetEdns0(4096, false)
 	r.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 8, SourceScope: 8, Address: []byte{10, 0, 0, 0}}}
-	m := newServer(nil).Answer(t.Context(), r, false)
+	m := newServer(nil).Answer(t.Context(), r, netip.Addr{}, false)
 	if ecs, ok := m.IsEdns0().Option[0].(*dns.EDNS0_SUBNET); !ok || ecs.SourceScope != 0 || ecs.SourceNetmask != 8 {
 		t.Errorf("client subnet came back as %v, want scope 0", m.IsEdns0().Option)
 	}
@@ -339,6 +342,6 @@ func BenchmarkServiceA(b *testing.B) {
 	r.SetQuestion("web.service.consul.", dns.TypeA)
 	b.ReportAllocs()
 	for b.Loop() {
-		s.Answer(b.Context(), r, false)
+		s.Answer(b.Context(), r, netip.Addr{}, false)
 	}
 }

@@ -13,13 +13,14 @@ const (
 	kindConnect kind = "connect"
 	kindVirtual kind = "virtual"
 	kindAddr    kind = "addr"
+	kindQuery   kind = "query"
 	kindZone    kind = "zone" // the domain itself
 )
 
 // question is a name of our zones, taken apart.
 type question struct {
 	kind kind
-	name string // node, service or hex address
+	name string // node, service, prepared query or hex address
 	tag  string // of a service; "" = any
 	dc   string // "" = the own datacenter
 	zone string // the domain that was asked, in the asker's own case, with the final dot
@@ -40,7 +41,7 @@ func parse(qname, zone string) (question, bool) {
 			return q, false
 		}
 	}
-	if len(labels) >= 2 && isUnderscored(labels[0]) && isUnderscored(labels[1]) {
+	if len(labels) >= 2 && isUnderscored(labels[0]) && isUnderscored(labels[1]) && !isQuery(labels[2:]) {
 		return parseRFC2782(q, labels)
 	}
 	at := kindAt(labels)
@@ -58,6 +59,18 @@ func parse(qname, zone string) (question, bool) {
 		q.tag = strings.Join(before[:len(before)-1], ".") // more labels join into the tag
 	case kindNode:
 		q.name = strings.Join(before, ".") // node names may have dots
+	case kindQuery:
+		if len(labels) > at+2 {
+			return q, false // <dc> only, not <dc>.dc
+		}
+		q.name = strings.Join(before, ".") // so may names of queries
+		if len(before) == 2 && strings.EqualFold(before[1], "_tcp") {
+			// _<query>._tcp is the SRV form; without the first underscore it is none.
+			if !isUnderscored(before[0]) {
+				return q, false
+			}
+			q.name = before[0][1:]
+		}
 	default:
 		if len(before) != 1 {
 			return q, false
@@ -80,6 +93,12 @@ func parseRFC2782(q question, labels []string) (question, bool) {
 	return q, takeDatacenter(&q, rest)
 }
 
+// isQuery is whether what follows _name._tcp makes it the SRV form of a query's
+// name, rather than of a service's.
+func isQuery(rest []string) bool {
+	return (len(rest) == 1 || len(rest) == 2) && strings.EqualFold(rest[0], string(kindQuery))
+}
+
 // takeDatacenter reads [<dc>[.dc]] behind the kind.
 func takeDatacenter(q *question, rest []string) bool {
 	switch {
@@ -97,7 +116,7 @@ func takeDatacenter(q *question, rest []string) bool {
 func kindAt(labels []string) int {
 	for back := 1; back <= 3 && back <= len(labels); back++ {
 		switch kind(strings.ToLower(labels[len(labels)-back])) {
-		case kindNode, kindService, kindConnect, kindVirtual, kindAddr:
+		case kindNode, kindService, kindConnect, kindVirtual, kindAddr, kindQuery:
 			return len(labels) - back
 		}
 	}

@@ -33,6 +33,6 @@ func (s *Server) recurse(ctx context.Context, r *dns.Msg, set *Settings, tcp boo
 	m := new(dns.Msg)
 	m.SetRcode(r, dns.RcodeServerFailure)
 	m.RecursionAvailable = true
-	copyEDNS(m, r)
+	copyEDNS(m, r, false)
 	return m
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -89,7 +90,7 @@ func (s *Server) serve(w dns.ResponseWriter, r *dns.Msg) {
 	ctx, cancel := context.WithTimeout(context.Background(), questionTimeout)
 	defer cancel()
 	_, tcp := w.RemoteAddr().(*net.TCPAddr)
-	m := s.Answer(ctx, r, tcp)
+	m := s.Answer(ctx, r, addrOf(w.RemoteAddr()), tcp)
 	s.metrics.observe(m.Rcode, tcp, time.Since(began))
 	if err := w.WriteMsg(m); err != nil {
 		s.metrics.writeErrors.Inc()
@@ -97,8 +98,33 @@ func (s *Server) serve(w dns.ResponseWriter, r *dns.Msg) {
 	}
 }
 
-// Answer gives the whole reply to a message, cut to what its transport carries.
-func (s *Server) Answer(ctx context.Context, r *dns.Msg, tcp bool) *dns.Msg {
+// addrOf is the client's address, the zero Addr if it has none.
+func addrOf(a net.Addr) netip.Addr {
+	if ap, ok := a.(interface{ AddrPort() netip.AddrPort }); ok {
+		return ap.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
+// subnetOf is the client subnet a resolver tells of (RFC 7871), if it does.
+func subnetOf(r *dns.Msg) (netip.Addr, bool) {
+	opt := r.IsEdns0()
+	if opt == nil {
+		return netip.Addr{}, false
+	}
+	for _, o := range opt.Option {
+		if ecs, ok := o.(*dns.EDNS0_SUBNET); ok {
+			if a, ok := netip.AddrFromSlice(ecs.Address); ok && ecs.SourceNetmask > 0 {
+				return a.Unmap(), true
+			}
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// Answer gives the whole reply to a message from a client, cut to what its
+// transport carries.
+func (s *Server) Answer(ctx context.Context, r *dns.Msg, client netip.Addr, tcp bool) *dns.Msg {
 	set := s.settings.Load()
 	q := r.Question[0]
 	m := new(dns.Msg)
@@ -109,7 +135,10 @@ func (s *Server) Answer(ctx context.Context, r *dns.Msg, tcp bool) *dns.Msg {
 		m.Rcode = dns.RcodeRefused
 		return m
 	}
-	a := &answer{s: s, set: set, q: q, m: m, qtype: q.Qtype, limit: limitOf(r, tcp, set)}
+	a := &answer{s: s, set: set, q: q, m: m, qtype: q.Qtype, from: client, limit: limitOf(r, tcp, set)}
+	if subnet, ok := subnetOf(r); ok {
+		a.from = subnet
+	}
 	name := strings.ToLower(q.Name)
 	zone := s.zoneOf(q.Name)
 	switch {
@@ -128,7 +157,7 @@ func (s *Server) Answer(ctx context.Context, r *dns.Msg, tcp bool) *dns.Msg {
 		return m
 	}
 	a.fit()
-	copyEDNS(m, r)
+	copyEDNS(m, r, a.bySource)
 	return m
 }
 
@@ -144,8 +173,9 @@ func rcode(err error) int {
 }
 
 // copyEDNS gives the reply an OPT record if the question had one, with the same
-// UDP size, and echoes a client subnet with scope 0 (RFC 7871 section 7.2.1).
-func copyEDNS(m, r *dns.Msg) {
+// UDP size, and echoes a client subnet: with scope 0, for everyone, unless the
+// answer was sorted by it (RFC 7871 section 7.2.1).
+func copyEDNS(m, r *dns.Msg, bySource bool) {
 	in := r.IsEdns0()
 	if in == nil {
 		return
@@ -156,6 +186,9 @@ func copyEDNS(m, r *dns.Msg) {
 		if ecs, ok := o.(*dns.EDNS0_SUBNET); ok {
 			echo := *ecs
 			echo.SourceScope = 0
+			if bySource {
+				echo.SourceScope = ecs.SourceNetmask
+			}
 			out.Option = append(out.Option, &echo)
 		}
 	}

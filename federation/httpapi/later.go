@@ -29,7 +29,6 @@ var (
 
 // unbuiltFamilies is the whole list. An entry goes when its endpoints come.
 var unbuiltFamilies = []unbuilt{
-	{"The prepared query API", famQuery, 0, []unbuiltPath{{"/v1/query", mGetPost}, {"/v1/query/", mGetPutDel}}},
 	{"The config entry API", famConfig, noTenancy, []unbuiltPath{{"/v1/config", mPut}, {"/v1/config/", mGetDelete}}},
 	{"The snapshot API", famSnapshot, 0, []unbuiltPath{{"/v1/snapshot", mGetPut}}},
 	{"The autopilot health API", famOperator, 0, []unbuiltPath{

@@ -30,6 +30,7 @@ const (
 	fPeer
 	fMaxStale
 	fLogJSON
+	fLimit
 )
 
 // params holds the parameters of a query string that the interface knows; others
@@ -45,6 +46,7 @@ type params struct {
 	hash, format, wan, segment, sg string
 	enable, reason, note, loglevel string
 	replaceChecks                  string
+	limit, connect                 string
 
 	tags     []string
 	nodeMeta map[string]string
@@ -179,6 +181,11 @@ func (p *params) set(key, v string) {
 		first(&p.replaceChecks, v)
 	case "loglevel":
 		first(&p.loglevel, v)
+	case "limit":
+		p.given |= fLimit
+		first(&p.limit, v)
+	case "connect":
+		first(&p.connect, v)
 	case "logjson":
 		p.given |= fLogJSON
 	}

@@ -181,6 +181,10 @@ func built() []entry {
 		{path: "/v1/coordinate/nodes", family: famCoordinate, scope: noPartition, routes: get((*call).coordinateNodes)},
 		{path: "/v1/coordinate/node/", family: famCoordinate, scope: noPartition, routes: get((*call).coordinateNode)},
 		{path: "/v1/coordinate/update", family: famCoordinate, routes: put((*call).coordinateUpdate)},
+		{path: "/v1/query", family: famQuery, routes: []route{
+			{http.MethodGet, (*call).queryList}, {http.MethodPost, (*call).queryCreate}}},
+		{path: "/v1/query/", family: famQuery, routes: []route{
+			{http.MethodGet, (*call).queryGet}, {http.MethodPut, (*call).queryUpdate}, {http.MethodDelete, (*call).queryDelete}}},
 
 		{path: "/v1/internal/federation", family: famOther, routes: get((*call).internalFederation)},
 	}

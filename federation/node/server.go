@@ -92,6 +92,7 @@ func (n *Node) newServer() (_ *server, err error) {
 	set, err := endpoint.New(endpoint.Config{
 		Datacenter: cfg.Datacenter, State: s.state, Consensus: s.raft,
 		Servers: s.raftServers, Datacenters: s.datacenters, Status: s.status, WANCoordinates: s.wanCoordinates,
+		Remote:           rpc.DoerFunc(func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) { return n.dispatcher.Do(ctx, req) }),
 		DefaultQueryTime: cfg.DefaultQueryTime, MaxQueryTime: cfg.MaxQueryTime,
 		RenewSession:  func(id string) (*store.Session, error) { return s.leader.RenewSession(id) },
 		MinSessionTTL: cfg.SessionTTLMin,

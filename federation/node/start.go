@@ -34,7 +34,7 @@ func (n *Node) newFrontEnds() (err error) {
 		return err
 	}
 	n.dns = dnsapi.New(dnsapi.Config{
-		Do: n.dispatcher, Datacenter: cfg.Datacenter, Domain: cfg.Domain, AltDomain: cfg.AltDomain,
+		Do: n.dispatcher, Datacenter: cfg.Datacenter, Node: cfg.NodeName, Domain: cfg.Domain, AltDomain: cfg.AltDomain,
 		Settings: cfg.DNS.settings(), TranslateWAN: cfg.TranslateWAN,
 		Logger: n.logger("dns"), Registerer: cfg.Registerer,
 	})

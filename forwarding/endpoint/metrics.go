@@ -10,6 +10,7 @@ type metrics struct {
 	ok, failed [maxMethod]prometheus.Counter // by method; nil for unknown ones
 	blocking   prometheus.Gauge
 	wakeups    prometheus.Counter
+	failover   struct{ ok, empty, failed prometheus.Counter }
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -31,6 +32,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.ok[d.ID] = requests.WithLabelValues(d.Name, "ok")
 		m.failed[d.ID] = requests.WithLabelValues(d.Name, "error")
 	}
-	reg.MustRegister(requests, m.blocking, m.wakeups)
+	failovers := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "landbridge_endpoint_query_failovers_total",
+		Help: "Other datacenters that prepared queries asked for lack of own instances, by outcome.",
+	}, []string{"outcome"})
+	m.failover.ok = failovers.WithLabelValues("ok")
+	m.failover.empty = failovers.WithLabelValues("empty")
+	m.failover.failed = failovers.WithLabelValues("error")
+	reg.MustRegister(failovers, requests, m.blocking, m.wakeups)
 	return m
 }

@@ -21,9 +21,7 @@ func (s *Set) selected(req *rpc.Request, list []store.ServiceInstance, match fil
 	}
 	list = nearest(s.state, q.Near, list, func(i store.ServiceInstance) string { return i.Node.Node })
 	if s.translates(req) {
-		list = mapped(list, func(i store.ServiceInstance) store.ServiceInstance {
-			return store.ServiceInstance{Node: translateNode(i.Node), Service: translateService(i.Service), Checks: i.Checks}
-		})
+		list = mapped(list, translateInstance)
 	}
 	return list
 }
@@ -91,6 +89,10 @@ func passing(checks []*store.Check) bool {
 // addresses that reach it from there (translate_wan_addrs).
 func (s *Set) translates(req *rpc.Request) bool {
 	return req.TranslateWAN && req.SourceDC != "" && req.SourceDC != s.cfg.Datacenter
+}
+
+func translateInstance(i store.ServiceInstance) store.ServiceInstance {
+	return store.ServiceInstance{Node: translateNode(i.Node), Service: translateService(i.Service), Checks: i.Checks}
 }
 
 func translateNode(n *store.Node) *store.Node {

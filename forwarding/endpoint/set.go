@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -59,6 +60,9 @@ type Config struct {
 	// WANCoordinates returns where the servers of all datacenters are, by
 	// datacenter; nil outside the WAN.
 	WANCoordinates func() []store.DatacenterCoordinates
+	// Remote runs requests in other datacenters, where prepared queries fail over
+	// to: the dispatcher. nil: nowhere.
+	Remote rpc.Doer
 	// Status is what this server says of itself to its peers.
 	Status func() store.ServerStatus
 	// RenewSession gives a session its whole time to live again and returns it, nil
@@ -88,6 +92,7 @@ type Set struct {
 	filters filters
 	bodies  bodies
 	metrics *metrics
+	warned  atomic.Int64 // when passedOver warned last, in Unix nanoseconds
 
 	stopOnce sync.Once
 	stopc    chan struct{} // closed by Stop: ends blocking queries
@@ -181,6 +186,12 @@ func New(cfg Config) (*Set, error) {
 	s.Handle(rpc.CoordinateDatacenters, s.coordinateDatacenters)
 	s.Handle(rpc.TxnApply, s.txnApply)
 	s.Handle(rpc.TxnRead, s.txnRead)
+	s.Handle(rpc.QueryApply, s.queryApply)
+	s.Handle(rpc.QueryGet, s.queryGet)
+	s.Handle(rpc.QueryList, s.queryList)
+	s.Handle(rpc.QueryExecute, s.queryExecute)
+	s.Handle(rpc.QueryExplain, s.queryExplain)
+	s.Handle(rpc.QueryExecuteHere, s.queryExecuteHere)
 	return s, nil
 }
 

@@ -65,6 +65,14 @@ const (
 
 	KeyringRings MethodID = 140 // Body = store.KeyringRequest: for the rings of all datacenters; json
 	KeyringRing  MethodID = 141 // the same for the ring of the datacenter that answers; a store.KeyringRing
+	QueryApply   MethodID = 90  // Body = store.QueryCommand; a creation answers {"ID":..}
+	QueryGet     MethodID = 91  // Query.Name = id
+	QueryList    MethodID = 92
+	QueryExecute MethodID = 93 // Query.Name = id or name, Query.Near, Body = store.QueryExecute; records: store.QueryResult
+	QueryExplain MethodID = 94 // Query.Name = id or name
+	// QueryExecuteHere executes the interpolated query in Body (store.QueryExecute)
+	// in one datacenter only: what a server asks of others on failover. Records.
+	QueryExecuteHere MethodID = 95
 )
 
 // Where says which server of a datacenter can answer a method.
@@ -92,6 +100,7 @@ const (
 	KeyringResource
 	EventResource
 	SessionResource // on the node it belongs to
+	QueryResource   // a prepared query, by name
 	ServerResource  // only servers and agents of the federation call it, never a user
 )
 
@@ -167,6 +176,12 @@ var methods = [...]Method{
 
 	{ID: KeyringRings, Name: "Keyring.Rings", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: KeyringResource},
 	{ID: KeyringRing, Name: "Keyring.Ring", Where: AnyServer, Repeatable: true, Resource: KeyringResource},
+	{ID: QueryApply, Name: "PreparedQuery.Apply", Write: true, Where: Leader, Resource: QueryResource},
+	{ID: QueryGet, Name: "PreparedQuery.Get", Repeatable: true, Blocking: true, Resource: QueryResource},
+	{ID: QueryList, Name: "PreparedQuery.List", Repeatable: true, Blocking: true, Resource: QueryResource},
+	{ID: QueryExecute, Name: "PreparedQuery.Execute", Repeatable: true, Resource: ServiceResource},
+	{ID: QueryExplain, Name: "PreparedQuery.Explain", Repeatable: true, Resource: QueryResource},
+	{ID: QueryExecuteHere, Name: "PreparedQuery.ExecuteHere", Repeatable: true, Resource: ServiceResource},
 }
 
 var byID = func() map[MethodID]*Method {

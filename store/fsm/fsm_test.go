@@ -179,6 +179,9 @@ func filled(t testing.TB, keys int) *FSM {
 		store.Command{Kind: store.CmdKV, Payload: lock.AppendWire(nil)},
 		store.Command{Kind: store.CmdSession, Payload: end.AppendWire(nil), UnixNano: 1},
 	)
+	query := store.QueryCommand{Op: store.QueryCreate}
+	query.Query.ID, query.Query.Name, query.Query.Service.Service = "00000000-0000-4000-8000-000000000001", "q", "web"
+	apply(store.Command{Kind: store.CmdQuery, Payload: query.AppendWire(nil)})
 	for i := range keys {
 		apply(kvCommand(fmt.Sprintf("k/%05d", i), strings.Repeat("v", 100)))
 	}
@@ -221,6 +224,8 @@ func dump(f *FSM) string {
 	fmt.Fprintln(&b, i, a)
 	i, sessions := s.Sessions(nil)
 	fmt.Fprintln(&b, i, string(store.AppendJSONList(nil, sessions)))
+	i, queries := s.Queries(nil)
+	fmt.Fprintln(&b, i, string(store.AppendJSONList(nil, queries)))
 	c := s.Counts()
 	c.Watches = 0
 	fmt.Fprintln(&b, c)

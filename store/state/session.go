@@ -101,10 +101,12 @@ func (s *Store) changeSession(node, id string) {
 	s.change(watchNodeSession, node)
 }
 
-// endSession ends a session: its keys are released or deleted, and may not be
-// locked again before its lock-delay has passed.
+// endSession ends a session, and the prepared queries that are bound to it: its
+// keys are released or deleted, and may not be locked again before its lock-delay
+// has passed.
 func (s *Store) endSession(old *store.Session) {
 	s.sessions.remove(old.ID)
+	s.deleteQueriesOf(old.ID)
 	s.changeSession(lower(old.Node), old.ID)
 	for _, k := range slices.Clone(s.kv.bySession.group(old.ID)) {
 		if old.LockDelay > 0 {

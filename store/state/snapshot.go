@@ -36,6 +36,8 @@ const (
 
 	recordCoordinate    RecordKind = 20
 	recordCoordinateMax RecordKind = 21 // the table's index
+	recordQuery         RecordKind = 16
+	recordQueryMax      RecordKind = 17 // the table's index
 )
 
 // Snapshot is the state at one command. It shares the trees with the store, which
@@ -57,6 +59,8 @@ type Snapshot struct {
 	delays    *btree.Map[string, lockDelay]
 	coords    *btree.Map[string, *store.Coordinate]
 	coordsMax store.Index
+	queries   *btree.Map[string, *store.PreparedQuery]
+	queryMax  store.Index
 }
 
 // maxima are the indexes that belong to no row.
@@ -96,6 +100,8 @@ func (s *Store) Snapshot() *Snapshot {
 		delays:    s.sessions.delays.Copy(),
 		coords:    s.coords.tree.Copy(),
 		coordsMax: s.coords.max,
+		queries:   s.queries.tree.Copy(),
+		queryMax:  s.queries.max,
 	}
 	for name, ix := range c.byNode {
 		sn.byNode = append(sn.byNode, indexRecord{name: name, catalog: ix.catalog, checks: ix.checks})
@@ -148,6 +154,10 @@ func (sn *Snapshot) Encode(emit func(kind RecordKind, record []byte) error) erro
 	encodeTree(e, recordCoordinate, sn.coords, (*store.Coordinate).AppendWire)
 	if sn.coordsMax != 0 {
 		e.add(recordCoordinateMax, func(b []byte) []byte { return wire.Uint(b, 1, uint64(sn.coordsMax)) })
+	}
+	encodeTree(e, recordQuery, sn.queries, (*store.PreparedQuery).AppendWire)
+	if sn.queryMax != 0 {
+		e.add(recordQueryMax, func(b []byte) []byte { return wire.Uint(b, 1, uint64(sn.queryMax)) })
 	}
 	return e.err
 }
@@ -232,6 +242,7 @@ type Image struct {
 	autopilot *store.AutopilotConfig
 	sessions  *sessionTable
 	coords    *table[store.Coordinate]
+	queries   *queryTable
 	journal   *journal // of all its tables
 }
 
@@ -239,7 +250,7 @@ type Image struct {
 func NewImage(h Header) *Image {
 	j := new(journal)
 	return &Image{header: h, kv: newKVTable(j), catalog: newCatalog(j), sessions: newSessionTable(j),
-		coords: newTable[store.Coordinate](j), journal: j}
+		coords: newTable[store.Coordinate](j), queries: newQueryTable(j), journal: j}
 }
 
 // Add takes one record, of which it keeps no bytes. A record it cannot place is
@@ -298,6 +309,10 @@ func (im *Image) Add(kind RecordKind, record []byte) error {
 		return im.addCoordinate(record)
 	case recordCoordinateMax:
 		return im.addCoordinateMax(record)
+	case recordQuery:
+		return im.addQuery(record)
+	case recordQueryMax:
+		return im.addQueryMax(record)
 	}
 	return store.Errorf(store.KindInvalid, "records of kind %d are unknown to this version of landbridge: a newer one wrote them", kind)
 }
@@ -430,6 +445,7 @@ func (s *Store) Restore(im *Image) {
 	s.kv, s.catalog, s.sessions, s.journal = im.kv, im.catalog, im.sessions, im.journal
 	s.trust, s.autopilot = im.trust, im.autopilot
 	s.coords = im.coords
+	s.queries = im.queries
 	due := s.watches.all()
 	s.mu.Unlock()
 	wake(due)

@@ -20,6 +20,7 @@ type Store struct {
 	// sessions also holds the locks' delays.
 	sessions *sessionTable
 	coords   *table[store.Coordinate] // by the node's key
+	queries  *queryTable
 
 	trust     *store.Trust
 	autopilot *store.AutopilotConfig
@@ -51,6 +52,7 @@ func New() *Store {
 		sessions: newSessionTable(j),
 		coords:   newTable[store.Coordinate](j),
 		watches:  newRegistry(),
+		queries:  newQueryTable(j),
 		journal:  j,
 	}
 }
@@ -80,7 +82,7 @@ func (s *Store) ClusterID() string { return s.Cluster().ID }
 func Known(k store.CommandKind) bool {
 	switch k {
 	case store.CmdCluster, store.CmdKV, store.CmdRegister, store.CmdDeregister, store.CmdTrust, store.CmdAutopilot,
-		store.CmdSession, store.CmdTxn, store.CmdCoordinates:
+		store.CmdSession, store.CmdTxn, store.CmdQuery, store.CmdCoordinates:
 		return true
 	}
 	return false
@@ -175,6 +177,12 @@ func (s *Store) apply(cmd *store.Command) (bool, *store.Error) {
 			return false, malformed("transaction", err)
 		}
 		return s.applyTxn(c), nil
+	case store.CmdQuery:
+		c := new(store.QueryCommand)
+		if err := c.DecodeWire(cmd.Payload); err != nil {
+			return false, malformed("prepared query", err)
+		}
+		return s.applyQuery(c)
 	}
 	if cmd.Ignorable {
 		return true, nil
@@ -216,6 +224,7 @@ type Counts struct {
 	Checks           int
 	Sessions         int
 	LockDelays       int // keys that may not be locked yet
+	Queries          int // prepared queries
 	Watches          int // registrations of waiting readers
 }
 
@@ -233,6 +242,7 @@ func (s *Store) Counts() Counts {
 		Checks:           s.catalog.checks.len(),
 		Sessions:         s.sessions.len(),
 		LockDelays:       s.sessions.delays.len(),
+		Queries:          s.queries.len(),
 		Watches:          int(s.watches.registered.Load()),
 	}
 	for k, n := range s.catalog.kinds {

@@ -27,6 +27,8 @@ const (
 	watchSession     // one session
 	watchNodeSession // sessions of a node
 	watchCoordinates // the coordinates table
+	watchQueries     // the prepared queries table
+	watchQuery       // one prepared query
 )
 
 // topic is what a watch waits for and what a change is about.

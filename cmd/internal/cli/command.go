@@ -31,6 +31,9 @@ type command struct {
 	// dashArgs makes what looks like an unknown flag, after a positional
 	// argument, one more of those: values may begin with a dash.
 	dashArgs bool
+	// program says that the arguments are a program and its own: from the first one
+	// that is no flag, nothing is ours.
+	program bool
 }
 
 // group is a word that only begins commands.

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// parse takes args apart: flags anywhere, everything else in order. After "--"
-// nothing is a flag.
+// parse takes args apart: flags anywhere, everything else in order. After "--",
+// and within the command line of a program, nothing is a flag.
 func (cmd *command) parse(fs *flag.FlagSet, args []string) (positional []string, err error) {
 	for {
 		if err := fs.Parse(args); err != nil {
@@ -16,7 +16,7 @@ func (cmd *command) parse(fs *flag.FlagSet, args []string) (positional []string,
 		if len(rest) == 0 {
 			return positional, nil
 		}
-		if used := len(args) - len(rest); used > 0 && args[used-1] == "--" {
+		if used := len(args) - len(rest); cmd.program || used > 0 && args[used-1] == "--" {
 			return append(positional, rest...), nil
 		}
 		positional, args = append(positional, rest[0]), rest[1:]

@@ -65,8 +65,8 @@ func TestEveryCommand(t *testing.T) {
 
 func TestParse(t *testing.T) {
 	for _, c := range []struct {
-		args, positional, a string
-		dash, fails         bool
+		args, positional, a  string
+		dash, program, fails bool
 	}{
 		{args: "x y", positional: "x y"},
 		{args: "-a 1 x", positional: "x", a: "1"},
@@ -81,11 +81,14 @@ func TestParse(t *testing.T) {
 		{args: "-b x", fails: true, dash: true},
 		{args: "x -h", fails: true, dash: true},
 		{args: "x -a", fails: true},
+		{args: "-a 1 x -a 2 -h -- y", positional: "x -a 2 -h -- y", a: "1", program: true},
+		{args: "-a 1 -- -x -a 2", positional: "-x -a 2", a: "1", program: true},
+		{args: "-b x", fails: true, program: true},
 	} {
 		fs := flag.NewFlagSet("", flag.ContinueOnError)
 		fs.SetOutput(&bytes.Buffer{})
 		a := fs.String("a", "", "")
-		got, err := (&command{dashArgs: c.dash}).parse(fs, strings.Fields(c.args))
+		got, err := (&command{dashArgs: c.dash, program: c.program}).parse(fs, strings.Fields(c.args))
 		if (err != nil) != c.fails {
 			t.Errorf("%q: %v", c.args, err)
 			continue

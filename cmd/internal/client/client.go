@@ -57,8 +57,9 @@ func New(o Options) (*Client, error) {
 
 // StatusError is an answer other than success.
 type StatusError struct {
-	Code int
-	Body string
+	Code   int
+	Body   string
+	Header http.Header
 }
 
 func (e *StatusError) Error() string {
@@ -138,7 +139,7 @@ func (c *Client) Do(ctx context.Context, method, path string, query url.Values, 
 	if err != nil {
 		return nil, fmt.Errorf("read the answer: %w", err)
 	}
-	return nil, &StatusError{resp.StatusCode, strings.TrimSpace(string(text))}
+	return nil, &StatusError{resp.StatusCode, strings.TrimSpace(string(text)), resp.Header}
 }
 
 // Get decodes the JSON answer of a GET into out.
