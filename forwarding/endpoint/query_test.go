@@ -404,3 +404,25 @@ func TestQueryNear(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkQueryExecute(b *testing.B) {
+	for _, n := range []int{3, 100} {
+		s, _ := newSet(b)
+		for i := range n {
+			web(b, s, fmt.Sprintf("n%03d", i), store.Passing, "v1")
+		}
+		createQuery(b, s, func(q *store.PreparedQuery) {
+			q.Name, q.Template.Type, q.Service.Service, q.Service.Tags = "", store.NamePrefixMatch, "${name.full}", []string{"v1", "!old"}
+		})
+		for name, form := range map[string]rpc.Representation{"json": rpc.JSON, "records": rpc.Records} {
+			b.Run(fmt.Sprintf("%d/%s", n, name), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := s.Do(b.Context(), &rpc.Request{Method: rpc.QueryExecute, Representation: form, Query: store.Query{Name: "web"}}); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
