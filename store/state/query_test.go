@@ -102,6 +102,37 @@ func TestQueriesEndWithTheirSession(t *testing.T) {
 	}
 }
 
+// A transaction that fails gives back the queries that it ended with a session.
+func TestQueriesComeBackWithTheirSession(t *testing.T) {
+	s := New()
+	must(t, s, store.CmdRegister, register("n1"))
+	session := uuid("5")
+	must(t, s, store.CmdSession, &store.SessionCommand{Op: store.SessionCreate, Session: store.Session{ID: session, Node: "n1"}})
+	bound := queryCommand(store.QueryCreate, uuid("1"), "geo-", "web", true)
+	bound.Query.Session = session
+	must(t, s, store.CmdQuery, bound)
+	before, _ := s.Queries(nil)
+	w := s.NewWatch()
+	defer w.Close()
+	s.Queries(w)
+	res := apply(s, store.CmdTxn, txnCommand(
+		store.TxnOp{Verb: store.TxnDelete, Node: &store.Node{Node: "n1"}},
+		kvTxnOp(store.TxnGet, "missing", "")))
+	if res.OK {
+		t.Fatalf("the transaction was to fail: %s", answerOf(t, res))
+	}
+	if idx, list := s.Queries(nil); idx != before || len(list) != 1 || fired(w) {
+		t.Errorf("after a failed transaction: index %d (was %d), %d queries", idx, before, len(list))
+	}
+	if q := s.ResolveQuery("geo-db"); q == nil || q.ID != uuid("1") {
+		t.Errorf("the template leads to %+v", q)
+	}
+	must(t, s, store.CmdTxn, txnCommand(store.TxnOp{Verb: store.TxnDelete, Node: &store.Node{Node: "n1"}}))
+	if _, list := s.Queries(nil); len(list) != 0 || !fired(w) {
+		t.Errorf("after one that succeeds: %d queries", len(list))
+	}
+}
+
 func TestQueryWatches(t *testing.T) {
 	s := New()
 	a, b := uuid("a"), uuid("b")
