@@ -70,7 +70,7 @@ func TestRequestAndAnswerArriveWhole(t *testing.T) {
 		SourceDC: "west", Hops: 2, Body: []byte("body"),
 		Query: store.Query{Name: "k", Tags: []string{"x", ""}, NodeMeta: map[string]string{"a": "b"}, PassingOnly: true, Separator: "/", Near: "_agent"},
 	}
-	answer := rpc.Response{Index: 3, KnownLeader: true, LastContact: time.Millisecond, Effective: store.Stale, NotFound: true, Filtered: true, Body: []byte("answer")}
+	answer := rpc.Response{Index: 3, KnownLeader: true, LastContact: time.Millisecond, Effective: store.Stale, NotFound: true, Filtered: true, Conflict: true, Body: []byte("answer")}
 	var got rpc.Request
 	p := newPair(t, func(_ context.Context, req *rpc.Request) (*rpc.Response, error) {
 		got = *req
