@@ -56,17 +56,33 @@ func newAgent(t *testing.T, dir, name, dc, ip string, conf map[string]any) *agen
 	return a
 }
 
-// start runs the agent; it ends with the test at the latest.
-func (a *agentProcess) start() {
+// write writes the agent's configuration.
+func (a *agentProcess) write() (file string) {
 	a.t.Helper()
 	raw, err := json.MarshalIndent(a.Conf, "", " ")
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	file := filepath.Join(a.Dir, "agent.json")
+	file = filepath.Join(a.Dir, "agent.json")
 	if err := os.WriteFile(file, raw, 0o600); err != nil {
 		a.t.Fatal(err)
 	}
+	return file
+}
+
+// reload writes the configuration and makes the agent read it.
+func (a *agentProcess) reload() {
+	a.t.Helper()
+	a.write()
+	if err := a.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+// start runs the agent; it ends with the test at the latest.
+func (a *agentProcess) start() {
+	a.t.Helper()
+	file := a.write()
 	log, err := os.OpenFile(a.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		a.t.Fatal(err)

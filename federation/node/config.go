@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"landbridge/federation/trust"
+	"landbridge/federation/watch"
 	"landbridge/lan/agent"
 	"landbridge/store"
 )
@@ -111,6 +112,7 @@ type Config struct {
 	// Agent.
 	Services            []agent.ServiceDefinition // from files
 	Checks              []agent.CheckDefinition
+	Watches             []watch.Definition
 	CheckUpdateInterval time.Duration
 	CheckOutputMaxSize  int
 	DiscardCheckOutput  bool

@@ -16,6 +16,7 @@ import (
 
 	"landbridge/federation/dnsapi"
 	"landbridge/federation/httpapi"
+	"landbridge/federation/watch"
 	"landbridge/forwarding"
 	"landbridge/forwarding/rpc"
 	"landbridge/lan/agent"
@@ -38,6 +39,7 @@ type Node struct {
 	calls      *rpc.ClientMetrics
 	agent      *agent.Agent
 	http       *httpapi.Server
+	watches    *watch.Set
 	dns        *dnsapi.Server
 	srv        *server // nil on a client agent
 	httpAddrs  []net.Addr
@@ -125,7 +127,11 @@ func New(cfg Config) (_ *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return n, n.newFrontEnds()
+	if err := n.newFrontEnds(); err != nil {
+		return nil, err
+	}
+	n.watches = watch.NewSet(watch.InProcess(n.http), n.logger("watch"), cfg.Registerer)
+	return n, n.watches.Replace(cfg.Watches)
 }
 
 func (c *Config) setDefaults() {

@@ -24,7 +24,7 @@ func (n *Node) loadDefinitions(cfg *Config) error {
 }
 
 // Reload reads the configuration again and applies what may change while running:
-// services and checks, limits, DNS settings, snapshot settings, node metadata, the
+// services and checks, watches, limits, DNS settings, snapshot settings, node metadata, the
 // enrolment rule. On an error the old settings stay. What else differs waits for a
 // restart; who reads the files says so.
 func (n *Node) Reload(context.Context) error {
@@ -41,6 +41,9 @@ func (n *Node) Reload(context.Context) error {
 	if err := n.loadDefinitions(next); err != nil {
 		return err
 	}
+	if err := n.watches.Replace(next.Watches); err != nil {
+		return err
+	}
 	n.http.Reload(next.httpReloadable())
 	n.dns.Reload(next.DNS.settings())
 	if n.srv != nil {
@@ -53,7 +56,7 @@ func (n *Node) Reload(context.Context) error {
 		}
 	}
 	n.setMeta(next.NodeMeta)
-	n.log.Info("configuration reloaded", "services", len(next.Services), "checks", len(next.Checks))
+	n.log.Info("configuration reloaded", "services", len(next.Services), "checks", len(next.Checks), "watches", len(next.Watches))
 	return nil
 }
 

@@ -66,8 +66,9 @@ func (d *DNS) settings() dnsapi.Settings {
 //  5. The WAN socket, the certificate authority, and its pool once we have a
 //     certificate: other datacenters being away delays nothing here.
 //  6. The agent's own services; DNS; then joining, which may go on for ever.
+//  7. The watches of the configuration, which ask like any client of ours.
 //
-// Stop goes the other way round, but for HTTP, which ends first.
+// Stop goes the other way round, but for HTTP, which ends next after the watches.
 func (n *Node) Start(ctx context.Context) (err error) {
 	if err := n.listenHTTP(); err != nil {
 		return errors.Join(err, n.http.Stop(ctx), n.stack.stop(ctx))
@@ -112,6 +113,8 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	n.stack.run("join", n.fail, n.retryJoin)
 	n.stack.run("heartbeat", n.fail, n.heartbeat)
 	n.stack.push("HTTP", n.http.Stop)
+	// Above HTTP, which ends the queries of watches with an error.
+	n.stack.run("watches", n.fail, n.watches.Run)
 	n.log.Info("agent running", "node", n.cfg.NodeName, "id", n.id, "server", n.cfg.Server, "http", fmt.Sprint(n.httpAddrs))
 	return nil
 }

@@ -1,12 +1,15 @@
 package cli
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 
 	"landbridge/cmd/internal/config"
 	"landbridge/federation/node"
 	"landbridge/federation/trust"
+	"landbridge/federation/watch"
 	"landbridge/lan/agent"
 	"landbridge/store"
 )
@@ -81,6 +84,7 @@ func nodeConfig(c *config.Config) node.Config {
 		SessionTTLMin: c.SessionTTLMin,
 
 		Services: serviceDefinitions(c.Services), Checks: checkDefinitions(c.Checks),
+		Watches:             watchDefinitions(c.Watches),
 		CheckUpdateInterval: c.CheckUpdateInterval, CheckOutputMaxSize: c.CheckOutputMaxSize, DiscardCheckOutput: c.DiscardCheckOutput,
 
 		EnableDebug: c.EnableDebug,
@@ -174,9 +178,50 @@ func checkDefinition(c config.Check) agent.CheckDefinition {
 	}
 }
 
-// tryDefinitions checks the services and checks of files as an agent would that
-// starts with them.
+func watchDefinitions(list []config.Watch) []watch.Definition {
+	var out []watch.Definition
+	for _, w := range list {
+		d := watch.Definition{
+			Spec: watch.Spec{
+				Type: w.Type, Datacenter: w.Datacenter, Token: w.Token, Stale: w.Stale, Filter: w.Filter,
+				Key: w.Key, Prefix: w.Prefix, Service: w.Service, Tags: w.Tags, PassingOnly: w.PassingOnly,
+				State: w.State, Name: w.Name, ServiceID: w.ServiceID,
+			},
+			Args: w.Args, Script: w.Handler,
+		}
+		if h := w.HTTP; w.HandlerType == "http" || h.Path != "" {
+			d.HTTP = &watch.Target{URL: h.Path, Method: h.Method, Header: h.Header, Timeout: h.Timeout, TLSSkipVerify: h.TLSSkipVerify}
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+// tryWatches reports every watch that would not run.
+func tryWatches(c *config.Config) error {
+	var errs []error
+	for i, d := range watchDefinitions(c.Watches) {
+		err := d.Check()
+		switch t := c.Watches[i].HandlerType; t {
+		case "", "script", "http":
+		default:
+			err = errors.Join(err, fmt.Errorf("handler_type must be script or http, is %q", t))
+		}
+		for _, e := range config.Problems(err) {
+			if e != nil {
+				errs = append(errs, fmt.Errorf("watches[%d]: %w", i, e))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// tryDefinitions checks the services, checks and watches of files as an agent
+// would that starts with them.
 func tryDefinitions(c *config.Config) error {
+	if err := tryWatches(c); err != nil {
+		return err
+	}
 	a, err := agent.New(agent.Config{Node: c.NodeName, Datacenter: c.Datacenter,
 		NodeInfo: func() *store.Node { return &store.Node{} }, Registrar: nobody{}})
 	if err != nil {

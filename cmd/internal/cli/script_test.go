@@ -261,8 +261,8 @@ func (s *script) serve(args []string) {
 	}
 }
 
-// fake answers requests from a list. Each begins with a line "METHOD PATH STATUS";
-// the lines up to the next such are the body.
+// fake answers requests from a list. Each begins with a line "METHOD PATH STATUS",
+// which headers "Name=value" may follow; the lines up to the next such are the body.
 type fake struct {
 	answers map[string]answer
 	log     string
@@ -270,10 +270,11 @@ type fake struct {
 
 type answer struct {
 	status int
+	header []string
 	body   string
 }
 
-var answerRE = regexp.MustCompile(`^(GET|PUT|DELETE|POST) (\S+) (\d+)$`)
+var answerRE = regexp.MustCompile(`^(GET|PUT|DELETE|POST) (\S+) (\d+)((?: [\w-]+=\S+)*)$`)
 
 func (f *fake) parse(text string) {
 	key := ""
@@ -282,6 +283,7 @@ func (f *fake) parse(text string) {
 		if m := answerRE.FindStringSubmatch(strings.TrimSpace(line)); m != nil {
 			key, a = m[1]+" "+m[2], answer{}
 			a.status, _ = strconv.Atoi(m[3])
+			a.header = strings.Fields(m[4])
 		} else {
 			a.body += line
 		}
@@ -307,10 +309,14 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		log.Close()
 	}
 	if !ok {
-		a = answer{599, "the script has no answer to " + r.Method + " " + r.RequestURI}
+		a = answer{status: 599, body: "the script has no answer to " + r.Method + " " + r.RequestURI}
 	}
 	if a.status/100 != 2 {
 		a.body = strings.TrimSpace(a.body)
+	}
+	for _, h := range a.header {
+		k, v, _ := strings.Cut(h, "=")
+		w.Header().Set(k, v)
 	}
 	w.WriteHeader(a.status)
 	io.WriteString(w, a.body)

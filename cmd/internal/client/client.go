@@ -72,8 +72,8 @@ func NotFound(err error) bool {
 	return errors.As(err, &status) && status.Code == http.StatusNotFound
 }
 
-// maxAnswer bounds what is read into memory of an answer that is not streamed.
-const maxAnswer = 1 << 30
+// MaxAnswer bounds what is read into memory of an answer that is not streamed.
+const MaxAnswer = 1 << 30
 
 // Path joins segments to a path of the API, each escaped: "v1", "agent", "join", "a/b".
 func Path(segments ...string) string {
@@ -177,14 +177,14 @@ func (c *Client) call(ctx context.Context, method, path string, query url.Values
 	}
 	defer resp.Body.Close()
 	if out == nil {
-		_, err := io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
+		_, err := io.Copy(io.Discard, io.LimitReader(resp.Body, MaxAnswer))
 		return err
 	}
 	if raw, ok := out.(*[]byte); ok {
-		*raw, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		*raw, err = io.ReadAll(io.LimitReader(resp.Body, MaxAnswer))
 		return err
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(out); err != nil {
+	if err := json.NewDecoder(io.LimitReader(resp.Body, MaxAnswer)).Decode(out); err != nil {
 		return fmt.Errorf("decode the answer of %s %s: %w", method, path, err)
 	}
 	return nil

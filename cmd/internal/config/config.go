@@ -85,6 +85,7 @@ type Config struct {
 
 	Services            []Service     `key:"services" reload:"yes"`
 	Checks              []Check       `key:"checks" reload:"yes"`
+	Watches             []Watch       `key:"watches" reload:"yes"`
 	CheckUpdateInterval time.Duration `key:"check_update_interval"`
 	CheckOutputMaxSize  int           `key:"check_output_max_size"`
 	DiscardCheckOutput  bool          `key:"discard_check_output" reload:"yes"`

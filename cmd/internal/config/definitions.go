@@ -72,3 +72,35 @@ type Check struct {
 
 	DeregisterCriticalServiceAfter time.Duration `key:"deregister_critical_service_after"`
 }
+
+// Watch is a watch with the handler to run for it. Which parameters belong to
+// which type is the watch package's to say, since the command line has them too.
+type Watch struct {
+	Type        string   `key:"type"`
+	Datacenter  string   `key:"datacenter"`
+	Token       string   `key:"token"`
+	Stale       bool     `key:"stale"`
+	Filter      string   `key:"filter"`
+	Key         string   `key:"key"`
+	Prefix      string   `key:"prefix"`
+	Service     string   `key:"service"`
+	Tags        []string `key:"tag"`
+	PassingOnly bool     `key:"passingonly"`
+	State       string   `key:"state"`
+	Name        string   `key:"name"`
+	ServiceID   string   `key:"service_id"`
+
+	HandlerType string      `key:"handler_type"`
+	Handler     string      `key:"handler"`
+	Args        []string    `key:"args"`
+	HTTP        HTTPHandler `key:"http_handler_config"`
+}
+
+// HTTPHandler is an endpoint that is told of changes.
+type HTTPHandler struct {
+	Path          string              `key:"path"`
+	Method        string              `key:"method"`
+	Header        map[string][]string `key:"header"`
+	Timeout       time.Duration       `key:"timeout"`
+	TLSSkipVerify bool                `key:"tls_skip_verify"`
+}

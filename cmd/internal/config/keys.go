@@ -35,6 +35,7 @@ func currentKeys() []keyEntry {
 		{fate: alias, kind: kAny, note: "checks", paths: "check"},
 		{fate: alias, kind: kAny, note: "checks", paths: "services.check"},
 		{fate: alias, kind: kAny, note: "args", paths: "checks.script_args services.checks.script_args"},
+		{fate: alias, kind: kAny, note: "tag", paths: "watches.tags"},
 		// Inside a service the API calls a check's id CheckID.
 		{fate: alias, kind: kAny, note: "id", paths: "checks.check_id services.checks.check_id"},
 
@@ -68,7 +69,7 @@ func currentKeys() []keyEntry {
 			"ui_config.dashboard_url_templates telemetry.dogstatsd_tags " +
 			"auto_encrypt.dns_san auto_encrypt.ip_san auto_config.intro_token auto_config.intro_token_file auto_config.server_addresses " +
 			"auto_config.dns_sans auto_config.ip_sans auto_config.authorization " +
-			"watches config_entries.bootstrap locality addresses.grpc addresses.grpc_tls kv_replication " +
+			"config_entries.bootstrap locality addresses.grpc addresses.grpc_tls kv_replication " +
 			"acl.tokens.initial_management acl.tokens.default acl.tokens.agent acl.tokens.agent_recovery acl.tokens.replication " +
 			"acl.tokens.config_file_service_registration acl.tokens.dns " +
 			"cache.entry_fetch_rate cache.entry_fetch_max_burst"},
