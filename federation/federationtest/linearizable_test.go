@@ -29,19 +29,23 @@ func via(h *Host, params ...string) history.Via {
 	}}
 }
 
-// users are six who write the same three keys through any of the hosts.
-func users(seed uint64, ask func(rng *rand.Rand) history.Via) history.Load {
+// users are eight who work on the same three keys.
+func users(seed uint64, ask func(user int, rng *rand.Rand) history.Via) history.Load {
 	return history.Load{
-		Clients: 6, Keys: []string{"a", "b", "c"}, Seed: seed, Block: 0.2,
-		Pause: 50 * time.Millisecond, Timeout: 5 * time.Second,
-		Via: func(_ int, rng *rand.Rand) history.Via { return ask(rng) },
+		Clients: 8, Keys: []string{"a", "b", "c"}, Seed: seed, Block: 0.2,
+		Pause: 50 * time.Millisecond, Timeout: 5 * time.Second, Via: ask,
 	}
 }
 
-// either picks a host, and one of the two modes that promise the latest value.
-func either(hosts []*Host, params ...string) func(rng *rand.Rand) history.Via {
-	return func(rng *rand.Rand) history.Via {
+// either picks a host, and one of the two modes that promise the latest value. Every
+// other user stays with a host: those who roam soon all wait for one that hangs,
+// and somebody has to go on with the others.
+func either(hosts []*Host, params ...string) func(user int, rng *rand.Rand) history.Via {
+	return func(user int, rng *rand.Rand) history.Via {
 		h := hosts[rng.IntN(len(hosts))]
+		if user%2 == 0 {
+			h = hosts[user/2%len(hosts)]
+		}
 		if rng.IntN(2) == 0 {
 			return via(h, append([]string{"consistent"}, params...)...)
 		}
@@ -51,13 +55,13 @@ func either(hosts []*Host, params ...string) func(rng *rand.Rand) history.Via {
 
 // during lets users work while the faults happen, and reads all keys through
 // every host when they are over.
-func during(f *Federation, load history.Load, readers []*Host, params []string, faults func()) *history.Recorder {
+func during(f *Federation, load history.Load, readers []*Host, params []string, faults func(r *history.Recorder)) *history.Recorder {
 	f.T.Helper()
 	r := new(history.Recorder)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { load.Run(ctx, r); close(done) }()
-	faults()
+	faults(r)
 	f.Await(30*time.Second, "every host writes again", func() error {
 		for _, h := range readers {
 			if err := h.Put("over", "and done", params...); err != nil {
@@ -195,11 +199,38 @@ func TestLinearizable(t *testing.T) {
 			Run(t, func(f *Federation) {
 				east := f.DC("east")
 				rng := rand.New(rand.NewPCG(seed, 99))
-				r = during(f, users(seed, either(east.Hosts())), east.Hosts(), nil, func() { faults(f, east, rng) })
+				r = during(f, users(seed, either(east.Hosts())), east.Hosts(), nil, func(*history.Recorder) { faults(f, east, rng) })
 			}, DC("east", 3).Clients(1))
 			linearizable(t, r, 500)
 		})
 	}
+}
+
+// A host loses the leader while it has many requests under way: some have been
+// carried out, and only the answer is lost. Nothing is sent twice then.
+func TestLinearizableWhenAnswersAreLost(t *testing.T) {
+	var r *history.Recorder
+	Run(t, func(f *Federation) {
+		east := f.DC("east")
+		rng := rand.New(rand.NewPCG(6, 6))
+		r = during(f, users(6, either(east.Servers())), east.Hosts(), nil, func(all *history.Recorder) {
+			for i := range 6 {
+				pause(rng, time.Second)
+				leader := east.AwaitLeader(20 * time.Second)
+				host := append(east.Followers(), east.Client(0))[i%3]
+				busy := users(7, either([]*Host{host}))
+				busy.First, busy.Clients, busy.Pause = 100*(i+1), 12, time.Millisecond
+				ctx, cancel := context.WithCancel(context.Background())
+				done := make(chan struct{})
+				go func() { busy.Run(ctx, all); close(done) }()
+				pause(rng, 20*time.Millisecond)
+				cancel()
+				hold(f, host, leader, 2*time.Second)
+				<-done
+			}
+		})
+	}, DC("east", 3).Clients(1))
+	linearizable(t, r, 500)
 }
 
 // The same through another datacenter, 60 ms away over a path that loses packets:
@@ -211,7 +242,7 @@ func TestLinearizableAcrossDatacenters(t *testing.T) {
 		f.Must(west.Server(0).Join(east.Server(0)))
 		f.Lossy(east, west, 60*time.Millisecond, 0.02)
 		rng := rand.New(rand.NewPCG(3, 3))
-		r = during(f, users(3, either(f.Hosts(), "dc=east")), f.Hosts(), []string{"dc=east"}, func() {
+		r = during(f, users(3, either(f.Hosts(), "dc=east")), f.Hosts(), []string{"dc=east"}, func(*history.Recorder) {
 			for range 2 {
 				pause(rng, 2*time.Second)
 				leader := east.AwaitLeader(20 * time.Second)
@@ -234,9 +265,9 @@ func TestLinearizableFindsStaleReads(t *testing.T) {
 	violated(t, func(f *Federation, east *Datacenter) *history.Recorder {
 		cutOff := east.Followers()[0]
 		rest := others(east.Hosts(), cutOff)
-		ask := func(rng *rand.Rand) history.Via {
+		ask := func(user int, rng *rand.Rand) history.Via {
 			if rng.IntN(4) > 0 {
-				return either(rest)(rng)
+				return either(rest)(user, rng)
 			}
 			v := via(cutOff)
 			honest := v.Call
@@ -245,7 +276,7 @@ func TestLinearizableFindsStaleReads(t *testing.T) {
 			}
 			return v
 		}
-		return during(f, users(4, ask), rest, nil, func() {
+		return during(f, users(4, ask), rest, nil, func(*history.Recorder) {
 			time.Sleep(time.Second)
 			hold(f, cutOff, rest, 3*time.Second)
 		})
@@ -255,8 +286,8 @@ func TestLinearizableFindsStaleReads(t *testing.T) {
 // And if writes were sent again that may have been applied.
 func TestLinearizableFindsRepeatedWrites(t *testing.T) {
 	violated(t, func(f *Federation, east *Datacenter) *history.Recorder {
-		ask := func(rng *rand.Rand) history.Via {
-			v := either(east.Hosts())(rng)
+		ask := func(user int, rng *rand.Rand) history.Via {
+			v := either(east.Hosts())(user, rng)
 			honest := v.Call
 			v.Call = func(ctx context.Context, method, path, body string) (int, string, error) {
 				code, reply, err := honest(ctx, method, path, body)
@@ -268,7 +299,7 @@ func TestLinearizableFindsRepeatedWrites(t *testing.T) {
 			}
 			return v
 		}
-		return during(f, users(5, ask), east.Hosts(), nil, func() { time.Sleep(10 * time.Second) })
+		return during(f, users(5, ask), east.Hosts(), nil, func(*history.Recorder) { time.Sleep(10 * time.Second) })
 	})
 }
 

@@ -11,7 +11,9 @@ import (
 
 // Load is a number of users who work on the same keys.
 type Load struct {
+	First   int // number of the first user; loads of one Recorder need different ones
 	Clients int
+	Readers int // more users, who only read
 	Keys    []string
 	Seed    uint64
 	// Pause is the longest time a user thinks between two operations.
@@ -28,9 +30,9 @@ type Load struct {
 // Run lets the users work until ctx is done, and waits for the last answers.
 func (l Load) Run(ctx context.Context, r *Recorder) {
 	var all sync.WaitGroup
-	for i := range l.Clients {
+	for i := range l.Clients + l.Readers {
 		all.Go(func() {
-			u := &user{Load: &l, r: r, id: i, rng: rand.New(rand.NewPCG(l.Seed, uint64(i))), seen: map[string]Op{}}
+			u := &user{Load: &l, r: r, id: l.First + i, rng: rand.New(rand.NewPCG(l.Seed, uint64(l.First+i))), seen: map[string]Op{}}
 			for ctx.Err() == nil {
 				u.work(ctx)
 			}
@@ -43,7 +45,7 @@ func (l Load) Run(ctx context.Context, r *Recorder) {
 func (l Load) ReadAll(ctx context.Context, r *Recorder, via Via) error {
 	var errs []error
 	for _, key := range l.Keys {
-		_, err := r.Do(ctx, via, Op{Client: l.Clients, Kind: Read, Key: key})
+		_, err := r.Do(ctx, via, Op{Client: l.First + l.Clients + l.Readers, Kind: Read, Key: key})
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
@@ -65,7 +67,7 @@ func (u *user) work(ctx context.Context) {
 	op := Op{Client: u.id, Key: u.Keys[u.rng.IntN(len(u.Keys))]}
 	seen, known := u.seen[op.Key]
 	switch p := u.rng.IntN(100); {
-	case p < 45:
+	case p < 45 || u.id >= u.First+u.Clients:
 		op.Kind = Read
 		if known && seen.Found && u.rng.Float64() < u.Block {
 			via.Params = append(append([]string(nil), via.Params...), fmt.Sprint("index=", seen.Index), "wait=200ms")
