@@ -55,6 +55,9 @@ func New(o Options) (*Client, error) {
 	return &Client{base: base, http: &http.Client{Transport: tr}, token: token, auth: o.Auth, datacenter: o.Datacenter, stale: o.Stale}, nil
 }
 
+// Token is the token that requests carry; "" is none.
+func (c *Client) Token() string { return c.token }
+
 // StatusError is an answer other than success.
 type StatusError struct {
 	Code   int
