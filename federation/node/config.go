@@ -83,6 +83,7 @@ type Config struct {
 	GossipLAN          Gossip
 	GossipWAN          Gossip
 	DisableCoordinates bool // neither measured nor told
+	RemoteExec         bool // run what `landbridge exec` sends
 
 	// Raft.
 	RaftMultiplier        int

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"landbridge/forwarding/rpc"
+	"landbridge/lan/agent"
 	"landbridge/store"
 )
 
@@ -40,4 +41,36 @@ func (n *Node) receiveEvent(name string, payload []byte, ltime uint64) {
 		return
 	}
 	n.log.Debug("user event", "event", ev.Name, "id", ev.ID)
+	if ev.Name != agent.ExecEvent {
+		return
+	}
+	if n.exec == nil {
+		n.log.Info("remote execution is off (disable_remote_exec): event ignored", "id", ev.ID)
+		return
+	}
+	n.exec.Take(ev)
+}
+
+// keys is the key/value store of this datacenter, for remote execution.
+type keys struct{ do rpc.Doer }
+
+func (k keys) Get(ctx context.Context, key string) (*store.KVEntry, error) {
+	resp, err := k.do.Do(ctx, &rpc.Request{Method: rpc.KVGet, Representation: rpc.Records, Query: store.Query{Name: key}})
+	if err != nil || resp.NotFound {
+		return nil, err
+	}
+	list, err := store.DecodeKVEntries(resp.Body)
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	return list[0], nil
+}
+
+func (k keys) Lock(ctx context.Context, key string, value []byte, session string) (bool, error) {
+	cmd := store.KVCommand{Op: store.KVLock, Entry: store.KVEntry{Key: key, Value: value, Session: session}}
+	resp, err := k.do.Do(ctx, &rpc.Request{Method: rpc.KVApply, Body: cmd.AppendWire(nil)})
+	if err != nil {
+		return false, err
+	}
+	return string(resp.Body) == "true", nil
 }

@@ -38,6 +38,7 @@ type Node struct {
 	dispatcher *forwarding.Dispatcher
 	calls      *rpc.ClientMetrics
 	agent      *agent.Agent
+	exec       *agent.Exec // nil without remote execution
 	http       *httpapi.Server
 	watches    *watch.Set
 	dns        *dnsapi.Server
@@ -126,6 +127,9 @@ func New(cfg Config) (_ *Node, err error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if cfg.RemoteExec {
+		n.exec = agent.NewExec(cfg.NodeName, keys{n.dispatcher}, n.logger("exec"))
 	}
 	if err := n.newFrontEnds(); err != nil {
 		return nil, err

@@ -99,6 +99,9 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		return err
 	}
 	n.stack.run("agent", n.fail, n.agent.Run)
+	if n.exec != nil {
+		n.stack.run("remote execution", n.fail, n.exec.Run)
+	}
 	if !n.cfg.DisableCoordinates {
 		n.stack.run("coordinates", n.fail, n.tellCoordinate)
 	}

@@ -14,6 +14,10 @@
 // checks/state/ under DataDir) before the call returns; definitions from files
 // are handed in at start and at each reload.
 //
+// It also remembers the user events that concern this machine (Events: the newest
+// 256, in memory only), and runs what users send to it where that is allowed
+// (Exec).
+//
 // All methods may be called concurrently. Records handed out are immutable.
 //
 // Outside: how the catalog is reached (the Registrar), who the node is

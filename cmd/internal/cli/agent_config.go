@@ -48,7 +48,7 @@ func nodeConfig(c *config.Config) node.Config {
 		LeaveDrainTime:      c.Performance.LeaveDrainTime,
 		ReconnectTimeoutLAN: c.ReconnectTimeout, ReconnectTimeoutWAN: c.ReconnectTimeoutWAN,
 
-		EncryptKey: c.Key, DisableKeyringFile: c.DisableKeyringFile, DisableCoordinates: c.DisableCoordinates,
+		EncryptKey: c.Key, DisableKeyringFile: c.DisableKeyringFile, DisableCoordinates: c.DisableCoordinates, RemoteExec: !c.DisableRemoteExec,
 		GossipLAN: node.Gossip(c.GossipLAN), GossipWAN: node.Gossip(c.GossipWAN),
 
 		RaftMultiplier:        c.Performance.RaftMultiplier,

@@ -57,6 +57,7 @@ type Config struct {
 	Encrypt            string `key:"encrypt"`
 	DisableKeyringFile bool   `key:"disable_keyring_file"`
 	DisableCoordinates bool   `key:"disable_coordinates"`
+	DisableRemoteExec  bool   `key:"disable_remote_exec"`
 	GossipLAN          Gossip `key:"gossip_lan"`
 	GossipWAN          Gossip `key:"gossip_wan"`
 
@@ -283,6 +284,7 @@ func defaults() Config {
 	c.SessionTTLMin = 10 * time.Second
 	c.CheckUpdateInterval = 5 * time.Minute
 	c.CheckOutputMaxSize = 4096
+	c.DisableRemoteExec = true
 	c.Telemetry = Telemetry{MetricsPrefix: "consul", FilterDefault: true}
 	c.LogLevel = "INFO"
 	c.LogRotateDuration = 24 * time.Hour

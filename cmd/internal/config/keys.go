@@ -50,7 +50,7 @@ func currentKeys() []keyEntry {
 			"raft_logstore.boltdb.no_freelist_sync raft_logstore.wal.segment_size_mb " +
 			"use_streaming_backend rpc.enable_streaming xds.update_max_per_second dns_config.prefer_namespace"},
 
-		{fate: later, kind: kBool, def: "true", paths: "disable_host_node_id disable_remote_exec enable_central_service_config " +
+		{fate: later, kind: kBool, def: "true", paths: "disable_host_node_id enable_central_service_config " +
 			"encrypt_verify_incoming encrypt_verify_outgoing http_config.use_cache telemetry.retry_failed_connection"},
 		{fate: later, kind: kBool, def: "false", paths: "auto_reload_config disable_http_unprintable_char_filter " +
 			"enable_agent_tls_for_checks enable_script_checks enable_local_script_checks enable_syslog " +
