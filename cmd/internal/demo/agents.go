@@ -212,24 +212,34 @@ func (d *demo) get(ctx context.Context, url string) error {
 	return err
 }
 
-// dig asks for the addresses of a name and shows the answer as dig does.
+// dig asks for the addresses of a name and shows the answer as dig does. DNS
+// reads are stale: a follower may need a moment to hear of a registration.
 func (d *demo) dig(ctx context.Context, server, name string) error {
 	host, port, _ := strings.Cut(server, ":")
 	fmt.Printf("  $ dig @%s -p %s %s\n", host, port, strings.TrimSuffix(name, "."))
 	m := new(dns.Msg)
 	m.SetQuestion(name, dns.TypeA)
-	r, took, err := new(dns.Client).ExchangeContext(ctx, m, server)
-	if err != nil {
-		return err
+	for start := time.Now(); ; {
+		r, took, err := new(dns.Client).ExchangeContext(ctx, m, server)
+		if err != nil {
+			return err
+		}
+		if len(r.Answer) > 0 {
+			fmt.Printf("    ;; status: %s, %s\n", dns.RcodeToString[r.Rcode], took.Round(10*time.Microsecond))
+			for _, rr := range r.Answer {
+				fmt.Printf("    %s\n", rr)
+			}
+			return nil
+		}
+		if time.Since(start) > 5*time.Second {
+			return fmt.Errorf("%s: no answer, status %s", name, dns.RcodeToString[r.Rcode])
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
-	fmt.Printf("    ;; status: %s, %s\n", dns.RcodeToString[r.Rcode], took.Round(10*time.Microsecond))
-	for _, rr := range r.Answer {
-		fmt.Printf("    %s\n", rr)
-	}
-	if len(r.Answer) == 0 {
-		return fmt.Errorf("%s: no answer", name)
-	}
-	return nil
 }
 
 func indent(s string) {
