@@ -42,6 +42,7 @@ func TestWatches(t *testing.T) {
 	a := newAgent(t, dir, "solo", "dc1", "127.9.80.1", map[string]any{"bootstrap_expect": 1, "watches": []any{
 		key("one", "a"), key("two", "a"),
 		map[string]any{"type": "service", "service": "web", "handler_type": "http", "http_handler_config": map[string]any{"path": hook.URL}},
+		map[string]any{"type": "event", "name": "deploy", "handler": line("events")},
 		map[string]any{"type": "agent_service", "service_id": "web", "args": []string{"sh", "-c", line("local")}},
 	}})
 	a.start()
@@ -64,6 +65,17 @@ func TestWatches(t *testing.T) {
 		defer mu.Unlock()
 		return strings.Contains(told[len(told)-1], `"Port":80`) && strings.Contains(seen("local"), `"Port":80`)
 	})
+
+	// Events: only new ones of that name, each once.
+	for _, name := range []string{"deploy", "other", "deploy"} {
+		if out, err := a.run("event", "-name="+name, "v-"+name); err != nil {
+			t.Errorf("event: %v, %s", err, out)
+		}
+	}
+	until(t, 10*time.Second, "the events were handled", func() bool { return strings.Count(seen("events"), `"ID"`) >= 2 })
+	if got := seen("events"); strings.Count(got, `"Name":"deploy"`) != 2 || strings.Contains(got, "other") {
+		t.Errorf("events handled: %s", got)
+	}
 
 	// one stays, two goes, three comes.
 	a.Conf["watches"] = []any{key("one", "a"), key("three", "b")}
@@ -133,4 +145,32 @@ func TestMaintenance(t *testing.T) {
 	step("Node maintenance is now disabled\n", "-disable")
 	step("Service maintenance is now disabled for \"web\"\n", "-disable", "-service=web")
 	step("")
+}
+
+// TestDebug records a real agent.
+func TestDebug(t *testing.T) {
+	dir := t.TempDir()
+	a := newAgent(t, dir, "solo", "dc1", "127.9.82.1", map[string]any{"bootstrap_expect": 1, "enable_debug": true, "encrypt": "cg8StVXbQJ0gPvMd9o7yrg=="})
+	a.start()
+	until(t, 20*time.Second, "there is a leader", a.hasLeader)
+	out, err := a.run("debug", "-duration=10s", "-interval=5s", "-archive=false", "-output="+filepath.Join(dir, "rec"))
+	if err != nil || strings.Contains(out, "Left out") {
+		t.Fatalf("debug: %v, %s", err, out)
+	}
+	for _, pattern := range []string{"agent.json", "host.json", "members.json", "listpeers.json", "index.json", "metrics.json", "landbridge.log",
+		"pprof/*/heap.prof", "pprof/*/profile.prof", "pprof/*/trace.out"} {
+		list, err := filepath.Glob(filepath.Join(dir, "rec", pattern))
+		if err != nil || len(list) == 0 {
+			t.Errorf("%s is not there", pattern)
+		}
+		for _, p := range list {
+			b, err := os.ReadFile(p)
+			if err != nil || len(b) == 0 && filepath.Ext(p) != ".log" {
+				t.Errorf("%s: %d bytes, %v", p, len(b), err)
+			}
+			if strings.Contains(string(b), "cg8StVXbQJ0gPvMd9o7yrg") {
+				t.Errorf("%s holds the gossip key", p)
+			}
+		}
+	}
 }

@@ -71,6 +71,14 @@ func (c *call) agentForceLeave() error {
 	return c.done()
 }
 
+func (c *call) agentHost() error {
+	v, err := c.s.cfg.Agent.Host(c.r.Context())
+	if err != nil {
+		return err
+	}
+	return c.encode(http.StatusOK, v)
+}
+
 func (c *call) agentReload() error {
 	if err := c.s.cfg.Agent.Reload(c.r.Context()); err != nil {
 		return err

@@ -233,6 +233,7 @@ func TestStatusAndOperator(t *testing.T) {
 		{method: "GET", target: "/v1/connect/ca/roots", status: 200, want: `~^\{"ActiveRootID"`, has: indexed},
 		{method: "GET", target: "/v1/agent/connect/ca/roots?dc=nowhere", status: 200, want: `~^\{"ActiveRootID"`},
 		{method: "GET", target: "/v1/connect/ca/roots?pem=true", status: 200, typ: "application/pem-certificate-chain", want: "PEM\n"},
+		{method: "GET", target: "/v1/agent/host", status: 200, want: `{"CollectionTime":1}`},
 		{method: "GET", target: "/v1/internal/federation", status: 200, want: `{"Datacenters":["dc1"]}`},
 	})
 }

@@ -83,6 +83,8 @@ type Agent interface {
 	Reload(ctx context.Context) error
 	// MetricsJSON is the body of /v1/agent/metrics (spec http-agent 4).
 	MetricsJSON(ctx context.Context) ([]byte, error)
+	// Host is the body of /v1/agent/host: the machine. It is encoded as JSON.
+	Host(ctx context.Context) (any, error)
 	// Federation is the body of /v1/internal/federation: which datacenters and
 	// servers there are, which answer, and how far they are. It is encoded as JSON.
 	Federation(ctx context.Context) (any, error)

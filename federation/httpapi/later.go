@@ -36,7 +36,6 @@ var unbuiltFamilies = []unbuilt{
 	{"The Raft peer API", famOperator, 0, []unbuiltPath{
 		{"/v1/operator/raft/peer", []string{http.MethodDelete}}, {"/v1/operator/raft/transfer-leader", mPost}}},
 	{"The usage API", famOperator, noTenancy, []unbuiltPath{{"/v1/operator/usage", mGet}}},
-	{"The host information API", famAgent, 0, []unbuiltPath{{"/v1/agent/host", mGet}}},
 	{"The metrics stream", famAgent, 0, []unbuiltPath{{"/v1/agent/metrics/stream", mGet}}},
 	{"Ingress health", famHealth, noTenancy, []unbuiltPath{{"/v1/health/ingress/", mGet}}},
 	{"Connect", famConnect, noTenancy, []unbuiltPath{

@@ -85,6 +85,10 @@ func (f *fakeAgent) Reload(context.Context) error { return f.note("reload") }
 func (f *fakeAgent) MetricsJSON(context.Context) ([]byte, error) {
 	return []byte(`{"Timestamp":"2026-11-22 20:29:00 +0000 UTC","Gauges":[],"Points":[],"Counters":[],"Samples":[]}`), f.err
 }
+func (f *fakeAgent) Host(context.Context) (any, error) {
+	return map[string]int{"CollectionTime": 1}, nil
+}
+
 func (f *fakeAgent) Federation(context.Context) (any, error) {
 	return map[string]any{"Datacenters": []string{"dc1"}}, f.err
 }

@@ -138,6 +138,7 @@ func built() []entry {
 
 		{path: "/v1/agent/self", family: famAgent, routes: get((*call).agentSelf)},
 		{path: "/v1/agent/version", family: famAgent, routes: get((*call).agentVersion)},
+		{path: "/v1/agent/host", family: famAgent, routes: get((*call).agentHost)},
 		{path: "/v1/agent/members", family: famAgent, scope: noPartition, routes: get((*call).agentMembers)},
 		{path: "/v1/agent/join/", family: famAgent, routes: put((*call).agentJoin)},
 		{path: "/v1/agent/leave", family: famAgent, routes: put((*call).agentLeave)},

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"landbridge/federation/httpapi"
+	"landbridge/federation/node/internal/machine"
 	"landbridge/lan/gossip"
 	"landbridge/store"
 )
@@ -151,6 +152,8 @@ func (b backend) MetricsJSON(context.Context) ([]byte, error) {
 	}
 	return json.Marshal(v)
 }
+
+func (b backend) Host(context.Context) (any, error) { return machine.Read(b.n.cfg.DataDir), nil }
 
 // federationView is /v1/internal/federation.
 type federationView struct {
