@@ -3,6 +3,7 @@ package apiclient
 import (
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"maps"
 	"os"
@@ -232,6 +233,11 @@ func TestMain(m *testing.M) {
 	if run, ok := helpers[os.Getenv("APICLIENT_HELPER")]; ok {
 		run()
 		return
+	}
+	// Tests that are parallel wait for sessions to expire, all at once.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
 	}
 	code := m.Run()
 	if w := begun.Load(); w != nil {
