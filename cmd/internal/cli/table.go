@@ -34,7 +34,7 @@ func newTable() *table {
 	}
 	for _, make := range []func() *command{
 		agentCommand, catalogDatacenters, catalogNodes, catalogServices, completionCommand, debugCommand, eventCommand, execCommand, forceLeave, infoCommand,
-		joinCommand, keygenCommand, keyringCommand, kvDelete, kvExport, kvGet, kvImport, kvPut, leaveCommand, maintCommand, membersCommand, monitorCommand,
+		joinCommand, keygenCommand, keyringCommand, kvDelete, kvExport, kvGet, kvImport, kvPut, leaveCommand, lockCommand, maintCommand, membersCommand, monitorCommand,
 		raftForget, raftListPeers, reloadCommand, rttCommand, servicesDeregister, servicesRegister, tlsCACreate, tlsCertCreate,
 		validateCommand, versionCommand, wanForceLeave, wanJoin, wanMembers, watchCommand,
 	} {
@@ -108,7 +108,7 @@ func (t *table) synopsis(name string) string {
 // absent says why a command of the interface is not there.
 func (t *table) absent(name string) (why string, ok bool) {
 	switch name {
-	case "acl", "config", "connect", "intention", "lock", "login", "logout",
+	case "acl", "config", "connect", "intention", "login", "logout",
 		"snapshot", "operator autopilot", "operator usage", "operator raft remove-peer", "operator raft transfer-leader",
 		"services export", "services exported-services", "services imported-services", "wan token":
 		return "this command is not built yet.", true

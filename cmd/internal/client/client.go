@@ -52,7 +52,11 @@ func New(o Options) (*Client, error) {
 			return dialer.DialContext(ctx, "unix", socket)
 		}
 	}
-	return &Client{base: base, http: &http.Client{Transport: tr}, token: token, auth: o.Auth, datacenter: o.Datacenter, stale: o.Stale}, nil
+	var transport http.RoundTripper = tr
+	if o.Transport != nil {
+		transport = o.Transport
+	}
+	return &Client{base: base, http: &http.Client{Transport: transport}, token: token, auth: o.Auth, datacenter: o.Datacenter, stale: o.Stale}, nil
 }
 
 // Token is the token that requests carry; "" is none.
@@ -148,6 +152,24 @@ func (c *Client) Do(ctx context.Context, method, path string, query url.Values, 
 // Get decodes the JSON answer of a GET into out.
 func (c *Client) Get(ctx context.Context, path string, query url.Values, out any) error {
 	return c.call(ctx, http.MethodGet, path, query, nil, out)
+}
+
+// GetHeader is Get that returns the answer's header, too: also that of a
+// StatusError.
+func (c *Client) GetHeader(ctx context.Context, path string, query url.Values, out any) (http.Header, error) {
+	resp, err := c.Do(ctx, http.MethodGet, path, query, nil)
+	if err != nil {
+		var status *StatusError
+		if errors.As(err, &status) {
+			return status.Header, err
+		}
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(io.LimitReader(resp.Body, MaxAnswer)).Decode(out); err != nil {
+		return nil, fmt.Errorf("decode the answer of GET %s: %w", path, err)
+	}
+	return resp.Header, nil
 }
 
 // Put sends body as JSON, unless it is nil or a []byte, and decodes the JSON

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -29,6 +30,9 @@ type Options struct {
 	SSL      bool // https where Addr names no scheme
 	NoVerify bool // do not verify the server's certificate
 	Auth     string
+
+	// Transport carries the requests; nil is the network.
+	Transport http.RoundTripper
 }
 
 // Default is the address of an agent that listens where agents do.
