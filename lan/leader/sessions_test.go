@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"landbridge/store"
+	"landbridge/store/state"
 )
 
 // create writes a session on the leader's own node, as its endpoint does.
@@ -223,4 +224,33 @@ func TestStandstill(t *testing.T) {
 			}
 		}
 	})
+}
+
+func BenchmarkRenewSession(b *testing.B) {
+	st := state.New()
+	apply := func(kind store.CommandKind, payload []byte) {
+		var res [1]store.Result
+		st.Apply([]store.Command{{Kind: kind, Payload: payload}}, res[:])
+		if res[0].Err != nil {
+			b.Fatal(res[0].Err)
+		}
+	}
+	apply(store.CmdRegister, (&store.RegisterCommand{Node: store.Node{Node: "n", Address: "10.0.0.1"}}).AppendWire(nil))
+	const sessions = 10000
+	ids := make([]string, sessions)
+	for i := range ids {
+		ids[i] = newUUID()
+		apply(store.CmdSession, (&store.SessionCommand{Op: store.SessionCreate,
+			Session: store.Session{ID: ids[i], Node: "n", TTL: "10s"}}).AppendWire(nil))
+	}
+	l := &Leader{cfg: Config{State: st}}
+	l.sessions = newSessions(l)
+	l.sessions.leads = true
+	n := 0
+	for b.Loop() {
+		if sess, err := l.RenewSession(ids[n%sessions]); sess == nil || err != nil {
+			b.Fatal(sess, err)
+		}
+		n++
+	}
 }

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"fmt"
 	"math"
 	"testing"
 	"time"
@@ -319,5 +320,37 @@ func TestDamagedSessionRecords(t *testing.T) {
 	}
 	if err := im.Add(recordLockDelay, []byte{0xff}); err == nil {
 		t.Error("a malformed delay was taken")
+	}
+}
+
+// A lock taken and let go, among ten thousand others.
+func BenchmarkLockUnlock(b *testing.B) {
+	c := withSession(b, &store.Session{})
+	for i := range 10000 {
+		c.kv(store.KVLock, fmt.Sprintf("other/%05d", i), "v", "s")
+	}
+	lock := command(store.CmdKV, &store.KVCommand{Op: store.KVLock, Entry: store.KVEntry{Key: "k", Value: []byte("v"), Session: "s"}})
+	unlock := command(store.CmdKV, &store.KVCommand{Op: store.KVUnlock, Entry: store.KVEntry{Key: "k", Value: []byte("v"), Session: "s"}})
+	var res [2]store.Result
+	for b.Loop() {
+		c.Apply([]store.Command{lock, unlock}, res[:])
+	}
+	if !res[0].OK || !res[1].OK {
+		b.Fatal(res)
+	}
+}
+
+// The end of ten thousand sessions with a node, each holding a key.
+func BenchmarkSessionsEndWithNode(b *testing.B) {
+	for b.Loop() {
+		b.StopTimer()
+		c := withSession(b, &store.Session{})
+		for i := range 10000 {
+			id := fmt.Sprintf("s%05d", i)
+			c.session(&store.Session{ID: id, Node: "n", LockDelay: time.Second, NodeChecks: []string{store.SerfHealth}})
+			c.kv(store.KVLock, "k/"+id, "v", id)
+		}
+		b.StartTimer()
+		c.apply(store.CmdDeregister, &store.DeregisterCommand{Node: "n"})
 	}
 }
