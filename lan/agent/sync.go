@@ -92,9 +92,7 @@ func (s *syncState) doubtLocked() {
 func (a *Agent) enqueueLocked(id string) {
 	s := &a.sync
 	g := s.group(id)
-	if _, ok := s.delayed[g]; ok {
-		delete(s.delayed, g)
-	}
+	delete(s.delayed, g)
 	if !g.queued && !g.flying {
 		g.queued = true
 		s.ready = append(s.ready, g)

@@ -143,7 +143,6 @@ type cluster struct {
 	t       testing.TB
 	servers []*server
 	cut     map[string]bool
-	log     io.Writer
 }
 
 func newCluster(t testing.TB, n int) *cluster {

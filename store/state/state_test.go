@@ -433,9 +433,9 @@ func TestReaper(t *testing.T) {
 		if n := s.Counts().KVTombstones; n != 1 {
 			t.Errorf("%d tombstones after 14 minutes, want 1", n)
 		}
-		young := del(t, s, "p/c") // nothing: no tombstone
+		del(t, s, "p/c") // nothing: no tombstone
 		put(t, s, "q", "")
-		young = del(t, s, "q")
+		young := del(t, s, "q")
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		if n := s.Counts().KVTombstones; n != 1 {

@@ -17,8 +17,7 @@ func decodeJSON(r io.Reader, v any) error { return json.NewDecoder(r).Decode(v) 
 
 // execNode is what is known of one agent.
 type execNode struct {
-	acked, exited bool
-	partial       string // the beginning of a line
+	partial string // the beginning of a line
 }
 
 // follow prints what agents write until none said anything for a while, twice as

@@ -270,12 +270,12 @@ func TestWarnings(t *testing.T) {
 }
 
 func TestOldSpellings(t *testing.T) {
-	c, _, err := load(t, "-data-dir=x", "-hcl", `acl_datacenter = "main" start_join = ["a"] retry_join = ["b"] start_join_wan = ["c"] server = true
+	_, _, err := load(t, "-data-dir=x", "-hcl", `acl_datacenter = "main" start_join = ["a"] retry_join = ["b"] start_join_wan = ["c"] server = true
 		acl { tokens { master = "m" agent = "a" } } raft_boltdb { NoFreelistSync = true }`)
 	if err == nil || !strings.Contains(err.Error(), "NoFreelistSync") {
 		t.Errorf("a key of an old block is not looked at: %v", err)
 	}
-	c, _, err = load(t, "-data-dir=x", "-hcl", `acl_datacenter = "main" start_join = ["a"] retry_join = ["b"] start_join_wan = ["c"] server = true
+	c, _, err := load(t, "-data-dir=x", "-hcl", `acl_datacenter = "main" start_join = ["a"] retry_join = ["b"] start_join_wan = ["c"] server = true
 		acl { tokens { master = "m" agent = "a" } } raft_boltdb { no_freelist_sync = true }`)
 	if err != nil {
 		t.Fatal(err)
