@@ -406,13 +406,14 @@ func TestStopDuringLeave(t *testing.T) {
 		net := gossiptest.NewNetwork(1)
 		p, q := agent(t, net, 1), agent(t, net, 2)
 		join(t, q, 1)
-		left := make(chan error, 2)
-		for range 2 {
-			go func() { left <- p.Leave(t.Context()) }()
+		var left [2]chan error // one each: they may end at the same moment, in any order
+		for i := range left {
+			left[i] = make(chan error, 1)
+			go func() { left[i] <- p.Leave(t.Context()) }()
 			time.Sleep(50 * time.Millisecond)
 		}
 		stop(t, p)
-		if first, second := <-left, <-left; first != nil || !errors.Is(second, gossip.ErrNotRunning) {
+		if first, second := <-left[0], <-left[1]; first != nil || !errors.Is(second, gossip.ErrNotRunning) {
 			t.Errorf("the leaves ended with %v and %v", first, second)
 		}
 		until(t, 5*time.Second, "the leave is known", func() bool { return status(q, "n1") == gossip.Left })
