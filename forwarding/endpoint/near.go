@@ -38,6 +38,9 @@ func nearest[T any](st *state.Store, near string, list []T, node func(T) string)
 		rows[i].row = row
 		if c := coords[i]; c != nil {
 			rows[i].rtt, rows[i].known = from.Coord.Distance(&c.Coord), true
+			if c.Node == from.Node {
+				rows[i].rtt = -1 // the estimate between a node and itself is not 0: it has a height
+			}
 		}
 	}
 	slices.SortStableFunc(rows, func(a, b placed) int {
