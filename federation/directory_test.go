@@ -50,6 +50,7 @@ func start(t *testing.T, rtt map[string]time.Duration, onServer func(Server)) (*
 	done := make(chan struct{})
 	go func() { defer close(done); d.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
+	synctest.Wait() // it has read the empty pool: set may write
 	return d, p, reg
 }
 
