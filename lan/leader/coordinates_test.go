@@ -20,10 +20,7 @@ func TestCoordinatesAreWrittenTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		defer w.stopAll()
-		s := w.add(1, 1).start()
-		if err := s.lead.UpdateCoordinate(coordinate("s1", 1)); store.KindOf(err) != store.KindNoLeader {
-			t.Errorf("before there is a leader: %v", err)
-		}
+		w.add(1, 1).start()
 		l := w.leader()
 		time.Sleep(time.Second)
 		bad := coordinate("s1", 1)
@@ -54,6 +51,17 @@ func TestCoordinatesAreWrittenTogether(t *testing.T) {
 		time.Sleep(time.Minute)
 		if got := l.state.Index(); got != index {
 			t.Errorf("nothing new wrote %d commands", got-index)
+		}
+	})
+}
+
+func TestCoordinatesNeedALeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.stopAll()
+		s := w.add(1, 3).start() // waits for two others, for ever
+		if err := s.lead.UpdateCoordinate(coordinate("s1", 1)); store.KindOf(err) != store.KindNoLeader {
+			t.Errorf("before there is a leader: %v", err)
 		}
 	})
 }
