@@ -12,6 +12,9 @@ import (
 // bodyTimeout is how long a body may take to arrive.
 const bodyTimeout = time.Minute
 
+// drainTimeout is how long a body that is refused anyway may take.
+const drainTimeout = 5 * time.Second
+
 // maxJSONBody bounds the bodies of registrations and the like.
 const maxJSONBody = 2 << 20
 
@@ -20,6 +23,7 @@ const maxJSONBody = 2 << 20
 // is only believed when it is too large.
 func (c *call) body(limit int64, key string) (*bytes.Buffer, error) {
 	if c.r.ContentLength > limit {
+		c.drain(limit)
 		return nil, errBodyTooLarge(c.r.ContentLength, limit, key)
 	}
 	buf := getBuffer()
@@ -44,6 +48,22 @@ func (c *call) body(limit int64, key string) (*bytes.Buffer, error) {
 		return nil, err
 	}
 	return buf, nil
+}
+
+// drain reads a refused body whose length is not outrageous. Clients that send all
+// of it before they read would meet a closed connection instead of the answer. One
+// that asks before it sends (Expect: 100-continue) is told at once.
+func (c *call) drain(limit int64) {
+	if c.r.ContentLength > 2*limit || c.r.Header.Get("Expect") != "" {
+		return
+	}
+	conn := http.NewResponseController(c.w)
+	if conn.SetReadDeadline(time.Now().Add(drainTimeout)) != nil {
+		return
+	}
+	if _, err := io.Copy(io.Discard, c.r.Body); err == nil {
+		_ = conn.SetReadDeadline(time.Time{}) // else the connection ends with the answer
+	}
 }
 
 // decode reads a JSON body into v, which gets copies. Unknown fields are

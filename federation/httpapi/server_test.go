@@ -154,6 +154,33 @@ func TestBodyLimits(t *testing.T) {
 	}
 }
 
+// A client that sends all of a refused body before it reads gets the answer, and
+// its connection goes on.
+func TestRefusedBodyIsRead(t *testing.T) {
+	const limit = 400_000 // more than net/http reads by itself
+	n := newNode(t, func(c *Config) { c.KVMaxValueSize = limit })
+	conn, r := dial(t, n.serve(t))
+	for i, size := range []int{limit + 1, 2 * limit, limit, 2*limit + 1} {
+		if _, err := fmt.Fprintf(conn, "PUT /v1/kv/x HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", size, strings.Repeat("x", size)); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+			t.Fatal(err)
+		}
+		want := http.StatusRequestEntityTooLarge
+		if size == limit {
+			want = http.StatusOK
+		}
+		if resp.StatusCode != want || resp.Close != (i == 3) {
+			t.Errorf("%d bytes: %d, closes %t", size, resp.StatusCode, resp.Close)
+		}
+	}
+}
+
 func TestGzip(t *testing.T) {
 	n := newNode(t, nil)
 	for _, size := range []int{gzipFrom - 1, gzipFrom} {
