@@ -52,6 +52,7 @@ type Node struct {
 	started  time.Time
 	failed   chan error // the first thing that ended by itself
 	leaving  sync.Mutex
+	going    atomic.Bool   // a leave is under way or done
 	left     chan struct{} // closed when a graceful leave is done
 	leftOnce sync.Once
 	beat     atomic.Int64                      // when the main loop last went round, Unix ns
@@ -120,7 +121,7 @@ func New(cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	n.agent, err = agent.New(agent.Config{
-		Node: cfg.NodeName, Datacenter: cfg.Datacenter, NodeInfo: n.record, Registrar: registrar{n.dispatcher},
+		Node: cfg.NodeName, Datacenter: cfg.Datacenter, NodeInfo: n.record, Registrar: registrar{n.dispatcher, &n.going},
 		Server: cfg.Server, ClusterSize: func() int { return len(n.lan.Members()) }, DataDir: cfg.DataDir,
 		CheckUpdateInterval: cfg.CheckUpdateInterval, CheckOutputMaxSize: cfg.CheckOutputMaxSize, DiscardCheckOutput: cfg.DiscardCheckOutput,
 		Logger: n.logger("local"), Registerer: cfg.Registerer,

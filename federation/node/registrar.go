@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"sync/atomic"
 
 	"landbridge/forwarding/rpc"
 	"landbridge/store"
@@ -9,9 +10,17 @@ import (
 
 // registrar is the catalog as this agent's own services and checks see it: the
 // dispatcher, with the records representation.
-type registrar struct{ do rpc.Doer }
+type registrar struct {
+	do rpc.Doer
+	// going is set while the node leaves: what it registered then would bring it
+	// back into the catalog that the leader has just taken it out of.
+	going *atomic.Bool
+}
 
 func (r registrar) Register(ctx context.Context, cmd *store.RegisterCommand, token string) error {
+	if r.going.Load() {
+		return store.Errorf(store.KindUnreachable, "this agent is leaving: nothing is registered any more")
+	}
 	_, err := r.do.Do(ctx, &rpc.Request{Method: rpc.CatalogRegister, Token: token, Body: cmd.AppendWire(nil)})
 	return err
 }

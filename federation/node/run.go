@@ -86,6 +86,7 @@ func (n *Node) Leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 	defer cancel()
 	n.log.Info("leaving")
+	n.going.Store(true)
 	var errs []error
 	leftWAN := make(chan error, 1) // beside the LAN: each takes seconds to spread
 	if n.srv != nil && n.srv.wan != nil {
@@ -105,6 +106,7 @@ func (n *Node) Leave(ctx context.Context) error {
 		errs = append(errs, n.srv.awaitRemoval(ctx))
 	}
 	if err := errors.Join(errs...); err != nil {
+		n.going.Store(false)
 		return store.Errorf(store.KindInternal, "leave: %w", err)
 	}
 	n.log.Info("left")
