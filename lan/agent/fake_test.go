@@ -26,7 +26,6 @@ type catalog struct {
 	refuse func(cmd *store.RegisterCommand) error
 	active int
 	most   int // calls of Register at once
-	late   sync.WaitGroup
 }
 
 type fault int
@@ -35,8 +34,10 @@ const (
 	works fault = iota
 	failsBefore
 	failsAfter // takes effect, but the answer is lost
-	late       // fails, and takes effect a while later
+	late       // fails, and takes effect lateBy later
 )
+
+const lateBy = 5 * time.Second
 
 func newCatalog() *catalog { return &catalog{state: state.New()} }
 
@@ -95,10 +96,10 @@ func (c *catalog) write(ctx context.Context, kind store.CommandKind, payload []b
 	case failsAfter:
 		return errors.Join(lost, c.apply(kind, payload))
 	case late:
-		c.late.Go(func() {
-			time.Sleep(5 * time.Second)
+		go func() {
+			time.Sleep(lateBy)
 			_ = c.apply(kind, payload)
-		})
+		}()
 		return lost
 	}
 	return c.apply(kind, payload)
