@@ -90,11 +90,19 @@ func (d *Dispatcher) Do(ctx context.Context, req *rpc.Request) (*rpc.Response, e
 	if req.Hops > rpc.MaxHops {
 		return nil, store.Errorf(store.KindUnreachable, "%s: forwarding loop after %d hops", m.Name, req.Hops)
 	}
+	if m.Stream {
+		return d.doStream(ctx, req, m)
+	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, d.timeout(req, m))
 		defer cancel()
 	}
+	return d.route(ctx, req, m)
+}
+
+// route runs a request that has a deadline.
+func (d *Dispatcher) route(ctx context.Context, req *rpc.Request, m *rpc.Method) (*rpc.Response, error) {
 	if req.Datacenter != "" && req.Datacenter != d.cfg.Datacenter {
 		if m.LocalOnly {
 			return nil, store.Errorf(store.KindInvalid, "%s is not for other datacenters (asked for %q in %q)", m.Name, req.Datacenter, d.cfg.Datacenter)
@@ -138,13 +146,16 @@ func (d *Dispatcher) here(ctx context.Context, req *rpc.Request, m *rpc.Method) 
 		d.metrics.local.Inc()
 		resp, err := d.cfg.Local.Do(ctx, req)
 		if err == nil && tooStale(req, m, resp) {
+			if resp.Stream != nil {
+				resp.Stream.Close()
+			}
 			fresh := *req
 			fresh.Consistency = store.Default
 			return d.here(ctx, &fresh, m)
 		}
 		return resp, err
 	}
-	r := d.newRetry(ctx, m, store.ErrNoLeader)
+	r := d.newRetry(req, m, store.ErrNoLeader)
 	for {
 		changed := d.cfg.LAN.LeaderChanged() // before looking, so that no change is missed
 		var err error
@@ -179,7 +190,7 @@ func tooStale(req *rpc.Request, m *rpc.Method, resp *rpc.Response) bool {
 // toServer sends a request to a server of this datacenter: the way of a client
 // agent, which stays with one server until it fails.
 func (d *Dispatcher) toServer(ctx context.Context, req *rpc.Request, m *rpc.Method) (*rpc.Response, error) {
-	r := d.newRetry(ctx, m, store.ErrNoServers)
+	r := d.newRetry(req, m, store.ErrNoServers)
 	for {
 		servers := d.cfg.LAN.Servers()
 		if len(servers) == 0 {

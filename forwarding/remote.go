@@ -48,7 +48,7 @@ func (d *Dispatcher) remote(ctx context.Context, req *rpc.Request, m *rpc.Method
 			break // the datacenter answered: its word is final
 		}
 		tried = append(tried, attempt{p.Name, time.Since(began)})
-		if !retryable(m, err) || ctx.Err() != nil {
+		if !retryable(req, m, err) || ctx.Err() != nil {
 			break
 		}
 	}
@@ -74,7 +74,7 @@ func (d *Dispatcher) throughPeer(ctx context.Context, req *rpc.Request, m *rpc.M
 	var err error
 	for _, p := range federated {
 		var resp *rpc.Response
-		if resp, err = d.forward(ctx, req, p, d.cfg.LAN.Dial); err == nil || !unanswered(err) || !retryable(m, err) {
+		if resp, err = d.forward(ctx, req, p, d.cfg.LAN.Dial); err == nil || !unanswered(err) || !retryable(req, m, err) {
 			return resp, err
 		}
 	}

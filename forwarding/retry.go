@@ -19,7 +19,10 @@ func unanswered(err error) bool {
 }
 
 // retryable is whether sending again can help and cannot do harm.
-func retryable(m *rpc.Method, err error) bool {
+func retryable(req *rpc.Request, m *rpc.Method, err error) bool {
+	if u, ok := req.Upload.(*upload); ok && u.read.Load() {
+		return false // its bytes are gone
+	}
 	switch store.KindOf(err) {
 	case store.KindNoLeader, store.KindNoServers, store.KindUnreachable:
 		return true // not applied
@@ -31,15 +34,16 @@ func retryable(m *rpc.Method, err error) bool {
 
 // retry paces the attempts of one request inside the hold time-out.
 type retry struct {
+	req   *rpc.Request
 	m     *rpc.Method
 	until time.Time
 	pause time.Duration
 	err   error // the answer when attempts end
 }
 
-func (d *Dispatcher) newRetry(ctx context.Context, m *rpc.Method, err error) *retry {
+func (d *Dispatcher) newRetry(req *rpc.Request, m *rpc.Method, err error) *retry {
 	until := time.Now().Add(d.cfg.HoldTimeout)
-	return &retry{m: m, until: until, pause: 10 * time.Millisecond, err: err}
+	return &retry{req: req, m: m, until: until, pause: 10 * time.Millisecond, err: err}
 }
 
 // again waits until another attempt makes sense: until changed is closed, or a
@@ -47,7 +51,7 @@ func (d *Dispatcher) newRetry(ctx context.Context, m *rpc.Method, err error) *re
 // when the error is final, the hold time-out is over or the caller is gone.
 func (r *retry) again(ctx context.Context, err error, changed <-chan struct{}) bool {
 	r.err = err
-	if !retryable(r.m, err) {
+	if !retryable(r.req, r.m, err) {
 		return false
 	}
 	left := time.Until(r.until)

@@ -207,7 +207,12 @@ func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {
 		}
 	}
 	n := c.inFlight.Add(1)
-	defer c.done()
+	counted := true
+	defer func() {
+		if counted {
+			c.done()
+		}
+	}()
 	if c.stopping.Load() {
 		return nil, c.errNotSent(m, errPeerStopping)
 	}
@@ -224,6 +229,10 @@ func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {
 	b := append((*buf)[:0], make([]byte, headerSize)...)
 	b = appendRequest(b, req, remaining-reserve(remaining), c.z)
 	*buf = b
+	if m.Stream {
+		counted = false // until its stream is closed
+		return c.doBytes(ctx, m, b, req.Upload)
+	}
 	if len(b) > c.cfg.BulkBytes {
 		return c.doStream(ctx, m, b)
 	}

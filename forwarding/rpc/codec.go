@@ -41,6 +41,7 @@ const (
 	respBody        = 7
 	respBodyZstd    = 8
 	respConflict    = 9
+	respStream      = 10 // a stream of bytes follows this frame
 )
 
 // appendRequest appends req without its local fields. remaining 0 means that
@@ -156,6 +157,7 @@ func appendResponseHead(b []byte, resp *Response, z *compressor) (head, body []b
 	b = wire.Bool(b, respNotFound, resp.NotFound)
 	b = wire.Bool(b, respFiltered, resp.Filtered)
 	b = wire.Bool(b, respConflict, resp.Conflict)
+	b = wire.Bool(b, respStream, resp.Stream != nil)
 	body, field := resp.Body, respBody
 	if packed, ok := z.pack(body); ok {
 		body, field = packed, respBodyZstd
@@ -168,7 +170,8 @@ func appendResponseHead(b []byte, resp *Response, z *compressor) (head, body []b
 }
 
 // decodeResponse reads an answer. Its body is part of b, unless it was
-// compressed.
+// compressed. An answer that announces a stream has one that cannot be read: only
+// the reader of its frames has the rest.
 func decodeResponse(b []byte, z *compressor) (*Response, error) {
 	r := &Response{}
 	d := wire.NewDecoder(b)
@@ -188,6 +191,10 @@ func decodeResponse(b []byte, z *compressor) (*Response, error) {
 			r.Filtered = d.Bool()
 		case respConflict:
 			r.Conflict = d.Bool()
+		case respStream:
+			if d.Bool() {
+				r.Stream = announced{}
+			}
 		case respBody:
 			r.Body = d.Bytes()
 		case respBodyZstd:

@@ -14,6 +14,11 @@
 //     is larger than ServerConfig.BulkBytes: 32 KB between datacenters, 256 KB
 //     inside one. So a bulky answer never blocks the small ones behind it, and
 //     costs no further round trip.
+//   - A stream of bytes (kind 4) is one call of a method with Stream: a request
+//     frame, data frames and an end frame one way; an answer frame and, if it
+//     announces them, data frames and an end frame the other way. An error frame in
+//     place of any of these ends its direction, also after bytes. Nothing of it is
+//     held but one frame per direction; who takes no bytes for a minute loses it.
 //
 // Blocking queries wait in a lane: they cost there a map entry, and a changed
 // result that is bulky travels on a stream of its own anyway.

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"landbridge/store"
@@ -50,8 +51,24 @@ type Request struct {
 	Query          store.Query // reads
 	Body           []byte      // writes and internal messages
 
+	// Upload is a body of any size, for methods with Stream: it is read as it is
+	// sent on, so a request of which some was read is not sent twice. Closing it
+	// also ends a Read under way: a client does so when its call is over. Whoever
+	// made it may not use it before Do has returned.
+	Upload io.ReadCloser
+
 	Origin Origin // local
 	Peer   string // local: name of the authenticated peer it came from, "" = here
+}
+
+// Stream is the part of an answer that nobody holds in memory.
+type Stream interface {
+	// WriteTo writes all of it to w, once. An error is w's, or tells with its kind
+	// why the rest does not come, after bytes that were written already.
+	io.WriterTo
+	// Close gives up what was not written and frees what is behind it. It may be
+	// called again.
+	Close() error
 }
 
 // Response is an answer as it travels: hops copy Body and never look into it.
@@ -65,6 +82,9 @@ type Response struct {
 	Filtered    bool // ACLs dropped entries
 	Conflict    bool // a transaction was not applied: 409, and Body says why
 	Body        []byte
+	// Stream follows Body, for methods with Stream; nil if there is none. The
+	// caller of Do closes it, and keeps the context of Do alive until then.
+	Stream Stream
 }
 
 // Doer runs a request: the dispatcher (anywhere it belongs), a client (at its

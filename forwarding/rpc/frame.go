@@ -16,6 +16,7 @@ const (
 	streamLane   byte = 1
 	streamCall   byte = 2
 	streamAnswer byte = 3
+	streamBytes  byte = 4
 )
 
 // Types of frames. A type that is not known is skipped.
@@ -27,6 +28,8 @@ const (
 	framePing     byte = 5
 	framePong     byte = 6
 	frameStopping byte = 7 // the server runs no new calls; the client leaves when its last one is answered
+	frameData     byte = 8 // a piece of a stream of bytes
+	frameEnd      byte = 9 // the end of a stream of bytes: all of it came
 )
 
 const (

@@ -73,6 +73,9 @@ const (
 	// QueryExecuteHere executes the interpolated query in Body (store.QueryExecute)
 	// in one datacenter only: what a server asks of others on failover. Records.
 	QueryExecuteHere MethodID = 95
+
+	SnapshotSave    MethodID = 120 // answers Response.Stream: an archive (store/archive)
+	SnapshotRestore MethodID = 121 // Request.Upload = an archive
 )
 
 // Where says which server of a datacenter can answer a method.
@@ -99,9 +102,10 @@ const (
 	OperatorResource
 	KeyringResource
 	EventResource
-	SessionResource // on the node it belongs to
-	QueryResource   // a prepared query, by name
-	ServerResource  // only servers and agents of the federation call it, never a user
+	SessionResource    // on the node it belongs to
+	QueryResource      // a prepared query, by name
+	ManagementResource // the right to read and write everything, acl:write
+	ServerResource     // only servers and agents of the federation call it, never a user
 )
 
 // Method declares once where a method runs. The dispatcher reads nothing else.
@@ -113,6 +117,7 @@ type Method struct {
 	LocalOnly  bool // refused when it comes from, or is meant for, another datacenter
 	Repeatable bool // may be sent again when its outcome is unknown
 	Blocking   bool // honours Request.MinIndex
+	Stream     bool // Request.Upload or Response.Stream may carry bytes without end
 	Resource   Resource
 }
 
@@ -182,6 +187,8 @@ var methods = [...]Method{
 	{ID: QueryExecute, Name: "PreparedQuery.Execute", Repeatable: true, Resource: ServiceResource},
 	{ID: QueryExplain, Name: "PreparedQuery.Explain", Repeatable: true, Resource: QueryResource},
 	{ID: QueryExecuteHere, Name: "PreparedQuery.ExecuteHere", Repeatable: true, Resource: ServiceResource},
+	{ID: SnapshotSave, Name: "Snapshot.Save", Repeatable: true, Stream: true, Resource: ManagementResource},
+	{ID: SnapshotRestore, Name: "Snapshot.Restore", Write: true, Where: Leader, Stream: true, Resource: ManagementResource},
 }
 
 var byID = func() map[MethodID]*Method {

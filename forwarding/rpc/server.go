@@ -38,6 +38,9 @@ const (
 	maxBulkRequest = 16 << 20
 	// maxStreams is how many streams one session may have open towards us.
 	maxStreams = 1024
+	// maxByteStreams is how many of them may carry bytes: snapshots, which cost a
+	// disk or the whole state each.
+	maxByteStreams = 4
 	// streamTimeout bounds the pauses inside what ought to come in one go.
 	streamTimeout = 10 * time.Second
 )
@@ -91,6 +94,7 @@ type session struct {
 	small    atomic.Int64 // of them, those that do not block
 	blocking atomic.Int64 // of them, those that do
 	streams  atomic.Int64
+	bytes    atomic.Int64 // of streams, those that carry bytes
 	lanes    atomic.Int64
 	idle     chan struct{} // holds 1: stopping, and running or streams may have become 0
 
@@ -285,6 +289,8 @@ func (n *session) serveStream(conn net.Conn) {
 			err = n.serveLane(conn)
 		case streamCall:
 			err = n.serveCall(conn)
+		case streamBytes:
+			err = n.serveBytes(conn)
 		default:
 			err = store.Errorf(store.KindInvalid, "a stream of kind %d is not answered", kind)
 		}

@@ -66,6 +66,9 @@ func (k *serverCall) handle(begin time.Time) (*Method, *Response, error) {
 	}
 	req.Origin, req.Peer = n.origin, n.peer
 	m, err := admit(req)
+	if err == nil && m.Stream {
+		err = store.Errorf(store.KindInvalid, "%s needs a stream of bytes", m.Name)
+	}
 	if err != nil {
 		n.s.metrics.refused["denied"].Inc()
 		return m, nil, err
