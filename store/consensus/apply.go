@@ -114,8 +114,16 @@ func (q *queue) take(dst []*request) []*request {
 // refuse answers all that wait, and all that come, with err.
 func (q *queue) refuse(err error) {
 	q.mu.Lock()
+	q.refused = err
+	q.mu.Unlock()
+	q.drop(err)
+}
+
+// drop answers all that wait with err.
+func (q *queue) drop(err error) {
+	q.mu.Lock()
 	waiting := q.waiting
-	q.waiting, q.refused = nil, err
+	q.waiting = nil
 	q.gauge.Set(0)
 	q.mu.Unlock()
 	for _, r := range waiting {
@@ -134,6 +142,10 @@ func (n *Node) Apply(ctx context.Context, cmd store.Command) (store.Result, erro
 	if r == nil || r.State() != raft.Leader {
 		n.m.applied.WithLabelValues(outcomeNotSent).Inc()
 		return store.Result{}, noLeader(raft.ErrNotLeader)
+	}
+	if n.stalled.Load() {
+		n.m.applied.WithLabelValues(outcomeNotSent).Inc()
+		return store.Result{}, noLeader(errStalled)
 	}
 	if ctx.Err() != nil {
 		n.m.applied.WithLabelValues(outcomeNotSent).Inc()
@@ -196,7 +208,9 @@ func (n *Node) commitLoop() {
 		start := time.Now()
 		// Not pooled: Raft's stores and caches keep the bytes.
 		data := n.cfg.EncodeBatch(make([]byte, 0, size), cmds)
-		future := n.raft.Load().Apply(data, 0)
+		n.gate <- struct{}{}
+		future := n.raft.Load().Apply(data, n.patience())
+		<-n.gate
 		<-n.turn
 		err := future.Error()
 		n.finish(group, future, err, start)
@@ -221,6 +235,16 @@ func (c *leaderClock) now() int64 {
 		return time.Now().UnixNano()
 	}
 	return t.Add(time.Since(*t)).UnixNano()
+}
+
+// patience is how long a group waits for Raft's main loop to take it up, which
+// waits for the disk: no longer than until others may lead, if there are any.
+func (n *Node) patience() time.Duration {
+	if n.alone.Load() {
+		return 0
+	}
+	heartbeat, _ := Timings(n.cfg.Multiplier)
+	return (stallLimit + 1) * heartbeat
 }
 
 // finish hands each command of a group its result.

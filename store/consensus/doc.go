@@ -46,6 +46,16 @@
 // costs it the leadership; it does not stand for election again while there is
 // no room and there are others. See store/raftlog for what is final.
 //
+// A disk that hangs is not an error: the append simply does not end, while
+// heartbeats, which need no disk, keep the followers content. A leader whose append
+// takes longer than two heartbeat time-outs, while a quorum of followers answers,
+// has one of them elected and refuses requests until its own append has ended.
+//
+// # Restore
+//
+// Restore replaces the state of all servers. No command is on its way meanwhile:
+// those given before are applied, those that come wait.
+//
 // What is outside: the encoding of commands (store/fsm), who should be a member
 // (lan/leader), where requests are forwarded (forwarding).
 package consensus

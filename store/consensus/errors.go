@@ -17,6 +17,7 @@ var ErrLease = errors.New("no quorum confirmed leadership within the lease")
 var (
 	errNotReady = errors.New("this leader has not yet applied what earlier leaders committed")
 	errStopping = errors.New("this server is stopping")
+	errStalled  = errors.New("this server's disk does not take the log; another server is asked to lead")
 )
 
 // noLeader is store.ErrNoLeader, whose words clients match, with a cause for
@@ -31,9 +32,12 @@ func maybeApplied(cause error) error {
 
 // applyError gives the error of a Raft future of a write its kind.
 func applyError(err error) error {
+	var has *store.Error
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &has):
+		return err
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress),
 		errors.Is(err, raft.ErrEnqueueTimeout), errors.Is(err, raft.ErrCantBootstrap):
 		return noLeader(err)

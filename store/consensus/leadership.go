@@ -14,7 +14,7 @@ import (
 // leaders committed. It may be wrong for up to a lease: reads use CheckLease.
 func (n *Node) IsLeader() bool {
 	r := n.raft.Load()
-	return r != nil && r.State() == raft.Leader && n.ready.Load() == r.CurrentTerm()
+	return r != nil && r.State() == raft.Leader && n.ready.Load() == r.CurrentTerm() && !n.stalled.Load()
 }
 
 // Leader returns the id and the Raft address of the server this one takes for
@@ -78,6 +78,9 @@ func (n *Node) CheckLease() error {
 	if n.ready.Load() != term {
 		return noLeader(errNotReady)
 	}
+	if n.stalled.Load() {
+		return noLeader(errStalled)
+	}
 	// Alone, nobody can be elected without us.
 	if n.alone.Load() || n.lease.valid(term, time.Now()) {
 		return nil
@@ -99,6 +102,9 @@ func (n *Node) VerifyLeader(ctx context.Context) error {
 	}
 	if n.ready.Load() != r.CurrentTerm() {
 		return noLeader(errNotReady)
+	}
+	if n.stalled.Load() {
+		return noLeader(errStalled) // Raft, which waits for the log too, would not answer
 	}
 	round := n.verify.join()
 	select {

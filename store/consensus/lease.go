@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sync"
@@ -22,6 +23,7 @@ type lease struct {
 	mu      sync.Mutex
 	term    uint64
 	acks    map[raft.ServerID]time.Time // in term, when the request was sent
+	reached map[raft.ServerID]uint64    // in term, the last entry of its log by then
 	void    bool                        // a leadership transfer was begun in term
 	changed chan struct{}               // closed and replaced when held changes
 
@@ -38,7 +40,7 @@ type heldLease struct {
 
 func newLease(length time.Duration, self raft.ServerID, conf func() raft.Configuration) *lease {
 	return &lease{length: length, self: self, conf: conf,
-		acks: make(map[raft.ServerID]time.Time), changed: make(chan struct{})}
+		acks: make(map[raft.ServerID]time.Time), reached: make(map[raft.ServerID]uint64), changed: make(chan struct{})}
 }
 
 // beginLocked turns to a newer term; false if term is over.
@@ -49,18 +51,21 @@ func (l *lease) beginLocked(term uint64) bool {
 	if term > l.term {
 		l.term, l.void = term, false
 		clear(l.acks)
+		clear(l.reached)
 	}
 	return true
 }
 
-// ack notes that id acknowledged a request of term that was sent at sent.
-func (l *lease) ack(id raft.ServerID, term uint64, sent time.Time) {
+// ack notes that id acknowledged a request of term that was sent at sent, and that
+// its log ended with lastLog.
+func (l *lease) ack(id raft.ServerID, term uint64, sent time.Time, lastLog uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.beginLocked(term) || !sent.After(l.acks[id]) {
 		return
 	}
 	l.acks[id] = sent
+	l.reached[id] = lastLog
 	voters, need := l.others()
 	var times []time.Time
 	for _, v := range voters {
@@ -108,6 +113,32 @@ func (l *lease) confirmed(term uint64, since time.Time) (bool, <-chan struct{}) 
 	return h != nil && h.term == term && !h.sent.Before(since), l.changed
 }
 
+// successors returns the voters that acknowledged this leader of term less than a
+// lease ago and have all that is committed, those with the longest log first; none
+// unless they and we are a quorum.
+func (l *lease) successors(term, commit uint64, now time.Time) (ids []raft.ServerID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.term != term {
+		return nil
+	}
+	voters, need := l.others()
+	fresh := 0
+	for _, v := range voters {
+		if sent, ok := l.acks[v]; ok && elapsed(sent, now) < l.length {
+			fresh++
+			if l.reached[v] >= commit {
+				ids = append(ids, v)
+			}
+		}
+	}
+	if fresh < need {
+		return nil
+	}
+	slices.SortFunc(ids, func(a, b raft.ServerID) int { return cmp.Compare(l.reached[b], l.reached[a]) })
+	return ids
+}
+
 // transfer notes that a follower is about to be told to take over in term. From
 // then on voters may elect it whenever its request reaches them, however
 // recently they acknowledged us.
@@ -152,7 +183,7 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 	// An answer of our term is one of a server that follows us, also if it
 	// needs older entries first.
 	if err == nil && resp.Term == term {
-		t.lease.ack(id, term, sent)
+		t.lease.ack(id, term, sent, resp.LastLog)
 	}
 	return err
 }

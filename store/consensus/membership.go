@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -24,7 +25,7 @@ type Server struct {
 var errRaftGone = errors.New("raft stopped by itself")
 
 func errNoServer(id string) error {
-	return store.Errorf(store.KindNotFound, "no server with id %q in the Raft configuration", id)
+	return store.Errorf(store.KindInvalid, "no server with id %q in the Raft configuration", id)
 }
 
 // failed is a future that is over.
@@ -49,6 +50,20 @@ func (n *Node) Servers() []Server {
 		servers[i] = Server{ID: string(s.ID), Address: string(s.Address), Voter: s.Suffrage == raft.Voter}
 	}
 	return servers
+}
+
+// Configuration is Servers with the index of its log entry; 0 before Start.
+func (n *Node) Configuration() (_ []Server, index uint64) {
+	r := n.raft.Load()
+	if r == nil {
+		return nil, 0
+	}
+	// The future that gives the configuration does not know its index.
+	index, err := strconv.ParseUint(r.Stats()["latest_configuration_index"], 10, 64)
+	if err != nil {
+		index = 0
+	}
+	return n.Servers(), index
 }
 
 // Bootstrap makes the first configuration of a new cluster. Each server may be

@@ -12,6 +12,7 @@ type metrics struct {
 	leaderChanges prometheus.Counter
 	leaseRefused  prometheus.Counter
 	snapshots     *prometheus.CounterVec
+	handovers     prometheus.Counter
 }
 
 // Outcomes of a command at Apply.
@@ -49,6 +50,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		snapshots: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "landbridge_consensus_size_snapshots_total",
 			Help: "Snapshots taken because the log grew by its limit in bytes, by outcome."}, []string{"outcome"}),
+		handovers: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "landbridge_consensus_stall_handovers_total",
+			Help: "Times this leader asked another server to lead because its own disk did not take the log."}),
 	}
 	for _, o := range []string{outcomeOK, outcomeNotSent, outcomeUnknown, outcomeRefused} {
 		m.applied.WithLabelValues(o)
@@ -57,6 +61,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.snapshots.WithLabelValues("ok")
 	m.snapshots.WithLabelValues("failed")
 	reg.MustRegister(m.commitSeconds, m.batchCommands, m.queued, m.applied, m.leader, m.leaderChanges,
-		m.leaseRefused, m.snapshots)
+		m.leaseRefused, m.snapshots, m.handovers)
 	return m
 }

@@ -31,6 +31,10 @@ type Node struct {
 
 	queue queue
 	turn  chan struct{} // held by the one loop that fills the next entry
+	gate  chan struct{} // held while an entry is handed to Raft, and by Restore
+
+	log     *watchedLog // set by Start
+	stalled atomic.Bool // leadership was offered to others because our log takes nothing
 
 	// ready is the term whose barrier is applied: 0 while not leading.
 	ready atomic.Uint64
@@ -79,6 +83,7 @@ func New(cfg Config) (*Node, error) {
 		cfg: cfg, logger: cfg.Logger, m: newMetrics(cfg.Registerer),
 		hadState:   has,
 		turn:       make(chan struct{}, 1),
+		gate:       make(chan struct{}, 1),
 		leadership: make(chan bool, 1),
 		confChange: make(chan struct{}, 1),
 		tooLarge:   make(chan struct{}, 1),
@@ -116,7 +121,8 @@ func (n *Node) Start(ctx context.Context) error {
 		self: n.transport.addr, writable: st.Writable, alone: &n.alone}
 	n.guard.off.Store(!n.hadState)
 	n.fsm.setLimit()
-	r, err := raft.NewRaft(rc, n.fsm, st.Log, n.guard, st.Snapshots, n.transport)
+	n.log = &watchedLog{LogStore: st.Log, base: n.started}
+	r, err := raft.NewRaft(rc, n.fsm, n.log, n.guard, st.Snapshots, n.transport)
 	if err != nil {
 		return fmt.Errorf("consensus: %w", err)
 	}
@@ -130,6 +136,7 @@ func (n *Node) Start(ctx context.Context) error {
 	n.loop("leadership", n.leadershipLoop)
 	n.loop("verify", n.verifyLoop)
 	n.loop("housekeeping", n.housekeepingLoop)
+	n.loop("stall", n.stallLoop)
 	if n.alone.Load() {
 		// Nobody else could have been elected meanwhile.
 		n.guard.off.Store(true)

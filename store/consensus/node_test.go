@@ -143,16 +143,12 @@ type cluster struct {
 	t       testing.TB
 	servers []*server
 	cut     map[string]bool
+	prepare func(*server) // before a server first begins
 }
 
 func newCluster(t testing.TB, n int) *cluster {
 	c := &cluster{t: t, cut: map[string]bool{}}
-	for i := range n {
-		s := &server{id: fmt.Sprintf("s%d", i+1), fsm: &listFSM{}, stores: raftlog.OpenMemory()}
-		s.stores.Log = &fullLog{InmemStore: s.stores.Log.(*raft.InmemStore)}
-		c.servers = append(c.servers, s)
-		c.begin(s)
-	}
+	c.add(n)
 	t.Cleanup(func() {
 		for _, s := range c.servers {
 			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -163,6 +159,18 @@ func newCluster(t testing.TB, n int) *cluster {
 		}
 	})
 	return c
+}
+
+func (c *cluster) add(n int) {
+	for i := range n {
+		s := &server{id: fmt.Sprintf("s%d", i+1), fsm: &listFSM{}, stores: raftlog.OpenMemory()}
+		s.stores.Log = &fullLog{InmemStore: s.stores.Log.(*raft.InmemStore)}
+		if c.prepare != nil {
+			c.prepare(s)
+		}
+		c.servers = append(c.servers, s)
+		c.begin(s)
+	}
 }
 
 // begin starts a server on its stores.
@@ -482,7 +490,7 @@ func TestNoLeaseAfterTransferBegan(t *testing.T) {
 		if err := to.CheckLease(); err != nil {
 			t.Errorf("lease of the new leader: %v", err)
 		}
-		wantKind(t, to.TransferLeadership(t.Context(), "nobody"), store.KindInternal)
+		wantKind(t, to.TransferLeadership(t.Context(), "nobody"), store.KindInvalid)
 	})
 }
 

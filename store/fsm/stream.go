@@ -33,47 +33,97 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // WriteSnapshot writes the stream of a snapshot.
 func WriteSnapshot(w io.Writer, sn *state.Snapshot) error {
-	fw := &frameWriter{w: w, sum: crc32.Checksum([]byte(magic), castagnoli)}
-	if _, err := io.WriteString(w, magic); err != nil {
-		return err
-	}
-	h := sn.Header()
-	fw.begin(frameHeader)
-	fw.buf = wire.Uint(fw.buf, 1, uint64(h.Index))
-	fw.buf = wire.Message(fw.buf, 2, h.Cluster.AppendWire)
-	if err := fw.end(); err != nil {
-		return err
-	}
-	records := uint64(0)
-	fw.begin(frameRecords)
-	err := sn.Encode(func(kind state.RecordKind, record []byte) error {
-		records++
-		fw.buf = binary.AppendUvarint(fw.buf, uint64(kind))
-		fw.buf = binary.AppendUvarint(fw.buf, uint64(len(record)))
-		fw.buf = append(fw.buf, record...)
-		if len(fw.buf) < frameTarget {
-			return nil
-		}
-		err := fw.end()
-		fw.begin(frameRecords)
-		return err
-	})
+	sw, err := newStreamWriter(w, sn.Header())
 	if err != nil {
 		return err
 	}
-	if err := fw.end(); err != nil {
+	if err := sn.Encode(sw.add); err != nil {
 		return err
 	}
-	fw.begin(frameTrailer)
-	fw.buf = wire.Uint(fw.buf, 1, records)
-	return fw.end()
+	return sw.close()
+}
+
+// Rewrite writes the stream that a restore by a user gives to Raft: the records of
+// archive, but of the live cluster those that a restore keeps, under a header with
+// the live cluster's id, a new history and an index above both. The archive is
+// verified on the way, and its end says whether it was whole: after an error what
+// was written is of no use.
+func Rewrite(w io.Writer, archive io.Reader, live *state.Snapshot, historyID string) (state.Header, error) {
+	var h state.Header
+	var sw *streamWriter
+	err := Scan(archive, func(old state.Header) (err error) {
+		h = state.Header{Index: max(old.Index, live.Header().Index) + 1, Cluster: live.Header().Cluster}
+		h.Floor, h.Cluster.HistoryID = h.Index, historyID
+		sw, err = newStreamWriter(w, h)
+		return err
+	}, func(kind state.RecordKind, record []byte) error {
+		if kind.Kept() {
+			return nil
+		}
+		return sw.add(kind, record)
+	})
+	if sw != nil && sw.failed != nil {
+		return h, sw.failed // of w: the archive is not to blame
+	}
+	if err != nil {
+		return h, err
+	}
+	if err := live.EncodeKept(sw.add); err != nil {
+		return h, err
+	}
+	return h, sw.close()
+}
+
+// streamWriter writes a stream: its header first, then records, then its trailer.
+type streamWriter struct {
+	frameWriter
+	records uint64
+}
+
+func newStreamWriter(w io.Writer, h state.Header) (*streamWriter, error) {
+	s := &streamWriter{frameWriter: frameWriter{w: w, sum: crc32.Checksum([]byte(magic), castagnoli)}}
+	if _, err := io.WriteString(w, magic); err != nil {
+		return nil, err
+	}
+	s.begin(frameHeader)
+	s.buf = wire.Uint(s.buf, 1, uint64(h.Index))
+	s.buf = wire.Message(s.buf, 2, h.Cluster.AppendWire)
+	s.buf = wire.Uint(s.buf, 3, uint64(h.Floor))
+	if err := s.end(); err != nil {
+		return nil, err
+	}
+	s.begin(frameRecords)
+	return s, nil
+}
+
+func (s *streamWriter) add(kind state.RecordKind, record []byte) error {
+	s.records++
+	s.buf = binary.AppendUvarint(s.buf, uint64(kind))
+	s.buf = binary.AppendUvarint(s.buf, uint64(len(record)))
+	s.buf = append(s.buf, record...)
+	if len(s.buf) < frameTarget {
+		return nil
+	}
+	err := s.end()
+	s.begin(frameRecords)
+	return err
+}
+
+func (s *streamWriter) close() error {
+	if err := s.end(); err != nil {
+		return err
+	}
+	s.begin(frameTrailer)
+	s.buf = wire.Uint(s.buf, 1, s.records)
+	return s.end()
 }
 
 // frameWriter builds a frame in buf, behind room for its head.
 type frameWriter struct {
-	w   io.Writer
-	buf []byte
-	sum uint32 // of everything written so far
+	w      io.Writer
+	buf    []byte
+	sum    uint32 // of everything written so far
+	failed error  // the first error of w
 }
 
 func (f *frameWriter) begin(typ byte) { f.buf = append(f.buf[:0], 0, 0, 0, 0, 0, 0, 0, 0, typ) }
@@ -83,54 +133,74 @@ func (f *frameWriter) end() error {
 	binary.LittleEndian.PutUint32(f.buf, uint32(len(f.buf)-8))
 	binary.LittleEndian.PutUint32(f.buf[4:], f.sum)
 	_, err := f.w.Write(f.buf)
+	if f.failed == nil {
+		f.failed = err
+	}
 	return err
 }
 
 // ReadSnapshot reads and verifies a whole stream.
-func ReadSnapshot(r io.Reader) (*state.Image, error) {
+func ReadSnapshot(r io.Reader) (im *state.Image, err error) {
+	err = Scan(r, func(h state.Header) error {
+		im = state.NewImage(h)
+		return nil
+	}, func(kind state.RecordKind, record []byte) error { return im.Add(kind, record) })
+	if err != nil {
+		return nil, err
+	}
+	return im, nil
+}
+
+// Scan reads and verifies a whole stream without keeping it: header is called
+// once, then each for every record, whose bytes are valid until it returns. An
+// error of theirs ends it. What they saw is true only if Scan returns nil.
+func Scan(r io.Reader, header func(state.Header) error, each func(kind state.RecordKind, record []byte) error) error {
 	var head [len(magic)]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return nil, damaged("its beginning", err)
+		return damaged("its beginning", noEOF(err))
 	}
-	if string(head[:]) != magic {
-		return nil, fmt.Errorf("%w: it begins with %q", ErrSnapshot, head[:])
+	switch {
+	case string(head[:]) == magic:
+	case string(head[:len(magic)-1]) == magic[:len(magic)-1]:
+		return fmt.Errorf("%w: it has version %d of the format, this landbridge reads %d", ErrSnapshot, head[len(magic)-1], magic[len(magic)-1])
+	default:
+		return fmt.Errorf("%w: it is not the state of a landbridge server", ErrSnapshot)
 	}
 	fr := &frameReader{r: r, sum: crc32.Checksum([]byte(magic), castagnoli)}
 	typ, payload, err := fr.next()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if typ != frameHeader {
-		return nil, fmt.Errorf("%w: no header", ErrSnapshot)
+		return fmt.Errorf("%w: no header", ErrSnapshot)
 	}
 	h, err := decodeHeader(payload)
 	if err != nil {
-		return nil, damaged("its header", err)
+		return damaged("its header", err)
 	}
-	im := state.NewImage(h)
+	if err := header(h); err != nil {
+		return err
+	}
 	records := uint64(0)
 	for {
 		typ, payload, err := fr.next()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		switch typ {
 		case frameRecords:
-			n, err := addRecords(im, payload)
+			n, err := eachRecord(payload, each)
 			if err != nil {
-				return nil, damaged(fmt.Sprintf("record %d", records+n), err)
+				return damaged(fmt.Sprintf("record %d", records+n), err)
 			}
 			records += n
 		case frameTrailer:
 			if err := checkTrailer(payload, records); err != nil {
-				return nil, err
+				return err
 			}
-			if err := fr.atEnd(); err != nil {
-				return nil, err
-			}
-			return im, nil
+			return fr.atEnd()
 		default:
-			return nil, fmt.Errorf("%w: a frame of type %d", ErrSnapshot, typ)
+			return fmt.Errorf("%w: a frame of type %d", ErrSnapshot, typ)
 		}
 	}
 }
@@ -149,12 +219,14 @@ func decodeHeader(b []byte) (h state.Header, err error) {
 			if err := h.Cluster.DecodeWire(d.Bytes()); err != nil {
 				return h, err
 			}
+		case 3:
+			h.Floor = store.Index(d.Uint())
 		}
 	}
 	return h, d.Err()
 }
 
-func addRecords(im *state.Image, b []byte) (n uint64, err error) {
+func eachRecord(b []byte, each func(state.RecordKind, []byte) error) (n uint64, err error) {
 	for len(b) > 0 {
 		kind, k := binary.Uvarint(b)
 		if k <= 0 || kind > 1<<16-1 {
@@ -165,7 +237,7 @@ func addRecords(im *state.Image, b []byte) (n uint64, err error) {
 		if k <= 0 || size > uint64(len(b)-k) {
 			return n, errors.New("longer than its frame")
 		}
-		if err := im.Add(state.RecordKind(kind), b[k:k+int(size)]); err != nil {
+		if err := each(state.RecordKind(kind), b[k:k+int(size)]); err != nil {
 			return n, err
 		}
 		b = b[k+int(size):]

@@ -159,9 +159,7 @@ func (d lockDelay) appendWire(b []byte, key string) []byte {
 	return wire.Int(b, 3, d.length)
 }
 
-func (l *lockDelays) decodeWire(b []byte) error {
-	var key string
-	var delay lockDelay
+func decodeLockDelay(b []byte) (key string, delay lockDelay, err error) {
 	d := wire.NewDecoder(b)
 	for d.Next() {
 		switch d.Field {
@@ -173,7 +171,12 @@ func (l *lockDelays) decodeWire(b []byte) error {
 			delay.length = d.Int()
 		}
 	}
-	if err := d.Err(); err != nil {
+	return key, delay, d.Err()
+}
+
+func (l *lockDelays) decodeWire(b []byte) error {
+	key, delay, err := decodeLockDelay(b)
+	if err != nil {
 		return err
 	}
 	if _, twice := l.Map.Get(key); key == "" || twice || delay.length <= 0 {

@@ -13,6 +13,9 @@ import (
 type Header struct {
 	Index   store.Index // of the last command in it
 	Cluster store.Cluster
+	// Floor is below no index of a query: what it was when the last restore by a
+	// user put older rows in place; see Store.Floor.
+	Floor store.Index
 }
 
 // RecordKind names a kind of record in an image. Numbers are on disk: never
@@ -83,7 +86,7 @@ func (s *Store) Snapshot() *Snapshot {
 	defer s.copyMu.Unlock()
 	c := s.catalog
 	sn := &Snapshot{
-		header: Header{Index: s.index, Cluster: s.cluster},
+		header: Header{Index: s.index, Cluster: s.cluster, Floor: s.Floor()},
 		maxima: maxima{kv: s.kv.max, kvFloor: s.kv.tombs.floor, nodes: c.nodes.max, services: c.services.max,
 			checks: c.checks.max, vanished: c.vanished, vanishedConnect: c.vanishedConnect, sessions: s.sessions.max},
 		nodes:     c.nodes.tree.Copy(),
@@ -121,20 +124,18 @@ func serviceRecords(m map[string]*serviceIndexes) []indexRecord {
 func (sn *Snapshot) Header() Header { return sn.header }
 
 // Encode calls emit for each record, and stops at its first error. The record's
-// bytes are reused after emit returns.
+// bytes are reused after emit returns. Each call gives the same records in the
+// same order: archives are written in two passes.
 func (sn *Snapshot) Encode(emit func(kind RecordKind, record []byte) error) error {
 	e := &encoder{emit: emit}
 	e.add(recordMaxima, sn.maxima.appendWire)
 	encodeTree(e, recordNode, sn.nodes, (*store.Node).AppendWire)
 	encodeTree(e, recordService, sn.services, (*store.Service).AppendWire)
 	encodeTree(e, recordCheck, sn.checks, (*store.Check).AppendWire)
-	for kind, list := range map[RecordKind][]indexRecord{
-		recordNodeIndex: sn.byNode, recordServiceIndex: sn.byService, recordConnectIndex: sn.byConnect,
-	} {
-		for i := range list {
-			e.add(kind, list[i].appendWire)
-		}
-	}
+	// In a fixed order: a snapshot encodes to the same bytes each time.
+	encodeIndexes(e, recordNodeIndex, sn.byNode)
+	encodeIndexes(e, recordServiceIndex, sn.byService)
+	encodeIndexes(e, recordConnectIndex, sn.byConnect)
 	encodeTree(e, recordKV, sn.kv, (*store.KVEntry).AppendWire)
 	sn.tombs.Scan(func(key string, at store.Index) bool {
 		return e.add(recordTombstone, func(b []byte) []byte {
@@ -174,6 +175,12 @@ func (e *encoder) add(kind RecordKind, fill func([]byte) []byte) bool {
 		e.err = e.emit(kind, e.buf)
 	}
 	return e.err == nil
+}
+
+func encodeIndexes(e *encoder, kind RecordKind, list []indexRecord) {
+	for i := range list {
+		e.add(kind, list[i].appendWire)
+	}
 }
 
 func encodeTree[R any](e *encoder, kind RecordKind, tree *btree.Map[string, *R], fill func(*R, []byte) []byte) {
@@ -357,7 +364,14 @@ func (im *Image) addCheck(k *store.Check) error {
 }
 
 func (im *Image) addTombstone(record []byte) error {
-	var t tombstone
+	t, err := decodeTombstone(record)
+	if err == nil {
+		im.kv.tombs.bury(t.key, t.index)
+	}
+	return err
+}
+
+func decodeTombstone(record []byte) (t tombstone, err error) {
 	d := wire.NewDecoder(record)
 	for d.Next() {
 		switch d.Field {
@@ -367,11 +381,7 @@ func (im *Image) addTombstone(record []byte) error {
 			t.index = store.Index(d.Uint())
 		}
 	}
-	if err := d.Err(); err != nil {
-		return err
-	}
-	im.kv.tombs.bury(t.key, t.index)
-	return nil
+	return t, d.Err()
 }
 
 func (im *Image) addSession(record []byte) error {
@@ -446,6 +456,7 @@ func (s *Store) Restore(im *Image) {
 	s.trust, s.autopilot = im.trust, im.autopilot
 	s.coords = im.coords
 	s.queries = im.queries
+	s.floor.Store(uint64(im.header.Floor))
 	due := s.watches.all()
 	s.mu.Unlock()
 	wake(due)

@@ -2,6 +2,7 @@ package state
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"landbridge/store"
 )
@@ -15,6 +16,7 @@ type Store struct {
 
 	index   store.Index // of the last command; the first one gets firstIndex+1
 	cluster store.Cluster
+	floor   atomic.Uint64 // Header.Floor; written under mu
 	kv      *kvTable
 	catalog *catalog
 	// sessions also holds the locks' delays.
@@ -66,6 +68,13 @@ func (s *Store) Index() store.Index {
 	defer s.mu.RUnlock()
 	return s.index
 }
+
+// Floor returns the least index that a query may answer with. A restore by a user
+// puts rows back that are older than what readers have seen, without changing the
+// rows' own indexes; it raises the floor above every index given before, so that
+// those who wait are answered and an index never goes back. Whoever answers reads
+// it before and after the rows, and again if it has changed.
+func (s *Store) Floor() store.Index { return store.Index(s.floor.Load()) }
 
 // Cluster returns the datacenter's identity; its fields are empty before the
 // first leader wrote it.
