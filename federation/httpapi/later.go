@@ -30,7 +30,6 @@ var (
 // unbuiltFamilies is the whole list. An entry goes when its endpoints come.
 var unbuiltFamilies = []unbuilt{
 	{"The config entry API", famConfig, noTenancy, []unbuiltPath{{"/v1/config", mPut}, {"/v1/config/", mGetDelete}}},
-	{"The snapshot API", famSnapshot, 0, []unbuiltPath{{"/v1/snapshot", mGetPut}}},
 	{"The autopilot health API", famOperator, 0, []unbuiltPath{
 		{"/v1/operator/autopilot/health", mGet}, {"/v1/operator/autopilot/state", mGet}}},
 	{"The Raft peer API", famOperator, 0, []unbuiltPath{

@@ -187,6 +187,9 @@ func built() []entry {
 		{path: "/v1/query/", family: famQuery, routes: []route{
 			{http.MethodGet, (*call).queryGet}, {http.MethodPut, (*call).queryUpdate}, {http.MethodDelete, (*call).queryDelete}}},
 
+		{path: "/v1/snapshot", family: famSnapshot, stream: true, routes: []route{
+			{http.MethodGet, (*call).snapshotSave}, {http.MethodPut, (*call).snapshotRestore}}},
+
 		{path: "/v1/internal/federation", family: famOther, routes: get((*call).internalFederation)},
 	}
 }

@@ -101,6 +101,7 @@ func (n *Node) newServer() (_ *server, err error) {
 	if err != nil {
 		return nil, err
 	}
+	set.HandleSnapshots(s.snapshots())
 	s.local = &local{set: set, raft: s.raft, hold: cfg.RPCHoldTimeout, ready: make(chan struct{})}
 	s.rpc = rpc.NewServer(rpc.ServerConfig{
 		Handler:    rpc.DoerFunc(func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) { return n.dispatcher.Do(ctx, req) }),

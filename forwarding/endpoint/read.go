@@ -99,7 +99,7 @@ func once[T any](ctx context.Context, s *Set, req *rpc.Request, w *state.Watch, 
 	verify := req.Consistency == store.Consistent
 	for {
 		if req.Consistency == store.Stale {
-			idx, v := read(s.state, w, &req.Query)
+			idx, v := above(s.state, w, &req.Query, read)
 			return idx, v, nil
 		}
 		var none T
@@ -115,10 +115,10 @@ func once[T any](ctx context.Context, s *Set, req *rpc.Request, w *state.Watch, 
 			if err := s.raft.VerifyLeader(ctx); err != nil {
 				return 0, none, err
 			}
-			idx, v := read(s.state, w, &req.Query)
+			idx, v := above(s.state, w, &req.Query, read)
 			return idx, v, nil
 		}
-		idx, v := read(s.state, w, &req.Query)
+		idx, v := above(s.state, w, &req.Query, read)
 		switch err := s.raft.CheckLease(); {
 		case err == nil:
 			return idx, v, nil
@@ -126,6 +126,18 @@ func once[T any](ctx context.Context, s *Set, req *rpc.Request, w *state.Watch, 
 			return 0, none, err
 		}
 		verify = true
+	}
+}
+
+// above reads, and answers with no index below the floor: after a restore by a
+// user rows may be older than what their readers have seen.
+func above[T any](st *state.Store, w *state.Watch, q *store.Query, read reader[T]) (store.Index, T) {
+	for {
+		floor := st.Floor()
+		idx, v := read(st, w, q)
+		if st.Floor() == floor { // else a restore came in between
+			return max(idx, floor), v
+		}
 	}
 }
 

@@ -24,6 +24,8 @@ func newTable() *table {
 				"The servers of a datacenter keep its state together, by the Raft protocol."},
 			{"services", "Register and deregister services of an agent",
 				"Services belong to the agent they are registered with: it keeps them in the\ncatalog and runs their checks."},
+			{"snapshot", "Save, restore and look into the state of a datacenter",
+				"A snapshot is the state of all servers of a datacenter at one moment, in a file."},
 			{"tls", "Make certificates for agents",
 				"Certificates for TLS between agents and for HTTPS, where no other authority is\nat hand."},
 			{"tls ca", "Make a certificate authority", "The authority whose certificates agents trust."},
@@ -35,7 +37,8 @@ func newTable() *table {
 	for _, make := range []func() *command{
 		agentCommand, catalogDatacenters, catalogNodes, catalogServices, completionCommand, debugCommand, eventCommand, execCommand, forceLeave, infoCommand,
 		joinCommand, keygenCommand, keyringCommand, kvDelete, kvExport, kvGet, kvImport, kvPut, leaveCommand, lockCommand, maintCommand, membersCommand, monitorCommand,
-		raftForget, raftListPeers, reloadCommand, rttCommand, servicesDeregister, servicesRegister, tlsCACreate, tlsCertCreate,
+		raftForget, raftListPeers, reloadCommand, rttCommand, servicesDeregister, servicesRegister,
+		snapshotDecode, snapshotInspect, snapshotRestore, snapshotSave, tlsCACreate, tlsCertCreate,
 		validateCommand, versionCommand, wanForceLeave, wanJoin, wanMembers, watchCommand,
 	} {
 		t.commands = append(t.commands, make())
@@ -109,7 +112,7 @@ func (t *table) synopsis(name string) string {
 func (t *table) absent(name string) (why string, ok bool) {
 	switch name {
 	case "acl", "config", "connect", "intention", "login", "logout",
-		"snapshot", "operator autopilot", "operator usage", "operator raft remove-peer", "operator raft transfer-leader",
+		"operator autopilot", "operator usage", "operator raft remove-peer", "operator raft transfer-leader",
 		"services export", "services exported-services", "services imported-services", "wan token":
 		return "this command is not built yet.", true
 	case "peering", "resource", "troubleshoot":
