@@ -31,7 +31,10 @@ type Node struct {
 
 	queue queue
 	turn  chan struct{} // held by the one loop that fills the next entry
-	gate  chan struct{} // held while an entry is handed to Raft, and by Restore
+	// onWay counts entries handed to Raft, landed tells that one came back.
+	onWay  atomic.Int32
+	landed chan struct{}
+	gate   chan struct{} // held while an entry is handed to Raft, and by Restore
 
 	log     *watchedLog // set by Start
 	stalled atomic.Bool // leadership was offered to others because our log takes nothing
@@ -83,6 +86,7 @@ func New(cfg Config) (*Node, error) {
 		cfg: cfg, logger: cfg.Logger, m: newMetrics(cfg.Registerer),
 		hadState:   has,
 		turn:       make(chan struct{}, 1),
+		landed:     make(chan struct{}, 1),
 		gate:       make(chan struct{}, 1),
 		leadership: make(chan bool, 1),
 		confChange: make(chan struct{}, 1),
