@@ -162,12 +162,12 @@ func (d *Dispatcher) here(ctx context.Context, req *rpc.Request, m *rpc.Method) 
 		if d.cfg.Local.IsLeader() {
 			d.metrics.local.Inc()
 			var resp *rpc.Response
-			if resp, err = d.cfg.Local.Do(ctx, req); err == nil {
+			if resp, err = d.cfg.Local.Do(ctx, r.next()); err == nil {
 				return resp, nil
 			}
 		} else if p, ok := d.cfg.LAN.Leader(); ok {
 			var resp *rpc.Response
-			if resp, err = d.forward(ctx, req, p, d.cfg.LAN.Dial); err == nil {
+			if resp, err = d.forward(ctx, r.next(), p, d.cfg.LAN.Dial); err == nil {
 				d.metrics.leaderOK.Inc()
 				return resp, nil
 			}
@@ -197,7 +197,7 @@ func (d *Dispatcher) toServer(ctx context.Context, req *rpc.Request, m *rpc.Meth
 			// Nobody to wait for: a client agent that knows no server says so at once.
 			return nil, store.ErrNoServers
 		}
-		resp, err := d.forward(ctx, req, servers[0], d.cfg.LAN.Dial)
+		resp, err := d.forward(ctx, r.next(), servers[0], d.cfg.LAN.Dial)
 		if err == nil {
 			d.metrics.serverOK.Inc()
 			return resp, nil

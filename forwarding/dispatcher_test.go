@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -339,6 +340,47 @@ func TestRequestsWithoutADeadlineGetOne(t *testing.T) {
 			if got != c.want {
 				t.Errorf("deadline in %s, want %s", got, c.want)
 			}
+		}
+	})
+}
+
+// A blocking query that has waited for minutes when its server dies waits on at
+// another one for what is left of its time; one that died as well is no reason to
+// give up.
+func TestBlockingQueriesMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.servers = []Peer{{Name: "s1"}, {Name: "s2"}, {Name: "s3"}}
+		var waits []time.Duration
+		dies := func(after time.Duration) rpc.DoerFunc {
+			return func(_ context.Context, req *rpc.Request) (*rpc.Response, error) {
+				waits = append(waits, req.Wait.Round(time.Second))
+				time.Sleep(after)
+				return nil, store.Errorf(store.KindUnreachable, "gone")
+			}
+		}
+		w.answer["s1"], w.answer["s2"] = dies(time.Minute), dies(time.Minute)
+		w.answer["s3"] = func(_ context.Context, req *rpc.Request) (*rpc.Response, error) {
+			waits = append(waits, req.Wait.Round(time.Second))
+			time.Sleep(req.Wait)
+			return &rpc.Response{}, nil
+		}
+		req := with(read, func(r *rpc.Request) { r.MinIndex, r.Wait = 5, 5*time.Minute })
+		start := time.Now()
+		if _, err := w.dispatcher(false, false).Do(t.Context(), req); err != nil || w.trace() != "s1 s2 s3" {
+			t.Errorf("tried %q: %v", w.trace(), err)
+		}
+		if took := time.Since(start).Round(time.Second); took != 5*time.Minute {
+			t.Errorf("took %s, want 5m", took)
+		}
+		if want := []time.Duration{5 * time.Minute, 4 * time.Minute, 3 * time.Minute}; !slices.Equal(waits, want) {
+			t.Errorf("waits %v, want %v", waits, want)
+		}
+		// Who tries again by itself is told at once.
+		again := with(stale, func(r *rpc.Request) { r.NoHold = true })
+		w.calls, w.servers = nil, []Peer{{Name: "s1"}, {Name: "s3"}}
+		if _, err := w.dispatcher(false, false).Do(t.Context(), again); err == nil || w.trace() != "s1" {
+			t.Errorf("tried %q: %v", w.trace(), err)
 		}
 	})
 }

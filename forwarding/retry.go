@@ -32,27 +32,51 @@ func retryable(req *rpc.Request, m *rpc.Method, err error) bool {
 	return false
 }
 
-// retry paces the attempts of one request inside the hold time-out.
+// retry paces the attempts of one request inside the hold time-out, which begins
+// with the first failure, and again when a blocking query was waiting for longer
+// than that: it moves to another server like one that was just sent.
 type retry struct {
 	req   *rpc.Request
 	m     *rpc.Method
-	until time.Time
+	hold  time.Duration
+	since time.Time // of the request
+	began time.Time // of the newest attempt
+	until time.Time // zero before the first failure
 	pause time.Duration
 	err   error // the answer when attempts end
 }
 
 func (d *Dispatcher) newRetry(req *rpc.Request, m *rpc.Method, err error) *retry {
-	until := time.Now().Add(d.cfg.HoldTimeout)
-	return &retry{req: req, m: m, until: until, pause: 10 * time.Millisecond, err: err}
+	return &retry{req: req, m: m, hold: d.cfg.HoldTimeout, since: time.Now(), pause: firstPause, err: err}
 }
+
+// next is the request of the next attempt: what has gone of a blocking query's
+// wait does not come back.
+func (r *retry) next() *rpc.Request {
+	r.began = time.Now()
+	if r.until.IsZero() || !r.waits() || r.req.Wait <= 0 {
+		return r.req
+	}
+	next := *r.req
+	next.Wait = max(r.req.Wait-r.began.Sub(r.since), time.Millisecond)
+	return &next
+}
+
+func (r *retry) waits() bool { return r.m.Blocking && r.req.MinIndex > 0 }
+
+const firstPause = 10 * time.Millisecond
 
 // again waits until another attempt makes sense: until changed is closed, or a
 // jittered pause that doubles up to a second. It returns false, with r.err set,
-// when the error is final, the hold time-out is over or the caller is gone.
+// when the error is final, the hold time-out is over, the caller is gone or tries
+// again by itself.
 func (r *retry) again(ctx context.Context, err error, changed <-chan struct{}) bool {
 	r.err = err
-	if !retryable(r.req, r.m, err) {
+	if r.req.NoHold || !retryable(r.req, r.m, err) {
 		return false
+	}
+	if now := time.Now(); r.until.IsZero() || r.waits() && now.Sub(r.began) > r.hold {
+		r.until, r.pause = now.Add(r.hold), firstPause
 	}
 	left := time.Until(r.until)
 	if left <= 0 {

@@ -57,6 +57,11 @@ type Request struct {
 	// made it may not use it before Do has returned.
 	Upload io.ReadCloser
 
+	// NoHold is set by a caller that tries again by itself, and wants to know at
+	// once when a server does not answer: nothing is held for a leader or for
+	// another server on its side. Local: it does not travel.
+	NoHold bool
+
 	Origin Origin // local
 	Peer   string // local: name of the authenticated peer it came from, "" = here
 }
