@@ -46,6 +46,10 @@ type Settings struct {
 	Recursors        []string // host:port
 	RecursorTimeout  time.Duration
 	RecursorStrategy string // sequential or random
+	// UseCache allows stale answers also without AllowStale: as old as CacheMaxAge,
+	// 0 = of any age.
+	UseCache    bool
+	CacheMaxAge time.Duration
 }
 
 // DefaultSettings are the spec's (config.md 4).
@@ -96,6 +100,17 @@ func (set *Settings) serviceTTL(name string) uint32 {
 		}
 	}
 	return seconds(ttl)
+}
+
+// staleness is whether reads may be stale, and by how much; 0 is any age.
+func (set *Settings) staleness() (ok bool, most time.Duration) {
+	if set.AllowStale {
+		most = set.MaxStale
+	}
+	if set.UseCache && set.CacheMaxAge > 0 && (most == 0 || set.CacheMaxAge < most) {
+		most = set.CacheMaxAge
+	}
+	return set.AllowStale || set.UseCache, most
 }
 
 func seconds(d time.Duration) uint32 { return uint32(d / time.Second) }

@@ -123,3 +123,26 @@ func TestQuerySubnet(t *testing.T) {
 		}
 	}
 }
+
+// allow_stale and dns_config.use_cache both allow stale reads; the narrower limit
+// holds.
+func TestStaleness(t *testing.T) {
+	for _, tt := range []struct {
+		set  Settings
+		ok   bool
+		most time.Duration
+	}{
+		{Settings{}, false, 0},
+		{Settings{AllowStale: true, MaxStale: time.Hour}, true, time.Hour},
+		{Settings{CacheMaxAge: time.Second}, false, 0},
+		{Settings{UseCache: true}, true, 0},
+		{Settings{UseCache: true, CacheMaxAge: time.Second, MaxStale: time.Hour}, true, time.Second},
+		{Settings{AllowStale: true, MaxStale: time.Hour, UseCache: true, CacheMaxAge: time.Minute}, true, time.Minute},
+		{Settings{AllowStale: true, MaxStale: time.Second, UseCache: true, CacheMaxAge: time.Minute}, true, time.Second},
+		{Settings{AllowStale: true, MaxStale: time.Second, CacheMaxAge: time.Millisecond}, true, time.Second},
+	} {
+		if ok, most := tt.set.staleness(); ok != tt.ok || most != tt.most {
+			t.Errorf("%+v: %v, %v; want %v, %v", tt.set, ok, most, tt.ok, tt.most)
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"landbridge/forwarding/rpc"
+	"landbridge/forwarding/view"
 	"landbridge/store"
 )
 
@@ -64,6 +65,9 @@ var (
 	vary        = []string{"Accept-Encoding"}
 	gzipCoding  = []string{"gzip"}
 	blocking    = []string{"blocking-query"}
+	streaming   = []string{"streaming"}
+	cacheHit    = []string{"HIT"}
+	cacheMiss   = []string{"MISS"}
 	effectiveOf = [...][]string{
 		store.Default:    {store.Default.String()},
 		store.Consistent: {store.Consistent.String()},
@@ -89,6 +93,8 @@ const (
 	hTranslate   = "X-Consul-Translate-Addresses"
 	hReason      = "X-Consul-Reason"
 	hContentHash = "X-Consul-Contenthash"
+	hCache       = "X-Cache"
+	hAge         = "Age"
 )
 
 // request starts a request for the dispatcher, for the datacenter and with the
@@ -161,18 +167,53 @@ func (c *call) query(req *rpc.Request, discovery bool) error {
 // read runs a read and writes its answer: JSON with the index headers, and with
 // X-Consul-Effective-Consistency if effective.
 func (c *call) read(req *rpc.Request, effective bool) error {
-	resp, err := c.s.cfg.Do.Do(c.r.Context(), req)
+	resp, err := c.do(req)
 	if err != nil {
 		c.indexed = true
 		return err
 	}
 	c.indexHeaders(resp, effective)
+	if c.streams(req) {
+		c.w.Header()[hBackend] = streaming
+	}
 	if resp.NotFound {
 		c.send(http.StatusNotFound, nil, nil)
 		return nil
 	}
 	c.json(http.StatusOK, resp.Body)
 	return nil
+}
+
+// do runs a read: from the agent's cache if the caller wants that and the method
+// has it, with the headers that tell.
+func (c *call) do(req *rpc.Request) (*rpc.Response, error) {
+	if c.s.cfg.Cache == nil || !c.ep.cached && !(c.p.has(fCached) && view.Cacheable(req.Method)) {
+		return c.s.cfg.Do.Do(c.r.Context(), req)
+	}
+	control, err := view.ParseControl(c.r.Header["Cache-Control"])
+	if err != nil {
+		return nil, err
+	}
+	a, err := c.s.cfg.Cache.Cached(c.r.Context(), req, control)
+	if err != nil {
+		return nil, err
+	}
+	h := c.w.Header()
+	h[hCache] = cacheMiss
+	if a.Hit {
+		h[hCache], h[hAge] = cacheHit, zero
+		if s := a.Age / time.Second; s > 0 {
+			h[hAge] = []string{strconv.FormatInt(int64(s), 10)}
+		}
+	}
+	return a.Response, nil
+}
+
+// streams is whether the read is one that clients take for a stream of events: a
+// health answer that is followed.
+func (c *call) streams(req *rpc.Request) bool {
+	return c.s.cfg.Streaming && (req.Method == rpc.HealthService || req.Method == rpc.HealthConnect) &&
+		(req.MinIndex > 0 || c.p.has(fCached) && c.s.cfg.Cache != nil)
 }
 
 // indexHeaders sets what every answer of a blocking read carries.
@@ -201,7 +242,7 @@ func (c *call) indexHeaders(resp *rpc.Response, effective bool) {
 
 // plain runs a read that has no index: status, operator.
 func (c *call) plain(req *rpc.Request) error {
-	resp, err := c.s.cfg.Do.Do(c.r.Context(), req)
+	resp, err := c.do(req)
 	if err != nil {
 		return err
 	}

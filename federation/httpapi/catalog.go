@@ -240,7 +240,7 @@ func (c *call) connectRoots() error {
 // rootsPEM answers with the certificates alone, as programs of the TLS world
 // like them.
 func (c *call) rootsPEM(req *rpc.Request) error {
-	resp, err := c.s.cfg.Do.Do(c.r.Context(), req)
+	resp, err := c.do(req)
 	if err != nil {
 		c.indexed = true
 		return err

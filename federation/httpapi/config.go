@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"landbridge/forwarding/rpc"
+	"landbridge/forwarding/view"
 	"landbridge/lan/agent"
 )
 
@@ -16,6 +17,7 @@ import (
 // and Registerer are required; zero limits mean none, except KVMaxValueSize and TxnMaxReqLen.
 type Config struct {
 	Do    rpc.Doer     // the dispatcher
+	Cache Cache        // answers ?cached; nil: the parameter says nothing
 	Agent Agent        // this process
 	Local *agent.Agent // its services and checks
 
@@ -27,6 +29,9 @@ type Config struct {
 	DevMode bool
 	// TranslateWAN asks for WAN addresses of other datacenters (translate_wan_addrs).
 	TranslateWAN bool
+	// Streaming names the backend of health answers that are followed as clients
+	// expect it (use_streaming_backend).
+	Streaming bool
 
 	DefaultQueryTime, MaxQueryTime time.Duration // 0: 5 and 10 minutes
 
@@ -45,6 +50,11 @@ type Config struct {
 	Gatherer   prometheus.Gatherer // what /metrics shows
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
+}
+
+// Cache answers reads with ?cached (forwarding/view).
+type Cache interface {
+	Cached(ctx context.Context, req *rpc.Request, c view.Control) (view.Answer, error)
 }
 
 // Reloadable are the settings that Server.Reload can change.

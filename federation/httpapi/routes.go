@@ -32,6 +32,7 @@ type entry struct {
 	family family
 	scope  scope
 	stream bool // lasts as long as the client likes
+	cached bool // answered from the agent's cache, with or without ?cached
 	routes []route
 	allow  []string // header value: OPTIONS and the methods, in their order
 }
@@ -164,7 +165,7 @@ func built() []entry {
 		{path: "/v1/agent/check/fail/", family: famAgent, scope: noTenancy, routes: put((*call).agentCheckFail)},
 		{path: "/v1/agent/check/update/", family: famAgent, scope: noTenancy, routes: put((*call).agentCheckUpdate)},
 
-		{path: "/v1/agent/connect/ca/roots", family: famConnect, routes: get((*call).connectRoots)},
+		{path: "/v1/agent/connect/ca/roots", family: famConnect, cached: true, routes: get((*call).connectRoots)},
 		{path: "/v1/connect/ca/roots", family: famConnect, routes: get((*call).connectRoots)},
 
 		{path: "/v1/operator/raft/configuration", family: famOperator, routes: get((*call).raftConfiguration)},

@@ -103,6 +103,9 @@ type Config struct {
 	Limits Limits
 	DNS    DNS
 	HTTP   HTTP
+	Cache  Cache
+	// UseStreaming is use_streaming_backend.
+	UseStreaming bool
 
 	// Queries.
 	DefaultQueryTime  time.Duration
@@ -218,6 +221,14 @@ type HTTP struct {
 	AllowWriteHTTPFrom []netip.Prefix
 	ResponseHeaders    map[string]string
 	MaxHeaderBytes     int
+	UseCache           bool // false: ?cached says nothing
+}
+
+// Cache is the cache stanza: how often a view may be fetched; a rate at or below 0
+// is no limit.
+type Cache struct {
+	EntryFetchRate     float64
+	EntryFetchMaxBurst int
 }
 
 // LogStream gives a copy of the log to a follower: lines of at least level,

@@ -19,6 +19,7 @@ import (
 	"landbridge/federation/watch"
 	"landbridge/forwarding"
 	"landbridge/forwarding/rpc"
+	"landbridge/forwarding/view"
 	"landbridge/lan/agent"
 	"landbridge/lan/gossip"
 	"landbridge/lan/stream"
@@ -36,6 +37,7 @@ type Node struct {
 	lan        *gossip.Pool
 	lanView    *lanView
 	dispatcher *forwarding.Dispatcher
+	views      *view.Set
 	calls      *rpc.ClientMetrics
 	agent      *agent.Agent
 	exec       *agent.Exec // nil without remote execution
@@ -117,6 +119,11 @@ func New(cfg Config) (_ *Node, err error) {
 	}
 	n.lanView.pool = rpc.NewPool(lanPool)
 	n.dispatcher = forwarding.New(fwd)
+	n.views = view.New(view.Config{
+		Do: n.dispatcher, Datacenter: cfg.Datacenter, Server: cfg.Server,
+		QueryTime: cfg.DefaultQueryTime, CallTime: cfg.Limits.RPCClientTimeout, Limits: cfg.viewLimits(),
+		Logger: n.logger("view"), Registerer: cfg.Registerer,
+	})
 	if err := n.newLAN(); err != nil {
 		return nil, err
 	}

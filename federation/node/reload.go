@@ -46,6 +46,7 @@ func (n *Node) Reload(context.Context) error {
 	}
 	n.http.Reload(next.httpReloadable())
 	n.dns.Reload(next.DNS.settings())
+	n.views.Reload(next.viewLimits())
 	if n.srv != nil {
 		if err := n.srv.raft.ReloadSnapshots(next.snapshots()); err != nil {
 			return err

@@ -57,7 +57,7 @@ func TestSeries(t *testing.T) {
 		"landbridge_forwarding_no_path_total", "landbridge_forwarding_requests_total", "landbridge_httpapi_requests_total",
 		"landbridge_lan_members", "landbridge_leader_autopilot_healthy_state", "landbridge_raftlog_sync_seconds",
 		"landbridge_rpc_client_in_flight_calls", "landbridge_store_records", "landbridge_stream_connections",
-		"landbridge_trust_certificate_expiry_timestamp_seconds", "landbridge_wan_connections", "landbridge_wan_members",
+		"landbridge_trust_certificate_expiry_timestamp_seconds", "landbridge_view_requests_total", "landbridge_wan_connections", "landbridge_wan_members",
 	} {
 		if !have[want] {
 			t.Errorf("%s does not exist from the start", want)

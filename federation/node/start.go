@@ -11,6 +11,7 @@ import (
 	"landbridge/federation/dnsapi"
 	"landbridge/federation/httpapi"
 	"landbridge/forwarding/rpc"
+	"landbridge/forwarding/view"
 	"landbridge/lan/gossip"
 )
 
@@ -19,11 +20,15 @@ const stopTimeout = 10 * time.Second
 
 func (n *Node) newFrontEnds() (err error) {
 	cfg := &n.cfg
+	var cache httpapi.Cache
+	if cfg.HTTP.UseCache {
+		cache = n.views
+	}
 	n.http, err = httpapi.New(httpapi.Config{
-		Do: n.dispatcher, Agent: backend{n}, Local: n.agent,
+		Do: n.views, Cache: cache, Agent: backend{n}, Local: n.agent,
 		Datacenter: cfg.Datacenter, NodeName: cfg.NodeName,
 		Version: httpapi.Version{HumanVersion: cfg.Version, Release: cfg.Release},
-		DevMode: cfg.DevMode, TranslateWAN: cfg.TranslateWAN,
+		DevMode: cfg.DevMode, TranslateWAN: cfg.TranslateWAN, Streaming: cfg.UseStreaming,
 		DefaultQueryTime: cfg.DefaultQueryTime, MaxQueryTime: cfg.MaxQueryTime,
 		KVMaxValueSize: cfg.Limits.KVMaxValueSize, TxnMaxReqLen: cfg.Limits.TxnMaxReqLen, MaxHeaderBytes: cfg.HTTP.MaxHeaderBytes, TLSHandshakeTimeout: cfg.Limits.HTTPSHandshakeTimeout,
 		BlockEndpoints: cfg.HTTP.BlockEndpoints, AllowWriteFrom: cfg.HTTP.AllowWriteHTTPFrom, ResponseHeaders: cfg.HTTP.ResponseHeaders,
@@ -34,7 +39,7 @@ func (n *Node) newFrontEnds() (err error) {
 		return err
 	}
 	n.dns = dnsapi.New(dnsapi.Config{
-		Do: n.dispatcher, Datacenter: cfg.Datacenter, Node: cfg.NodeName, Domain: cfg.Domain, AltDomain: cfg.AltDomain,
+		Do: rpc.DoerFunc(n.views.Follow), Datacenter: cfg.Datacenter, Node: cfg.NodeName, Domain: cfg.Domain, AltDomain: cfg.AltDomain,
 		Settings: cfg.DNS.settings(), TranslateWAN: cfg.TranslateWAN,
 		Logger: n.logger("dns"), Registerer: cfg.Registerer,
 	})
@@ -43,6 +48,10 @@ func (n *Node) newFrontEnds() (err error) {
 
 func (c *Config) httpReloadable() httpapi.Reloadable {
 	return httpapi.Reloadable{MaxConnsPerClient: c.Limits.HTTPMaxConnsPerClient, DiscoveryMaxStale: c.DiscoveryMaxStale, EnableDebug: c.EnableDebug}
+}
+
+func (c *Config) viewLimits() view.Limits {
+	return view.Limits{FetchRate: c.Cache.EntryFetchRate, FetchBurst: c.Cache.EntryFetchMaxBurst}
 }
 
 func (d *DNS) settings() dnsapi.Settings {
@@ -65,7 +74,8 @@ func (d *DNS) settings() dnsapi.Settings {
 //  4. Gossip, then what follows it: the leader's duties, the bootstrapper.
 //  5. The WAN socket, the certificate authority, and its pool once we have a
 //     certificate: other datacenters being away delays nothing here.
-//  6. The agent's own services; DNS; then joining, which may go on for ever.
+//  6. The agent's own services; DNS, above the views it asks; then joining, which
+//     may go on for ever.
 //  7. The watches of the configuration, which ask like any client of ours.
 //
 // Stop goes the other way round, but for HTTP, which ends next after the watches.
@@ -105,6 +115,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	if !n.cfg.DisableCoordinates {
 		n.stack.run("coordinates", n.fail, n.tellCoordinate)
 	}
+	n.stack.push("views", n.views.Stop)
 	for _, a := range n.cfg.DNSAddrs {
 		addr, err := n.dns.Listen(a.AddrPort.String())
 		if err != nil {

@@ -74,11 +74,15 @@ func nodeConfig(c *config.Config) node.Config {
 			UDPAnswerLimit: c.DNS.UDPAnswerLimit, ARecordLimit: c.DNS.ARecordLimit, NodeMetaTXT: c.DNS.NodeMetaTXT,
 			SOARefresh: uint32(c.DNS.SOA.Refresh), SOARetry: uint32(c.DNS.SOA.Retry), SOAExpire: uint32(c.DNS.SOA.Expire), SOAMinTTL: uint32(c.DNS.SOA.MinTTL),
 			Recursors: c.Recursors, RecursorTimeout: c.DNS.RecursorTimeout, RecursorStrategy: c.DNS.RecursorStrategy,
+			UseCache: c.DNS.UseCache, CacheMaxAge: c.DNS.CacheMaxAge,
 		},
 		HTTP: node.HTTP{
 			BlockEndpoints: c.HTTP.BlockEndpoints, AllowWriteHTTPFrom: networks(c.HTTP.AllowWriteHTTPFrom),
 			ResponseHeaders: c.HTTP.ResponseHeaders, MaxHeaderBytes: c.HTTP.MaxHeaderBytes,
+			UseCache: c.HTTP.UseCache,
 		},
+		Cache:        node.Cache{EntryFetchRate: c.Cache.EntryFetchRate, EntryFetchMaxBurst: c.Cache.EntryFetchMaxBurst},
+		UseStreaming: c.Streaming,
 
 		DefaultQueryTime: c.DefaultQueryTime, MaxQueryTime: c.MaxQueryTime, DiscoveryMaxStale: c.DiscoveryMaxStale,
 		SessionTTLMin: c.SessionTTLMin,

@@ -77,6 +77,8 @@ type Config struct {
 	Limits     Limits     `key:"limits"`
 	HTTP       HTTP       `key:"http_config"`
 	DNS        DNS        `key:"dns_config" reload:"yes"`
+	Cache      Cache      `key:"cache" reload:"yes"`
+	Streaming  bool       `key:"use_streaming_backend"`
 	Recursors  []string   `key:"recursors" reload:"yes"`
 
 	DefaultQueryTime  time.Duration `key:"default_query_time"`
@@ -208,6 +210,13 @@ type HTTP struct {
 	AllowWriteHTTPFrom []string          `key:"allow_write_http_from"`
 	ResponseHeaders    map[string]string `key:"response_headers"`
 	MaxHeaderBytes     int               `key:"max_header_bytes"`
+	UseCache           bool              `key:"use_cache"`
+}
+
+// Cache is the cache stanza.
+type Cache struct {
+	EntryFetchRate     float64 `key:"entry_fetch_rate"` // at or below 0: no limit
+	EntryFetchMaxBurst int     `key:"entry_fetch_max_burst"`
 }
 
 // DNS is the dns_config stanza.
@@ -224,6 +233,8 @@ type DNS struct {
 	UDPAnswerLimit     int                      `key:"udp_answer_limit"`
 	ARecordLimit       int                      `key:"a_record_limit"`
 	NodeMetaTXT        bool                     `key:"enable_additional_node_meta_txt"`
+	UseCache           bool                     `key:"use_cache"`
+	CacheMaxAge        time.Duration            `key:"cache_max_age"`
 	SOA                struct {
 		Refresh int `key:"refresh"`
 		Retry   int `key:"retry"`
@@ -279,6 +290,8 @@ func defaults() Config {
 		KVMaxValueSize: 524288}
 	c.DNS = DNS{AllowStale: true, MaxStale: 87600 * time.Hour, RecursorStrategy: "sequential",
 		RecursorTimeout: 2 * time.Second, UDPAnswerLimit: 3, NodeMetaTXT: true}
+	c.HTTP.UseCache, c.Streaming = true, true
+	c.Cache.EntryFetchMaxBurst = 2
 	c.DNS.SOA.Refresh, c.DNS.SOA.Retry, c.DNS.SOA.Expire = 3600, 600, 86400
 	c.DefaultQueryTime, c.MaxQueryTime = 300*time.Second, 600*time.Second
 	c.SessionTTLMin = 10 * time.Second

@@ -41,6 +41,8 @@ func decodeValue(val any, v reflect.Value) {
 		v.SetBool(x)
 	case int64:
 		v.SetInt(x)
+	case float64:
+		v.SetFloat(x)
 	case time.Duration:
 		v.SetInt(int64(x))
 	case []any:

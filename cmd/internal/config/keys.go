@@ -48,10 +48,10 @@ func currentKeys() []keyEntry {
 			"telemetry.circonus_submission_interval telemetry.circonus_submission_url " +
 			"raft_logstore.backend raft_logstore.disable_log_cache raft_logstore.verification.enabled raft_logstore.verification.interval " +
 			"raft_logstore.boltdb.no_freelist_sync raft_logstore.wal.segment_size_mb " +
-			"use_streaming_backend rpc.enable_streaming xds.update_max_per_second dns_config.prefer_namespace"},
+			"rpc.enable_streaming xds.update_max_per_second dns_config.prefer_namespace"},
 
 		{fate: later, kind: kBool, def: "true", paths: "disable_host_node_id enable_central_service_config " +
-			"encrypt_verify_incoming encrypt_verify_outgoing http_config.use_cache telemetry.retry_failed_connection"},
+			"encrypt_verify_incoming encrypt_verify_outgoing telemetry.retry_failed_connection"},
 		{fate: later, kind: kBool, def: "false", paths: "auto_reload_config disable_http_unprintable_char_filter " +
 			"enable_agent_tls_for_checks enable_script_checks enable_local_script_checks enable_syslog " +
 			"telemetry.enable_host_metrics telemetry.disable_per_tenancy_usage_metrics " +
@@ -62,7 +62,6 @@ func currentKeys() []keyEntry {
 			"ui_config.metrics_proxy.base_url " +
 			"telemetry.statsd_address telemetry.statsite_address telemetry.dogstatsd_addr"},
 		{fate: later, kind: kString, def: "/ui/", paths: "ui_config.content_path"},
-		{fate: later, kind: kBool, def: "false", paths: "dns_config.use_cache"},
 		{fate: later, kind: kString, def: "LOCAL0", paths: "syslog_facility"},
 		{fate: later, kind: kString, def: "consul", paths: "connect.ca_provider"},
 		{fate: later, kind: kAny, paths: "ui_config.metrics_provider_files ui_config.metrics_proxy.path_allowlist ui_config.metrics_proxy.add_headers " +
@@ -71,14 +70,13 @@ func currentKeys() []keyEntry {
 			"auto_config.dns_sans auto_config.ip_sans auto_config.authorization " +
 			"config_entries.bootstrap locality addresses.grpc addresses.grpc_tls kv_replication " +
 			"acl.tokens.initial_management acl.tokens.default acl.tokens.agent acl.tokens.agent_recovery acl.tokens.replication " +
-			"acl.tokens.config_file_service_registration acl.tokens.dns " +
-			"cache.entry_fetch_rate cache.entry_fetch_max_burst"},
+			"acl.tokens.config_file_service_registration acl.tokens.dns"},
 		{fate: later, kind: kInt, def: "-1", paths: "ports.grpc ports.grpc_tls"},
 		{fate: later, kind: kInt, def: "21000", paths: "ports.sidecar_min_port"},
 		{fate: later, kind: kInt, def: "21255", paths: "ports.sidecar_max_port"},
 		{fate: later, kind: kInt, def: "21500", paths: "ports.expose_min_port"},
 		{fate: later, kind: kInt, def: "21755", paths: "ports.expose_max_port"},
-		{fate: later, kind: kDuration, def: "0s", paths: "advertise_reconnect_timeout federation.stale_if_error dns_config.stale_if_error dns_config.cache_max_age"},
+		{fate: later, kind: kDuration, def: "0s", paths: "advertise_reconnect_timeout federation.stale_if_error dns_config.stale_if_error"},
 		{fate: later, kind: kDuration, def: "168h0m0s", paths: "server_rejoin_age_max"},
 		{fate: later, kind: kDuration, def: "30s", paths: "performance.grpc_keepalive_interval acl.token_ttl acl.policy_ttl acl.role_ttl"},
 		{fate: later, kind: kDuration, def: "20s", paths: "performance.grpc_keepalive_timeout"},

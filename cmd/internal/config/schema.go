@@ -85,6 +85,8 @@ func typeNode(t reflect.Type, path string, loose bool) *node {
 		return &node{path: path, kind: kBool}
 	case reflect.Int:
 		return &node{path: path, kind: kInt}
+	case reflect.Float64:
+		return &node{path: path, kind: kFloat}
 	case reflect.Slice:
 		// Lists of objects are definitions: their keys are matched loosely.
 		return &node{path: path, kind: kList, elem: typeNode(t.Elem(), path, t.Elem().Kind() == reflect.Struct)}

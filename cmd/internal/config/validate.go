@@ -241,6 +241,7 @@ func (k *checker) checkNumbers(c *Config) {
 		{"limits.rpc_client_timeout", c.Limits.RPCClientTimeout, time.Millisecond},
 		{"dns_config.max_stale", c.DNS.MaxStale, 0},
 		{"dns_config.node_ttl", c.DNS.NodeTTL, 0},
+		{"dns_config.cache_max_age", c.DNS.CacheMaxAge, 0},
 		{"dns_config.recursor_timeout", c.DNS.RecursorTimeout, time.Millisecond},
 		{"log_rotate_duration", c.LogRotateDuration, 0},
 	} {
@@ -259,7 +260,7 @@ func (k *checker) checkNumbers(c *Config) {
 		{"limits.http_max_conns_per_client", c.Limits.HTTPMaxConnsPerClient, 0},
 		{"limits.rpc_max_conns_per_client", c.Limits.RPCMaxConnsPerClient, 0},
 		{"limits.kv_max_value_size", c.Limits.KVMaxValueSize, 1},
-		{"http_config.max_header_bytes", c.HTTP.MaxHeaderBytes, 0},
+		{"http_config.max_header_bytes", c.HTTP.MaxHeaderBytes, 0}, {"cache.entry_fetch_max_burst", c.Cache.EntryFetchMaxBurst, 1},
 		{"dns_config.udp_answer_limit", c.DNS.UDPAnswerLimit, 0}, {"dns_config.a_record_limit", c.DNS.ARecordLimit, 0},
 		{"dns_config.soa.refresh", c.DNS.SOA.Refresh, 0}, {"dns_config.soa.retry", c.DNS.SOA.Retry, 0},
 		{"dns_config.soa.expire", c.DNS.SOA.Expire, 0}, {"dns_config.soa.min_ttl", c.DNS.SOA.MinTTL, 0},
