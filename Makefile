@@ -20,7 +20,8 @@ $(BIN):
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/landbridge
 
 demo: build ## two federated datacenters of real servers on loopback; Ctrl-C ends it
-	$(GO) run ./cmd/internal/demo -bin $(BIN)
+	$(GO) build -o bin/demo ./cmd/internal/demo
+	@bin/demo -bin $(BIN)
 
 test: ## the fast suite: unit, model and virtual-time cluster tests
 	$(GO) test ./...

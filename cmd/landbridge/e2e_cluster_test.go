@@ -305,21 +305,3 @@ func TestLeave(t *testing.T) {
 		}
 	}
 }
-
-// TestDemo runs the demo to its end.
-func TestDemo(t *testing.T) {
-	demo := t.TempDir() + "/demo"
-	build := command(t, "go", "build", "-o", demo, "landbridge/cmd/internal/demo")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
-	out, err := command(t, demo, "-once", "-bin", binary(t)).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	for _, want := range []string{"hello from dc1", "web.service.dc2.consul.", "127.0.2.4", "dc2-s3.dc2"} {
-		if !strings.Contains(string(out), want) {
-			t.Errorf("the demo does not show %q:\n%s", want, out)
-		}
-	}
-}

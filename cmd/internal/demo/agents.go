@@ -21,8 +21,9 @@ import (
 
 // demo owns the processes it started and ends only those.
 type demo struct {
+	out           io.Writer
 	bin, dir, key string
-	began         time.Time
+	shift         int // added to every default port
 	color         bool
 	procs         []*process
 	died          chan string
@@ -40,6 +41,22 @@ type process struct {
 	done chan struct{}
 }
 
+// screen is what the demo prints to; when nobody reads any more, it ends the demo.
+type screen struct {
+	w    io.Writer
+	lost func()
+	err  error // the first one
+}
+
+func (s *screen) Write(p []byte) (int, error) {
+	n, err := s.w.Write(p)
+	if err != nil && s.err == nil {
+		s.err = err
+		s.lost()
+	}
+	return n, err
+}
+
 func isTerminal() bool {
 	if os.Getenv("NO_COLOR") != "" {
 		return false
@@ -52,7 +69,7 @@ func (d *demo) title(text string) {
 	if d.color {
 		text = "\033[1m" + text + "\033[0m"
 	}
-	fmt.Printf("\n== %s\n", text)
+	fmt.Fprintf(d.out, "\n== %s\n", text)
 }
 
 // start writes an agent's configuration and starts it.
@@ -61,7 +78,13 @@ func (d *demo) start(a agent) error {
 	conf := map[string]any{
 		"node_name": a.name, "datacenter": a.dc, "server": a.server,
 		"data_dir": filepath.Join(d.dir, a.name), "bind_addr": a.ip, "client_addr": a.ip,
-		"encrypt": d.key, "retry_join": []string{base + ".1", base + ".2", base + ".3"}, "retry_interval": "1s",
+		"encrypt": d.key, "retry_join": []string{d.at(base+".1", lanPort), d.at(base+".2", lanPort), d.at(base+".3", lanPort)}, "retry_interval": "1s",
+	}
+	if d.shift > 0 {
+		conf["ports"] = map[string]int{
+			"server": rpcPort + d.shift, "serf_lan": lanPort + d.shift, "serf_wan": wanPort + d.shift,
+			"http": httpPort + d.shift, "dns": dnsPort + d.shift,
+		}
 	}
 	if a.server {
 		conf["bootstrap_expect"] = 3
@@ -82,13 +105,10 @@ func (d *demo) start(a agent) error {
 	p := &process{name: a.name, cmd: exec.Command(d.bin, "agent", "-config-file="+file), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	// A group of its own, so that the terminal's Ctrl-C reaches us alone and the
-	// agents are stopped in order.
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// agents are stopped in order. Should the demo be killed, they end with it.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", d.bin, err)
-	}
-	if d.died == nil {
-		d.died = make(chan string, 16)
 	}
 	d.procs = append(d.procs, p)
 	go func() {
@@ -103,7 +123,7 @@ func (d *demo) start(a agent) error {
 	if a.server {
 		kind = "server"
 	}
-	fmt.Printf("  %-7s %s %s  http://%s:8500  dns %s:8600\n", a.name, kind, a.dc, a.ip, a.ip)
+	fmt.Fprintf(d.out, "  %-7s %s %s  http://%s  dns %s\n", a.name, kind, a.dc, d.at(a.ip, httpPort), d.at(a.ip, dnsPort))
 	return nil
 }
 
@@ -142,7 +162,7 @@ func (d *demo) until(ctx context.Context, what string, ok func() error) error {
 	for {
 		err := ok()
 		if err == nil {
-			fmt.Printf("  %s (%s)\n", what, time.Since(start).Round(time.Millisecond))
+			fmt.Fprintf(d.out, "  %s (%s)\n", what, time.Since(start).Round(time.Millisecond))
 			return nil
 		}
 		select {
@@ -160,8 +180,12 @@ func (d *demo) until(ctx context.Context, what string, ok func() error) error {
 
 var client = &http.Client{Timeout: 10 * time.Second}
 
-func fetch(url string) (string, error) {
-	resp, err := client.Get(url)
+func fetch(ctx context.Context, url string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return "", err
 	}
@@ -176,16 +200,16 @@ func fetch(url string) (string, error) {
 	return string(b), nil
 }
 
-func (d *demo) hasLeader(ip string) error {
-	body, err := fetch("http://" + ip + ":8500/v1/status/leader")
+func (d *demo) hasLeader(ctx context.Context, ip string) error {
+	body, err := fetch(ctx, "http://"+d.at(ip, httpPort)+"/v1/status/leader")
 	if err == nil && !strings.Contains(body, ":") {
 		err = errors.New("no leader yet")
 	}
 	return err
 }
 
-func (d *demo) knows(ip, dc string) error {
-	body, err := fetch("http://" + ip + ":8500/v1/status/leader?dc=" + dc)
+func (d *demo) knows(ctx context.Context, ip, dc string) error {
+	body, err := fetch(ctx, "http://"+d.at(ip, httpPort)+"/v1/status/leader?dc="+dc)
 	if err == nil && !strings.Contains(body, ":") {
 		err = fmt.Errorf("%s has no leader", dc)
 	}
@@ -194,11 +218,11 @@ func (d *demo) knows(ip, dc string) error {
 
 // command runs a landbridge command against an agent, and shows both.
 func (d *demo) command(ctx context.Context, ip string, args ...string) error {
-	fmt.Printf("  $ CONSUL_HTTP_ADDR=%s:8500 landbridge %s\n", ip, strings.Join(args, " "))
+	fmt.Fprintf(d.out, "  $ CONSUL_HTTP_ADDR=%s landbridge %s\n", d.at(ip, httpPort), strings.Join(args, " "))
 	cmd := exec.CommandContext(ctx, d.bin, args...)
-	cmd.Env = append(os.Environ(), "CONSUL_HTTP_ADDR="+ip+":8500")
+	cmd.Env = append(os.Environ(), "CONSUL_HTTP_ADDR="+d.at(ip, httpPort))
 	out, err := cmd.CombinedOutput()
-	indent(string(out))
+	d.indent(string(out))
 	if err != nil {
 		return fmt.Errorf("landbridge %s: %w", strings.Join(args, " "), err)
 	}
@@ -206,9 +230,9 @@ func (d *demo) command(ctx context.Context, ip string, args ...string) error {
 }
 
 func (d *demo) get(ctx context.Context, url string) error {
-	fmt.Printf("  $ curl '%s'\n", url)
-	body, err := fetch(url)
-	indent(body)
+	fmt.Fprintf(d.out, "  $ curl '%s'\n", url)
+	body, err := fetch(ctx, url)
+	d.indent(body)
 	return err
 }
 
@@ -216,7 +240,7 @@ func (d *demo) get(ctx context.Context, url string) error {
 // reads are stale: a follower may need a moment to hear of a registration.
 func (d *demo) dig(ctx context.Context, server, name string) error {
 	host, port, _ := strings.Cut(server, ":")
-	fmt.Printf("  $ dig @%s -p %s %s\n", host, port, strings.TrimSuffix(name, "."))
+	fmt.Fprintf(d.out, "  $ dig @%s -p %s %s\n", host, port, strings.TrimSuffix(name, "."))
 	m := new(dns.Msg)
 	m.SetQuestion(name, dns.TypeA)
 	for start := time.Now(); ; {
@@ -225,9 +249,9 @@ func (d *demo) dig(ctx context.Context, server, name string) error {
 			return err
 		}
 		if len(r.Answer) > 0 {
-			fmt.Printf("    ;; status: %s, %s\n", dns.RcodeToString[r.Rcode], took.Round(10*time.Microsecond))
+			fmt.Fprintf(d.out, "    ;; status: %s, %s\n", dns.RcodeToString[r.Rcode], took.Round(10*time.Microsecond))
 			for _, rr := range r.Answer {
-				fmt.Printf("    %s\n", rr)
+				fmt.Fprintf(d.out, "    %s\n", rr)
 			}
 			return nil
 		}
@@ -242,8 +266,8 @@ func (d *demo) dig(ctx context.Context, server, name string) error {
 	}
 }
 
-func indent(s string) {
+func (d *demo) indent(s string) {
 	for line := range strings.Lines(s) {
-		fmt.Printf("    %s\n", strings.TrimRight(line, "\n"))
+		fmt.Fprintf(d.out, "    %s\n", strings.TrimRight(line, "\n"))
 	}
 }
