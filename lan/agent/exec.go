@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"landbridge/lan/internal/procgroup"
 	"landbridge/store"
 )
 
@@ -195,7 +196,7 @@ func (e *Exec) execute(ctx context.Context, job *ExecJob, mine, session string) 
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit):
-		return exitCode(exit), nil
+		return procgroup.ExitCode(exit), nil
 	case errors.Is(err, exec.ErrWaitDelay):
 		return 0, nil // it ended well; something it left behind holds its output open
 	case err != nil && ctx.Err() == nil:
@@ -228,7 +229,7 @@ func command(ctx context.Context, job *ExecJob) (cmd *exec.Cmd, clean func(), er
 	default:
 		return nil, nil, errors.New("the job is empty")
 	}
-	inGroup(cmd)
+	procgroup.Own(cmd)
 	cmd.WaitDelay = execGrace
 	return cmd, clean, nil
 }
