@@ -126,6 +126,15 @@ func (c catalog) NodeChecks(ctx context.Context, node string) ([]*store.Check, e
 	return store.DecodeChecks(resp.Body)
 }
 
+func (c catalog) WatchNodeChecks(ctx context.Context, node, _ string, index store.Index, wait time.Duration) ([]*store.Check, store.Index, error) {
+	resp, err := c.do.Do(ctx, &rpc.Request{Method: rpc.HealthNode, MinIndex: index, Wait: wait, Representation: rpc.Records, Query: store.Query{Name: node}})
+	if err != nil {
+		return nil, 0, err
+	}
+	checks, err := store.DecodeChecks(resp.Body)
+	return checks, resp.Index, err
+}
+
 // testNode is a front end over a server of one.
 type testNode struct {
 	*Server

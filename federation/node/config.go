@@ -121,6 +121,13 @@ type Config struct {
 	CheckOutputMaxSize  int
 	DiscardCheckOutput  bool
 
+	EnableScriptChecks      bool
+	EnableLocalScriptChecks bool
+	CheckTLS                func() (*tls.Config, error) // enable_agent_tls_for_checks; nil: off
+	DockerHost              string                      // as the variable DOCKER_HOST has it
+	DockerTLS               func() (*tls.Config, error) // nil: without TLS
+	SystemBus               string                      // as the variable DBUS_SYSTEM_BUS_ADDRESS has it
+
 	EnableDebug bool
 
 	// DebugConfig is shown by /v1/agent/self: runtime settings without secrets.

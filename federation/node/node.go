@@ -21,6 +21,7 @@ import (
 	"landbridge/forwarding/rpc"
 	"landbridge/forwarding/view"
 	"landbridge/lan/agent"
+	"landbridge/lan/agent/check"
 	"landbridge/lan/gossip"
 	"landbridge/lan/stream"
 	"landbridge/store"
@@ -131,6 +132,8 @@ func New(cfg Config) (_ *Node, err error) {
 		Node: cfg.NodeName, Datacenter: cfg.Datacenter, NodeInfo: n.record, Registrar: registrar{n.dispatcher, &n.going},
 		Server: cfg.Server, ClusterSize: func() int { return len(n.lan.Members()) }, DataDir: cfg.DataDir,
 		CheckUpdateInterval: cfg.CheckUpdateInterval, CheckOutputMaxSize: cfg.CheckOutputMaxSize, DiscardCheckOutput: cfg.DiscardCheckOutput,
+		EnableScriptChecks: cfg.EnableScriptChecks, EnableLocalScriptChecks: cfg.EnableLocalScriptChecks, CheckTLS: cfg.CheckTLS,
+		Docker: check.Engine{Host: cfg.DockerHost, TLS: cfg.DockerTLS}, SystemBus: cfg.SystemBus,
 		Logger: n.logger("local"), Registerer: cfg.Registerer,
 	})
 	if err != nil {

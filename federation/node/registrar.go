@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"sync/atomic"
+	"time"
 
 	"landbridge/forwarding/rpc"
 	"landbridge/store"
@@ -51,6 +52,18 @@ func (r registrar) NodeChecks(ctx context.Context, node string) ([]*store.Check,
 		return nil, err
 	}
 	return store.DecodeChecks(resp.Body)
+}
+
+func (r registrar) WatchNodeChecks(ctx context.Context, node, token string, index store.Index, wait time.Duration) ([]*store.Check, store.Index, error) {
+	resp, err := r.do.Do(ctx, &rpc.Request{
+		Method: rpc.HealthNode, Token: token, Consistency: store.Stale, MinIndex: index, Wait: wait,
+		Representation: rpc.Records, Query: store.Query{Name: node},
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	checks, err := store.DecodeChecks(resp.Body)
+	return checks, resp.Index, err
 }
 
 func (r registrar) records(ctx context.Context, method rpc.MethodID, name string) (*rpc.Response, error) {

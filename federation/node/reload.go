@@ -44,6 +44,7 @@ func (n *Node) Reload(context.Context) error {
 	if err := n.watches.Replace(next.Watches); err != nil {
 		return err
 	}
+	n.agent.DiscardCheckOutput(next.DiscardCheckOutput)
 	n.http.Reload(next.httpReloadable())
 	n.dns.Reload(next.DNS.settings())
 	n.views.Reload(next.viewLimits())

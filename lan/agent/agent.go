@@ -8,8 +8,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"landbridge/lan/agent/check"
 	"landbridge/store"
 )
 
@@ -19,6 +21,9 @@ type Agent struct {
 	metrics *metrics
 	disk    disk
 	events  *Events
+	scripts check.Slots
+
+	discardOutput atomic.Bool
 
 	// edit serialises changes of definitions, so that files and memory change in
 	// the same order; files are renamed and removed under it, and synced outside.
@@ -39,8 +44,7 @@ type Agent struct {
 	// configuration file may. states are the saved states of TTL checks.
 	orphans []*CheckDefinition
 	states  map[string]savedState
-	// checksChanged is closed and replaced whenever a check changes, for aliases.
-	checksChanged chan struct{}
+	aliases aliasState
 }
 
 // entry is how far an item is synchronised. It is dirty while pushed != version.
@@ -95,12 +99,13 @@ func New(cfg Config) (*Agent, error) {
 		services: make(map[string]*serviceEntry),
 		checks:   make(map[string]*checkEntry),
 		changed:  make(chan struct{}),
-
-		checksChanged: make(chan struct{}),
+		scripts:  make(check.Slots, maxScripts),
 	}
 	a.disk.dir = cfg.DataDir
 	a.events = newEvents(a)
 	a.sync.init()
+	a.aliases.init()
+	a.discardOutput.Store(cfg.DiscardCheckOutput)
 	if err := a.load(); err != nil {
 		return nil, err
 	}
@@ -243,7 +248,7 @@ func (a *Agent) Stats() map[string]string {
 		switch e.record.Type {
 		case "ttl":
 			ttls++
-		case "http", "tcp":
+		case "script":
 			monitors++
 		}
 	}
@@ -271,11 +276,7 @@ func (a *Agent) editLocked(e *entry) {
 func (a *Agent) serviceChangedLocked() {
 	close(a.changed)
 	a.changed = make(chan struct{})
-}
-
-func (a *Agent) checksChangedLocked() {
-	close(a.checksChanged)
-	a.checksChanged = make(chan struct{})
+	a.allAliasesDueLocked()
 }
 
 // checksOfLocked returns the live checks of a service ("" for the node's own) by id.

@@ -3,9 +3,6 @@ package agent
 import (
 	"context"
 	"fmt"
-	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -520,119 +517,10 @@ func TestCriticalServiceIsReaped(t *testing.T) {
 	})
 }
 
-func TestAlias(t *testing.T) {
-	in(t, nil, func(t *testing.T, a *Agent, c *catalog) {
-		ctx := t.Context()
-		_ = a.AddCheck(ctx, &CheckDefinition{Name: "al", AliasService: "db"})
-		want := func(status, output string) {
-			t.Helper()
-			synctest.Wait()
-			if got := a.Checks()["al"]; got.Status != status || got.Output != output {
-				t.Errorf("got %s %q, want %s %q", got.Status, got.Output, status, output)
-			}
-		}
-		want(store.Critical, "Service db could not be found on node n1")
-		_ = a.AddService(ctx, &ServiceDefinition{Name: "db"}, false)
-		_ = a.AddCheck(ctx, &CheckDefinition{Name: "c1", ServiceID: "db", TTL: Duration(time.Hour), Status: store.Passing})
-		want(store.Passing, "All checks passing.")
-		_ = a.UpdateTTL("c1", store.Warning, "slow")
-		want(store.Warning, `Aliased check "c1" failing: slow`)
-		_ = a.RemoveCheck(ctx, "c1")
-		want(store.Passing, "No checks found.")
-		_ = a.RemoveService(ctx, "db")
-		_ = a.AddCheck(ctx, &CheckDefinition{Name: "other", TTL: Duration(time.Hour), Status: store.Passing})
-		want(store.Critical, "Service db could not be found on node n1")
-	})
-}
-
-func TestThresholds(t *testing.T) {
-	p, w, f := store.Passing, store.Warning, store.Critical
-	for name, c := range map[string]struct {
-		def     CheckDefinition
-		results []string
-		want    []string // "" = unchanged
-	}{
-		"none":                     {CheckDefinition{}, []string{f, p, w, f}, []string{f, p, w, f}},
-		"first success at once":    {CheckDefinition{SuccessBeforePassing: 3}, []string{p}, []string{p}},
-		"passing needs three":      {CheckDefinition{SuccessBeforePassing: 3}, []string{f, p, p, p}, []string{f, "", "", p}},
-		"a failure starts again":   {CheckDefinition{SuccessBeforePassing: 2}, []string{f, p, f, p, p}, []string{f, "", f, "", p}},
-		"critical needs three":     {CheckDefinition{FailuresBeforeCritical: 3}, []string{p, f, f, f}, []string{p, "", "", f}},
-		"warning before critical":  {CheckDefinition{FailuresBeforeCritical: 3, FailuresBeforeWarning: 2}, []string{p, f, f, f}, []string{p, "", w, f}},
-		"warnings are no failures": {CheckDefinition{FailuresBeforeCritical: 2}, []string{f, w, f}, []string{"", w, ""}},
-	} {
-		th := newThresholds(&c.def)
-		for i, r := range c.results {
-			got := ""
-			if th.take(r) {
-				got = th.status
-			}
-			if got != c.want[i] {
-				t.Errorf("%s: after %v got %q, want %q", name, c.results[:i+1], got, c.want[i])
-			}
-		}
-	}
-}
-
 func TestFullSyncEvery(t *testing.T) {
 	for members, want := range map[int]time.Duration{0: 1, 1: 1, 128: 1, 129: 2, 256: 2, 512: 3, 1024: 4, 5000: 7} {
 		if got := fullSyncEvery(members); got != want*time.Minute {
 			t.Errorf("%d members: %v, want %v", members, got, want*time.Minute)
-		}
-	}
-}
-
-// TestProbes runs on loopback in real time, without waiting for an interval.
-func TestProbes(t *testing.T) {
-	mux := http.NewServeMux()
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		var code int
-		if _, err := fmt.Sscanf(r.URL.Path, "/%d", &code); err != nil {
-			code = 200
-		}
-		if code == 302 {
-			w.Header().Set("Location", "/200")
-		}
-		w.WriteHeader(code)
-		fmt.Fprintf(w, "%s|%s|%s|%s", r.Method, r.Header.Get("User-Agent"), r.Header.Get("Accept"), r.Header.Get("X-A"))
-	})
-	mux.HandleFunc("/long", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, strings.Repeat("z", 10000)) })
-	mux.HandleFunc("/slow", func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
-	srv := httptest.NewServer(mux)
-	defer srv.Close()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := ln.Addr().String()
-	ln.Close()
-	a, err := New(testConfig(newCatalog()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	host := strings.TrimPrefix(srv.URL, "http://")
-	for name, c := range map[string]struct {
-		def    CheckDefinition
-		status string
-		output string
-	}{
-		"ok":          {CheckDefinition{HTTP: srv.URL}, store.Passing, "HTTP GET " + srv.URL + ": 200 OK Output: GET|Consul Health Check|text/plain, text/*, */*|"},
-		"header":      {CheckDefinition{HTTP: srv.URL, Method: "PUT", Header: map[string][]string{"X-A": {"b"}, "User-Agent": {"me"}}}, store.Passing, "HTTP PUT " + srv.URL + ": 200 OK Output: PUT|me|text/plain, text/*, */*|b"},
-		"warning":     {CheckDefinition{HTTP: srv.URL + "/429"}, store.Warning, "HTTP GET " + srv.URL + "/429: 429 Too Many Requests Output: *"},
-		"critical":    {CheckDefinition{HTTP: srv.URL + "/500"}, store.Critical, "HTTP GET " + srv.URL + "/500: 500 Internal Server Error Output: *"},
-		"redirect":    {CheckDefinition{HTTP: srv.URL + "/302"}, store.Passing, "*"},
-		"no redirect": {CheckDefinition{HTTP: srv.URL + "/302", DisableRedirects: true}, store.Critical, "*"},
-		"long":        {CheckDefinition{HTTP: srv.URL + "/long"}, store.Passing, "HTTP GET " + srv.URL + "/long: 200 OK Output: " + strings.Repeat("z", 4096)},
-		"slow":        {CheckDefinition{HTTP: srv.URL + "/slow", Timeout: Duration(50 * time.Millisecond)}, store.Critical, `Get "` + srv.URL + `/slow": context deadline exceeded*`},
-		"refused":     {CheckDefinition{HTTP: "http://" + closed}, store.Critical, `Get "http://` + closed + `": dial tcp ` + closed + ": connect: connection refused"},
-		"tcp":         {CheckDefinition{TCP: host}, store.Passing, "TCP connect " + host + ": Success"},
-		"tcp refused": {CheckDefinition{TCP: closed}, store.Critical, "dial tcp " + closed + ": connect: connection refused"},
-	} {
-		p := a.newProbe(&c.def)
-		status, output := p.run(t.Context())
-		p.close()
-		begins, open := strings.CutSuffix(c.output, "*")
-		if status != c.status || output != c.output && !(open && strings.HasPrefix(output, begins)) {
-			t.Errorf("%s: got %s %.200q, want %s %.200q", name, status, output, c.status, c.output)
 		}
 	}
 }

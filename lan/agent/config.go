@@ -2,12 +2,14 @@ package agent
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"landbridge/lan/agent/check"
 	"landbridge/store"
 )
 
@@ -25,6 +27,10 @@ type Registrar interface {
 	NodeServices(ctx context.Context, node string) (*store.NodeServices, error)
 	// NodeChecks returns all checks of the node, its services' too.
 	NodeChecks(ctx context.Context, node string) ([]*store.Check, error)
+	// WatchNodeChecks is NodeChecks that waits for a change after index, at most for
+	// wait; an index of 0 waits for nothing. The read may be stale. It returns the
+	// index of what it read.
+	WatchNodeChecks(ctx context.Context, node, token string, index store.Index, wait time.Duration) ([]*store.Check, store.Index, error)
 }
 
 // Config is what an Agent needs. Node, NodeInfo and Registrar are required.
@@ -47,8 +53,14 @@ type Config struct {
 	CheckUpdateInterval     time.Duration // pushes of output-only changes wait about so long; default 5m
 	CheckOutputMaxSize      int           // bytes; default 4096
 	DiscardCheckOutput      bool
-	EnableScriptChecks      bool
-	EnableLocalScriptChecks bool
+	EnableScriptChecks      bool // programs may be run, whoever asks for it
+	EnableLocalScriptChecks bool // programs of checks from files may be run
+	// CheckTLS returns the agent's own certificate and authorities for checks to
+	// use; nil: checks have none (enable_agent_tls_for_checks).
+	CheckTLS  func() (*tls.Config, error)
+	Docker    check.Engine
+	SystemBus string     // address of the D-Bus system bus; "" is the usual one
+	CheckDial check.Dial // for tests; nil: the network
 
 	// RegisterWait is how long a registration waits for the catalog; default 10s.
 	RegisterWait time.Duration
@@ -74,6 +86,7 @@ const (
 	reapInterval     = 30 * time.Second
 	minReapAfter     = time.Minute
 	minCheckInterval = time.Second
+	maxScripts       = 64 // scripts of checks that run at once
 )
 
 // Validate reports everything that is missing.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"regexp"
+	"runtime"
 	"strings"
 	"time"
 
@@ -172,19 +173,17 @@ func (c *CheckDefinition) validate() error {
 	return nil
 }
 
-// supported refuses, in words, the kinds this agent cannot run.
+// supported refuses, in words, the kinds this agent may not or cannot run.
 func (a *Agent) supported(c *CheckDefinition, from Source) error {
-	switch kind := c.Type(); kind {
-	case "script", "docker":
-		if !a.cfg.EnableScriptChecks && !(from == FromFile && a.cfg.EnableLocalScriptChecks) {
-			if from == FromFile {
-				return store.Errorf(store.KindInvalid, "Scripts are disabled on this agent; to enable, configure 'enable_script_checks' or 'enable_local_script_checks' to true")
-			}
-			return store.Errorf(store.KindInvalid, "Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true")
-		}
-		return store.Errorf(store.KindNotBuilt, "%s checks are not supported by this version; use a ttl, http, tcp or alias check", kind)
-	case "udp", "grpc", "h2ping", "os_service":
-		return store.Errorf(store.KindNotBuilt, "%s checks are not supported by this version; use a ttl, http, tcp or alias check", kind)
+	switch kind := c.Type(); {
+	case kind == "os_service" && runtime.GOOS != "linux":
+		return store.Errorf(store.KindInvalid, "not implemented")
+	case kind != "script" && kind != "docker", a.cfg.EnableScriptChecks:
+		return nil
+	case from != FromFile:
+		return store.Errorf(store.KindInvalid, "Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true")
+	case !a.cfg.EnableLocalScriptChecks:
+		return store.Errorf(store.KindInvalid, "Scripts are disabled on this agent; to enable, configure 'enable_script_checks' or 'enable_local_script_checks' to true")
 	}
 	return nil
 }
@@ -331,6 +330,13 @@ func (a *Agent) checkDefinition(c *CheckDefinition, from Source) error {
 	}
 	if err := a.supported(c, from); err != nil {
 		return err
+	}
+	// As they come back from the disk: a definition registered again is compared.
+	if len(c.Args) == 0 {
+		c.Args = nil
+	}
+	if len(c.Header) == 0 {
+		c.Header = nil
 	}
 	if c.Interval > 0 {
 		c.Interval = max(c.Interval, Duration(minCheckInterval))

@@ -138,6 +138,7 @@ func (a *Agent) UpdateTTL(id, status, output string) error {
 		return store.Errorf(store.KindInvalid, "CheckID %q does not have associated TTL", id)
 	}
 	output = a.capOutput(e.def, output)
+	a.metrics.kinds["ttl"].observe(status, false, 0)
 	a.setStatusLocked(e, status, output)
 	a.startLocked(e)
 	ttl := time.Duration(e.def.TTL)
@@ -333,7 +334,7 @@ func (a *Agent) removeCheckLocked(e *checkEntry) {
 	e.deferred = time.Time{}
 	a.editLocked(&e.entry)
 	a.enqueueLocked(e.record.ServiceID)
-	a.checksChangedLocked()
+	a.checksChangedLocked(e.record.ServiceID)
 }
 
 // setRecordLocked replaces a check's record and has it pushed, if it differs.
@@ -345,7 +346,7 @@ func (a *Agent) setRecordLocked(e *checkEntry, r *store.Check) {
 	e.deferred = time.Time{}
 	a.editLocked(&e.entry)
 	a.enqueueLocked(r.ServiceID)
-	a.checksChangedLocked()
+	a.checksChangedLocked(r.ServiceID)
 }
 
 // checkRecord makes the catalog's form of a check. Of a service that is gone,
@@ -392,6 +393,9 @@ func (a *Agent) setStatusLocked(e *checkEntry, status, output string) {
 	}
 	ridesAlong := e.dirty() && !e.busy && e.deferred.IsZero()
 	e.record = r
+	if status != store.Passing { // aliases show it
+		a.checksChangedLocked(r.ServiceID)
+	}
 	a.editLocked(&e.entry)
 	switch interval := a.cfg.CheckUpdateInterval; {
 	case interval == 0 || ridesAlong:

@@ -151,6 +151,31 @@ func (c *catalog) NodeChecks(ctx context.Context, name string) ([]*store.Check, 
 	return checks, nil
 }
 
+func (c *catalog) WatchNodeChecks(ctx context.Context, name, _ string, index store.Index, wait time.Duration) ([]*store.Check, store.Index, error) {
+	f := c.enter(ctx)
+	defer c.leave()
+	if f != works {
+		return nil, 0, store.ErrNoServers
+	}
+	w := c.state.NewWatch()
+	defer w.Close()
+	over := time.NewTimer(wait)
+	defer over.Stop()
+	for {
+		next, checks := c.state.NodeChecks(w, name)
+		if index == 0 || next != index {
+			return checks, next, nil
+		}
+		select {
+		case <-w.C():
+		case <-over.C:
+			return checks, next, nil
+		case <-ctx.Done():
+			return nil, 0, ctx.Err()
+		}
+	}
+}
+
 func testConfig(c Registrar) Config {
 	return Config{
 		Node: node, Datacenter: "dc1", Registrar: c,

@@ -1,14 +1,40 @@
 package agent
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
+
+	"landbridge/store"
 )
 
 type metrics struct {
 	register, deregister, fullSync outcome
 	inFlight                       prometheus.Gauge
-	checkRuns                      map[string]prometheus.Counter // by type
+	kinds                          map[string]*kindMetrics // of checks, by type
 	events                         struct{ kept, filtered, malformed prometheus.Counter }
+}
+
+// kindMetrics are those of one kind of check.
+type kindMetrics struct {
+	passing, warning, critical, timedOut prometheus.Counter
+	seconds                              prometheus.Counter
+	running                              prometheus.Gauge
+}
+
+// observe counts a result: of a run, an alias's look, or what a TTL check was told.
+func (m *kindMetrics) observe(status string, timedOut bool, took time.Duration) {
+	c := m.critical
+	switch {
+	case timedOut:
+		c = m.timedOut
+	case status == store.Passing:
+		c = m.passing
+	case status == store.Warning:
+		c = m.warning
+	}
+	c.Inc()
+	m.seconds.Add(took.Seconds())
 }
 
 // outcome counts calls by how they ended.
@@ -32,7 +58,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}, []string{"call", "outcome"})
 	runs := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "landbridge_agent_check_runs_total",
-		Help: "Runs of health checks by type.",
+		Help: "Results of health checks by type and outcome; timed_out is critical too.",
+	}, []string{"type", "outcome"})
+	seconds := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "landbridge_agent_check_run_seconds_total",
+		Help: "Time that runs of health checks took, by type.",
+	}, []string{"type"})
+	running := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "landbridge_agent_checks_running",
+		Help: "Health checks that run or wait for their turn to, by type.",
 	}, []string{"type"})
 	events := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "landbridge_agent_user_events_total",
@@ -43,7 +77,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "landbridge_agent_sync_in_flight_services",
 			Help: "Services whose registration is on its way to the catalog.",
 		}),
-		checkRuns: make(map[string]prometheus.Counter),
+		kinds: make(map[string]*kindMetrics),
 	}
 	of := func(call string) outcome {
 		return outcome{
@@ -53,12 +87,19 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}
 	}
 	m.register, m.deregister, m.fullSync = of("register"), of("deregister"), of("compare")
-	for _, kind := range []string{"http", "tcp", "alias"} {
-		m.checkRuns[kind] = runs.WithLabelValues(kind)
+	for _, kind := range []string{"script", "docker", "http", "tcp", "udp", "grpc", "h2ping", "os_service", "ttl", "alias"} {
+		m.kinds[kind] = &kindMetrics{
+			passing:  runs.WithLabelValues(kind, store.Passing),
+			warning:  runs.WithLabelValues(kind, store.Warning),
+			critical: runs.WithLabelValues(kind, store.Critical),
+			timedOut: runs.WithLabelValues(kind, "timed_out"),
+			seconds:  seconds.WithLabelValues(kind),
+			running:  running.WithLabelValues(kind),
+		}
 	}
 	m.events.kept, m.events.filtered, m.events.malformed = events.WithLabelValues("kept"), events.WithLabelValues("filtered"), events.WithLabelValues("malformed")
 	if reg != nil {
-		reg.MustRegister(calls, runs, events, m.inFlight)
+		reg.MustRegister(calls, runs, seconds, running, events, m.inFlight)
 	}
 	return m
 }

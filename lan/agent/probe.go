@@ -1,128 +1,70 @@
 package agent
 
 import (
-	"context"
-	"crypto/tls"
-	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"strings"
+	"cmp"
 	"time"
 
-	"landbridge/store"
+	"landbridge/lan/agent/check"
 )
 
+// Time-outs of checks that name none.
 const (
-	probeTimeout = 10 * time.Second
-	maxHeader    = 64 << 10
+	probeTimeout  = 10 * time.Second
+	scriptTimeout = 30 * time.Second // of scripts, in containers too
 )
 
-// probe runs one HTTP or TCP check, again and again.
-type probe struct {
-	def     *CheckDefinition
-	timeout time.Duration
-	limit   int // bytes of output
-	client  *http.Client
-	tls     *tls.Config
-}
-
-func (a *Agent) newProbe(d *CheckDefinition) *probe {
-	p := &probe{def: d, timeout: time.Duration(d.Timeout), limit: a.outputLimit(d)}
-	if p.timeout <= 0 {
-		p.timeout = probeTimeout
-	}
-	p.tls = &tls.Config{ServerName: d.TLSServerName, InsecureSkipVerify: d.TLSSkipVerify} //nolint:gosec // the definition asks for it
-	if d.HTTP != "" {
-		p.client = &http.Client{
-			Transport: &http.Transport{
-				Proxy:                  http.ProxyFromEnvironment,
-				DisableKeepAlives:      true,
-				TLSClientConfig:        p.tls,
-				MaxResponseHeaderBytes: maxHeader,
-			},
+// newProbe makes what runs a check, with its time-out; nil for a check that runs
+// nothing.
+func (a *Agent) newProbe(d *CheckDefinition) (check.Probe, time.Duration) {
+	timeout := cmp.Or(max(time.Duration(d.Timeout), 0), probeTimeout)
+	dial := a.cfg.CheckDial
+	tls := check.TLS{ServerName: d.TLSServerName, SkipVerify: d.TLSSkipVerify, Agent: a.cfg.CheckTLS}
+	tlsIf := func(use bool) *check.TLS {
+		if use {
+			return &tls
 		}
-		if d.DisableRedirects {
-			p.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-		}
+		return nil
 	}
-	return p
+	switch d.Type() {
+	case "script":
+		timeout = cmp.Or(max(time.Duration(d.Timeout), 0), scriptTimeout)
+		return &check.Script{Args: d.Args, Timeout: timeout, Limit: a.outputLimit(d), Slots: a.scripts}, timeout
+	case "docker":
+		timeout = cmp.Or(max(time.Duration(d.Timeout), 0), scriptTimeout)
+		return &check.Docker{Engine: a.cfg.Docker, Container: d.DockerContainerID, Shell: d.Shell, Args: d.Args,
+			Timeout: timeout, Limit: a.outputLimit(d), Dial: dial}, timeout
+	case "http":
+		return &check.HTTP{URL: d.HTTP, Method: d.Method, Header: d.Header, Body: d.Body, NoRedirects: d.DisableRedirects,
+			TLS: tls, Limit: a.outputLimit(d), Dial: dial}, timeout
+	case "tcp":
+		return &check.TCP{Address: d.TCP, TLS: tlsIf(d.TCPUseTLS), Dial: dial}, timeout
+	case "udp":
+		return &check.UDP{Address: d.UDP, Dial: dial}, timeout
+	case "grpc":
+		return &check.GRPC{Target: d.GRPC, TLS: tlsIf(d.GRPCUseTLS), Dial: dial}, timeout
+	case "h2ping":
+		return &check.H2Ping{Address: d.H2PING, TLS: tlsIf(d.H2PingUseTLS == nil || *d.H2PingUseTLS), Dial: dial}, timeout
+	case "os_service":
+		return &check.OSService{Unit: d.OSService, Bus: a.cfg.SystemBus, Dial: dial}, timeout
+	}
+	return nil, 0
 }
 
-func (p *probe) close() {
-	if p.client != nil {
-		p.client.CloseIdleConnections()
+// capOutput cuts the output that a TTL check was told.
+func (a *Agent) capOutput(d *CheckDefinition, output string) string {
+	if a.discardOutput.Load() {
+		return ""
 	}
+	return check.Cut(output, a.outputLimit(d))
 }
 
-// run probes once. It ends within the check's time-out.
-func (p *probe) run(ctx context.Context) (status, output string) {
-	ctx, cancel := context.WithTimeout(ctx, p.timeout)
-	defer cancel()
-	if p.def.HTTP != "" {
-		return p.http(ctx)
+func (a *Agent) outputLimit(d *CheckDefinition) int {
+	limit := a.cfg.CheckOutputMaxSize
+	if d.OutputMaxSize > 0 {
+		limit = min(limit, d.OutputMaxSize)
 	}
-	return p.tcp(ctx)
+	return limit
 }
 
-func (p *probe) http(ctx context.Context) (status, output string) {
-	method := p.def.Method
-	if method == "" {
-		method = http.MethodGet
-	}
-	req, err := http.NewRequestWithContext(ctx, method, p.def.HTTP, strings.NewReader(p.def.Body))
-	if err != nil {
-		return store.Critical, err.Error()
-	}
-	for k, list := range p.def.Header {
-		for _, v := range list {
-			req.Header.Add(k, v)
-		}
-	}
-	// The Host header is not taken from the header map by net/http.
-	if host := req.Header.Get("Host"); host != "" {
-		req.Host = host
-	}
-	setDefault(req.Header, "User-Agent", "Consul Health Check")
-	setDefault(req.Header, "Accept", "text/plain, text/*, */*")
-	resp, err := p.client.Do(req)
-	if err != nil {
-		return store.Critical, err.Error()
-	}
-	defer func() { _ = resp.Body.Close() }()
-	// What does not fit is not read: the connection is not used again.
-	body, err := io.ReadAll(io.LimitReader(resp.Body, int64(p.limit)))
-	text := string(body)
-	if err != nil && len(body) == 0 {
-		text = err.Error()
-	}
-	output = fmt.Sprintf("HTTP %s %s: %s Output: %s", method, p.def.HTTP, resp.Status, text)
-	switch {
-	case resp.StatusCode >= 200 && resp.StatusCode <= 299:
-		return store.Passing, output
-	case resp.StatusCode == http.StatusTooManyRequests:
-		return store.Warning, output
-	}
-	return store.Critical, output
-}
-
-func setDefault(h http.Header, key, value string) {
-	if _, ok := h[key]; !ok {
-		h.Set(key, value)
-	}
-}
-
-func (p *probe) tcp(ctx context.Context) (status, output string) {
-	var conn net.Conn
-	var err error
-	if p.def.TCPUseTLS {
-		conn, err = (&tls.Dialer{Config: p.tls}).DialContext(ctx, "tcp", p.def.TCP)
-	} else {
-		conn, err = (&net.Dialer{}).DialContext(ctx, "tcp", p.def.TCP)
-	}
-	if err != nil {
-		return store.Critical, err.Error()
-	}
-	_ = conn.Close()
-	return store.Passing, fmt.Sprintf("TCP connect %s: Success", p.def.TCP)
-}
+// DiscardCheckOutput changes Config.DiscardCheckOutput for the results to come.
+func (a *Agent) DiscardCheckOutput(discard bool) { a.discardOutput.Store(discard) }
