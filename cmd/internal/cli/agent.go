@@ -112,6 +112,7 @@ func (c *call) runAgent(l *config.Loader) error {
 	nc.Logger, nc.LogStream = log.Logger(), log
 	nc.Registerer, nc.Gatherer, nc.MetricsSummary = reg, reg, bridge.Summary
 	nc.Reload = a.reload
+	checkEnvironment(&nc, c.Getenv)
 	// Signals are caught from here on: one that comes while the node is built
 	// waits for it.
 	signals := make(chan os.Signal, 4)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -90,6 +91,7 @@ func nodeConfig(c *config.Config) node.Config {
 		Services: serviceDefinitions(c.Services), Checks: checkDefinitions(c.Checks),
 		Watches:             watchDefinitions(c.Watches),
 		CheckUpdateInterval: c.CheckUpdateInterval, CheckOutputMaxSize: c.CheckOutputMaxSize, DiscardCheckOutput: c.DiscardCheckOutput,
+		EnableScriptChecks: c.EnableScriptChecks, EnableLocalScriptChecks: c.EnableLocalScriptChecks,
 
 		EnableDebug: c.EnableDebug,
 		DebugConfig: debugConfig(c),
@@ -104,12 +106,34 @@ func nodeConfig(c *config.Config) node.Config {
 			nc.LANTLS.Server = f.Server
 		}
 	}
+	if f := c.CheckTLS(); f != nil {
+		nc.CheckTLS = f.Client
+	}
 	if f := c.HTTPSTLS(); f != nil && f.HasCertificate() {
 		nc.HTTPSTLS = nodeTLS(f)
 		// The front end asks once, at its start.
 		nc.HTTPSTLS.Server = f.Listener
 	}
 	return nc
+}
+
+// checkEnvironment takes over what health checks ask of the agent's environment:
+// where Docker and the D-Bus system bus are.
+func checkEnvironment(nc *node.Config, getenv func(string) string) {
+	nc.DockerHost, nc.SystemBus = getenv("DOCKER_HOST"), getenv("DBUS_SYSTEM_BUS_ADDRESS")
+	dir := getenv("DOCKER_CERT_PATH")
+	if dir == "" {
+		return
+	}
+	files, verify := config.DockerTLS(dir), getenv("DOCKER_TLS_VERIFY") != ""
+	nc.DockerTLS = func() (*tls.Config, error) {
+		cfg, err := files.Client()
+		if err == nil && !verify {
+			cfg = cfg.Clone()
+			cfg.InsecureSkipVerify = true //nolint:gosec // as Docker's own tools read the variable
+		}
+		return cfg, err
+	}
 }
 
 func nodeTLS(f *config.TLSFiles) *node.TLS {
@@ -227,7 +251,8 @@ func tryDefinitions(c *config.Config) error {
 		return err
 	}
 	a, err := agent.New(agent.Config{Node: c.NodeName, Datacenter: c.Datacenter,
-		NodeInfo: func() *store.Node { return &store.Node{} }, Registrar: nobody{}})
+		NodeInfo: func() *store.Node { return &store.Node{} }, Registrar: nobody{},
+		EnableScriptChecks: c.EnableScriptChecks, EnableLocalScriptChecks: c.EnableLocalScriptChecks})
 	if err != nil {
 		return err
 	}
@@ -283,6 +308,10 @@ func debugConfig(c *config.Config) map[string]any {
 		"DevMode":                   c.Dev,
 		"DiscoveryMaxStale":         c.DiscoveryMaxStale.String(),
 		"EnableDebug":               c.EnableDebug,
+		"DiscardCheckOutput":        c.DiscardCheckOutput,
+		"EnableAgentTLSForChecks":   c.EnableAgentTLSForChecks,
+		"EnableLocalScriptChecks":   c.EnableLocalScriptChecks,
+		"EnableRemoteScriptChecks":  c.EnableScriptChecks,
 		"EncryptKey":                hidden,
 		"FederationAdvertisePort":   c.Federation.AdvertisePort,
 		"FederationEnrollByKey":     c.Federation.EnrollByKey,

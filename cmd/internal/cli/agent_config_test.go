@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"landbridge/cmd/internal/config"
+	"landbridge/federation/node"
 	"landbridge/federation/watch"
 )
 
@@ -33,5 +34,43 @@ func TestWatchDefinitions(t *testing.T) {
 	}
 	if err := tryWatches(cfg); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestCheckEnvironment(t *testing.T) {
+	env := map[string]string{}
+	getenv := func(name string) string { return env[name] }
+	var nc node.Config
+	checkEnvironment(&nc, getenv)
+	if nc.DockerHost != "" || nc.DockerTLS != nil || nc.SystemBus != "" {
+		t.Errorf("without variables: %+v", nc)
+	}
+	env["DOCKER_HOST"], env["DBUS_SYSTEM_BUS_ADDRESS"], env["DOCKER_CERT_PATH"] = "tcp://h:2376", "unix:path=/bus", t.TempDir()
+	checkEnvironment(&nc, getenv)
+	if nc.DockerHost != "tcp://h:2376" || nc.SystemBus != "unix:path=/bus" || nc.DockerTLS == nil {
+		t.Errorf("with variables: %+v", nc)
+	}
+	if _, err := nc.DockerTLS(); err == nil {
+		t.Error("no error for a folder without certificates")
+	}
+}
+
+// TestScriptChecksInFiles starts with a script in a file, as an agent and
+// `landbridge validate` check it.
+func TestScriptChecksInFiles(t *testing.T) {
+	const script = ` bind_addr = "127.0.0.1" data_dir = "x" service { name = "web" check { id = "c" args = ["true"] interval = "10s" } }`
+	const want = "service \"web\": check \"c\": Scripts are disabled on this agent; to enable, configure 'enable_script_checks' or 'enable_local_script_checks' to true"
+	for setting, allowed := range map[string]bool{"": false, "enable_local_script_checks = true": true, "enable_script_checks = true": true} {
+		cfg, _, err := (&config.Loader{HCL: []string{setting + script}}).Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := tryDefinitions(cfg); (err == nil) != allowed || err != nil && err.Error() != want {
+			t.Errorf("%q: %v", setting, err)
+		}
+		nc := nodeConfig(cfg)
+		if nc.EnableScriptChecks != cfg.EnableScriptChecks || nc.EnableLocalScriptChecks != cfg.EnableLocalScriptChecks {
+			t.Errorf("%q: the node's configuration says %t, %t", setting, nc.EnableScriptChecks, nc.EnableLocalScriptChecks)
+		}
 	}
 }

@@ -93,6 +93,10 @@ type Config struct {
 	CheckOutputMaxSize  int           `key:"check_output_max_size"`
 	DiscardCheckOutput  bool          `key:"discard_check_output" reload:"yes"`
 
+	EnableScriptChecks      bool `key:"enable_script_checks"`
+	EnableLocalScriptChecks bool `key:"enable_local_script_checks"`
+	EnableAgentTLSForChecks bool `key:"enable_agent_tls_for_checks"`
+
 	EnableDebug bool      `key:"enable_debug" reload:"yes"`
 	Telemetry   Telemetry `key:"telemetry"`
 

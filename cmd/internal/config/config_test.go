@@ -310,6 +310,33 @@ func TestTheHarnessFileIsAccepted(t *testing.T) {
 	}
 }
 
+func TestCheckKeys(t *testing.T) {
+	const dangerous, useless = "enable_script_checks lets whoever reaches the HTTP API", "enable_agent_tls_for_checks is set, and neither"
+	for _, c := range []struct {
+		hcl         string
+		all, local  bool
+		wantWarning string
+	}{
+		{``, false, false, ""},
+		{`enable_local_script_checks = true`, false, true, ""},
+		{`enable_script_checks = true`, true, false, dangerous},
+		{`enable_script_checks = true http_config { allow_write_http_from = ["127.0.0.0/8"] }`, true, false, ""},
+		{`enable_agent_tls_for_checks = true`, false, false, useless},
+	} {
+		cfg, warnings, err := load(t, "-dev", "-hcl", c.hcl)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cfg.EnableScriptChecks != c.all || cfg.EnableLocalScriptChecks != c.local || cfg.CheckTLS() != nil {
+			t.Errorf("%s: %+v", c.hcl, cfg)
+		}
+		got := strings.Join(warnings, "\n")
+		if c.wantWarning == "" && got != "" || !strings.Contains(got, c.wantWarning) {
+			t.Errorf("%s: warns %q, want %q", c.hcl, got, c.wantWarning)
+		}
+	}
+}
+
 func TestDev(t *testing.T) {
 	c, _, err := load(t, "-dev")
 	if err != nil {

@@ -53,7 +53,7 @@ func currentKeys() []keyEntry {
 		{fate: later, kind: kBool, def: "true", paths: "disable_host_node_id enable_central_service_config " +
 			"encrypt_verify_incoming encrypt_verify_outgoing telemetry.retry_failed_connection"},
 		{fate: later, kind: kBool, def: "false", paths: "auto_reload_config disable_http_unprintable_char_filter " +
-			"enable_agent_tls_for_checks enable_script_checks enable_local_script_checks enable_syslog " +
+			"enable_syslog " +
 			"telemetry.enable_host_metrics telemetry.disable_per_tenancy_usage_metrics " +
 			"tls.grpc.use_auto_cert auto_encrypt.tls auto_encrypt.allow_tls auto_config.enabled federation.relay " +
 			"connect.enable_mesh_gateway_wan_federation connect.enable_serverless_plugin connect.test_ca_leaf_root_change_spread " +

@@ -76,6 +76,21 @@ func (c *Config) HTTPSTLS() *TLSFiles {
 	return nil
 }
 
+// CheckTLS is the certificate and the authorities that health checks use with
+// enable_agent_tls_for_checks, or nil.
+func (c *Config) CheckTLS() *TLSFiles {
+	if !c.EnableAgentTLSForChecks {
+		return nil
+	}
+	return c.LANTLS()
+}
+
+// DockerTLS is the client's side of a Docker Engine's TLS: the files that Docker's
+// own tools keep in the folder that DOCKER_CERT_PATH names.
+func DockerTLS(dir string) *TLSFiles {
+	return newTLSFiles(TLSBlock{CAFile: filepath.Join(dir, "ca.pem"), CertFile: filepath.Join(dir, "cert.pem"), KeyFile: filepath.Join(dir, "key.pem")})
+}
+
 func newTLSFiles(b TLSBlock) *TLSFiles {
 	return &TLSFiles{block: b,
 		Incoming: b.VerifyIncoming != nil && *b.VerifyIncoming,

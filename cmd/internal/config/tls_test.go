@@ -200,3 +200,45 @@ func TestTLSBlocks(t *testing.T) {
 		t.Errorf("TLS without being asked for: %v", err)
 	}
 }
+
+func TestCheckTLS(t *testing.T) {
+	dir := t.TempDir()
+	newAuthority(t, "ca").issue(t, dir, "agent")
+	files := `tls { defaults { ca_file = "` + dir + `/ca.pem" cert_file = "` + dir + `/agent.pem" key_file = "` + dir + `/agent-key.pem" } }`
+	for _, c := range []struct {
+		hcl  string
+		want bool
+	}{{files, false}, {files + ` enable_agent_tls_for_checks = true`, true}} {
+		cfg, warnings, err := load(t, "-dev", "-hcl", c.hcl)
+		if err != nil || len(warnings) > 0 {
+			t.Fatal(err, warnings)
+		}
+		f := cfg.CheckTLS()
+		if (f != nil) != c.want {
+			t.Fatalf("%s: %v, want %t", c.hcl, f, c.want)
+		}
+		if f == nil {
+			continue
+		}
+		if got, err := f.Client(); err != nil || len(got.Certificates) != 1 || got.RootCAs == nil {
+			t.Errorf("%v %v, want a certificate and an authority", got, err)
+		}
+	}
+}
+
+func TestDockerTLS(t *testing.T) {
+	dir := t.TempDir()
+	newAuthority(t, "ca").issue(t, dir, "docker")
+	f := DockerTLS(dir)
+	if _, err := f.Client(); err == nil {
+		t.Error("no error without cert.pem and key.pem")
+	}
+	for from, to := range map[string]string{"docker.pem": "cert.pem", "docker-key.pem": "key.pem"} {
+		if err := os.Rename(filepath.Join(dir, from), filepath.Join(dir, to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := f.Client(); err != nil || len(got.Certificates) != 1 || got.RootCAs == nil {
+		t.Errorf("%v %v, want a certificate and an authority", got, err)
+	}
+}

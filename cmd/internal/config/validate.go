@@ -64,6 +64,12 @@ func (c *Config) finish(m Machine) ([]string, error) {
 	k.checkGossip(c)
 	k.checkHTTP(c)
 	k.checkLog(c)
+	if c.EnableScriptChecks && len(c.HTTP.AllowWriteHTTPFrom) == 0 {
+		k.warn("enable_script_checks lets whoever reaches the HTTP API run programs on this machine: use enable_local_script_checks, or limit writes by http_config.allow_write_http_from")
+	}
+	if c.EnableAgentTLSForChecks && c.LANTLS() == nil {
+		k.warn("enable_agent_tls_for_checks is set, and neither tls.defaults nor tls.internal_rpc has anything that checks could use")
+	}
 	if err := c.resolve(m); err != nil {
 		k.errs = append(k.errs, err)
 	}
