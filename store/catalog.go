@@ -19,6 +19,7 @@ type Node struct {
 
 	json        atomic.Pointer[[]byte]
 	catalogJSON atomic.Pointer[[]byte] // the node's half of the CatalogService form
+	wire        atomic.Pointer[[]byte]
 }
 
 // ServiceAddress is an address with a port, as found under TaggedAddresses.

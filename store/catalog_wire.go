@@ -18,6 +18,10 @@ func (n *Node) AppendWire(b []byte) []byte {
 	return wire.Uint(b, 8, uint64(n.ModifyIndex))
 }
 
+// Wire returns what AppendWire appends, encoded once and shared: callers must not
+// change it.
+func (n *Node) Wire() []byte { return fragment(&n.wire, n.AppendWire) }
+
 // DecodeWire replaces n by what AppendWire wrote.
 func (n *Node) DecodeWire(b []byte) error {
 	*n = Node{}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/miekg/dns"
@@ -102,19 +101,15 @@ func (s *Server) do(ctx context.Context, set *Settings, req *rpc.Request) (*rpc.
 var errNoName = &store.Error{Kind: store.KindNotFound, Message: "no such name"}
 
 func (s *Server) node(ctx context.Context, set *Settings, q question) (*store.Node, error) {
-	resp, err := s.do(ctx, set, &rpc.Request{Method: rpc.CatalogNodeServices, Datacenter: q.dc, Query: store.Query{Name: q.name}})
+	resp, err := s.do(ctx, set, &rpc.Request{Method: rpc.CatalogNode, Datacenter: q.dc, Query: store.Query{Name: q.name}})
 	if err != nil {
 		return nil, err
 	}
-	var ns store.NodeServices
-	if err := ns.DecodeWire(resp.Body); err != nil {
-		return nil, err
-	}
-	// The catalog also finds nodes by id; a name in DNS is only a name.
-	if resp.NotFound || ns.Node == nil || !strings.EqualFold(ns.Node.Node, q.name) {
+	if resp.NotFound {
 		return nil, errNoName
 	}
-	return ns.Node, nil
+	n := new(store.Node)
+	return n, n.DecodeWire(resp.Body)
 }
 
 // instances returns the instances of a service that may be shown, shuffled.

@@ -15,97 +15,12 @@ import (
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
-
-	"landbridge/forwarding/rpc"
-	"landbridge/store"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// catalog answers the front end's requests from a few records, in two datacenters.
-type catalog struct{}
-
-func inst(node, addr, id, service, svcAddr string, port int, status string, tags ...string) store.ServiceInstance {
-	return store.ServiceInstance{
-		Node: &store.Node{Node: node, Address: addr, Datacenter: "dc1", Meta: map[string]string{"rack": "r1", "rfc1035-x": "bare"},
-			TaggedAddresses: map[string]string{"wan": "198.51.100.9", "wan_ipv4": "198.51.100.9"}},
-		Service: &store.Service{ID: id, Name: service, Address: svcAddr, Port: port, Tags: tags, Weights: store.Weights{Passing: 3, Warning: 1}},
-		Checks:  []*store.Check{{Node: node, CheckID: "c", Status: status}},
-	}
-}
-
-func (catalog) instances(dc, name string) []store.ServiceInstance {
-	if dc == "dc2" {
-		return []store.ServiceInstance{inst("beta", "10.2.0.1", "web", "web", "", 80, "passing")}
-	}
-	switch name {
-	case "web":
-		return []store.ServiceInstance{
-			inst("alpha", "10.0.0.1", "web", "web", "", 80, "passing", "V1"),
-			inst("gamma", "10.0.0.3", "web", "web", "10.1.1.2", 81, "warning"),
-			inst("sick", "10.0.0.4", "web", "web", "", 80, "critical"),
-		}
-	case "six":
-		return []store.ServiceInstance{inst("alpha", "10.0.0.1", "six", "six", "2001:db8::1", 80, "passing")}
-	case "host":
-		return []store.ServiceInstance{inst("alpha", "10.0.0.1", "h", "host", "alpha.node.consul", 80, "passing")}
-	case "dead":
-		return []store.ServiceInstance{inst("alpha", "10.0.0.1", "d", "dead", "", 80, "critical")}
-	case "consul":
-		return []store.ServiceInstance{inst("alpha", "10.0.0.1", "consul", "consul", "", 8300, "passing")}
-	case "big":
-		var list []store.ServiceInstance
-		for i := range 40 {
-			list = append(list, inst(fmt.Sprintf("n%02d", i), fmt.Sprintf("10.3.0.%d", i+1), "big", "big", "", 1000, "passing"))
-		}
-		return list
-	}
-	return nil
-}
-
-func (c catalog) Do(_ context.Context, req *rpc.Request) (*rpc.Response, error) {
-	if req.Representation != rpc.Records || req.Consistency != store.Stale {
-		return nil, store.Errorf(store.KindInvalid, "want stale records, got %+v", req)
-	}
-	switch req.Datacenter {
-	case "", "dc1", "dc2":
-	case "broken":
-		return nil, store.Errorf(store.KindUnreachable, "nobody there")
-	default:
-		return nil, store.ErrNoPath
-	}
-	switch req.Method {
-	case rpc.HealthService:
-		var list []store.ServiceInstance
-		for _, i := range c.instances(req.Datacenter, strings.ToLower(req.Query.Name)) {
-			if len(req.Query.Tags) == 0 || (len(i.Service.Tags) > 0 && strings.EqualFold(i.Service.Tags[0], req.Query.Tags[0])) {
-				list = append(list, i)
-			}
-		}
-		return &rpc.Response{Body: store.AppendInstances(nil, list)}, nil
-	case rpc.QueryExecute:
-		return executed(req)
-	case rpc.CatalogNodeServices:
-		switch strings.ToLower(req.Query.Name) {
-		case "alpha", "4c26b2":
-			n := store.NodeServices{Node: inst("alpha", "10.0.0.1", "", "", "", 0, "").Node}
-			return &rpc.Response{Body: n.AppendWire(nil)}, nil
-		}
-		return &rpc.Response{NotFound: true}, nil
-	case rpc.CatalogByAddress:
-		var list []store.NodeServices
-		for _, i := range c.instances("", "web") {
-			if req.Query.Name == i.Node.Address || req.Query.Name == i.Service.Address {
-				list = append(list, store.NodeServices{Node: i.Node, Services: []*store.Service{i.Service}})
-			}
-		}
-		return &rpc.Response{Body: store.AppendNodeServices(nil, list)}, nil
-	}
-	return nil, store.Errorf(store.KindInvalid, "unexpected method %d", req.Method)
-}
-
 func newServer(change func(*Config)) *Server {
-	cfg := Config{Do: catalog{}, Datacenter: "dc1", Domain: "consul", AltDomain: "corp.example", Settings: DefaultSettings(),
+	cfg := Config{Do: town(), Datacenter: "dc1", Domain: "consul", AltDomain: "corp.example", Settings: DefaultSettings(),
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Registerer: prometheus.NewRegistry()}
 	if change != nil {
 		change(&cfg)
@@ -317,6 +232,19 @@ func TestOverSockets(t *testing.T) {
 		if m, _, err := c.Exchange(r, addr.String()); err != nil || m.Rcode != dns.RcodeNotImplemented {
 			t.Errorf("UPDATE over %s: %v, %v; want NOTIMP", network, m, err)
 		}
+		// A header that counts a question which does not follow.
+		conn, err := dns.DialTimeout(network, addr.String(), 5*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.SetDeadline(time.Now().Add(5 * time.Second))
+		if _, err := conn.Write([]byte{0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0}); err != nil {
+			t.Error(err)
+		}
+		if m, err := conn.ReadMsg(); err != nil || m.Rcode != dns.RcodeFormatError || m.Id != 0x1234 {
+			t.Errorf("a question that is not there, over %s: %v, %v; want FORMERR", network, m, err)
+		}
+		conn.Close()
 	}
 }
 

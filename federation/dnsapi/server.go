@@ -126,8 +126,12 @@ func subnetOf(r *dns.Msg) (netip.Addr, bool) {
 // transport carries.
 func (s *Server) Answer(ctx context.Context, r *dns.Msg, client netip.Addr, tcp bool) *dns.Msg {
 	set := s.settings.Load()
-	q := r.Question[0]
 	m := new(dns.Msg)
+	if len(r.Question) != 1 { // the header may count one that is not there
+		m.SetRcodeFormatError(r)
+		return m
+	}
+	q := r.Question[0]
 	m.SetReply(r)
 	m.Compress = !set.DisableCompress
 	m.RecursionAvailable = len(set.Recursors) > 0

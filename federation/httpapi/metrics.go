@@ -44,6 +44,7 @@ type metrics struct {
 	connections prometheus.Gauge
 	refused     prometheus.Counter
 	lost        prometheus.Counter
+	handed      prometheus.Counter
 	once        sync.Once
 	prometheus  http.Handler
 }
@@ -72,13 +73,17 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Answers that could not be written because the client had gone.",
 		}),
 	}
+	m.handed = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "landbridge_httpapi_connections_handed_over_total",
+		Help: "Plain HTTP connections that went to the general server, for a blocking query, a stream, or a request that is not a simple one.",
+	})
 	for f := range families {
 		m.seconds[f] = seconds.WithLabelValues(f.String())
 		for class := 2; class <= 5; class++ {
 			m.requests[f][class] = requests.WithLabelValues(f.String(), strconv.Itoa(class)+"xx")
 		}
 	}
-	reg.MustRegister(requests, seconds, m.connections, m.refused, m.lost)
+	reg.MustRegister(requests, seconds, m.connections, m.refused, m.lost, m.handed)
 	return m
 }
 

@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"landbridge/federation/httpapi/h1"
 	"landbridge/store"
 )
 
@@ -39,8 +40,12 @@ type Server struct {
 	// while other requests are let finish.
 	stopping context.Context
 	stop     context.CancelCauseFunc
-	plain    *http.Server
-	secure   *http.Server
+	// Plain connections begin with simple, and go on with plain when a request
+	// is not.
+	simple *h1.Server
+	handed handover
+	plain  *http.Server
+	secure *http.Server
 	// Connections by client, for HTTP and HTTPS each, over all their listeners.
 	plainConns, secureConns connections
 }
@@ -96,6 +101,9 @@ func New(cfg Config) (*Server, error) {
 		}
 	}
 	s.plain = server(readHeaderTimeout)
+	s.handed.init()
+	s.simple = h1.New(h1.Config{Handler: s, Simple: s.isSimple, HandOver: s.handOver,
+		ReadTimeout: readHeaderTimeout, BodyTimeout: bodyTimeout, IdleTimeout: idleTimeout, Logger: cfg.Logger})
 	handshake := cfg.TLSHandshakeTimeout
 	if handshake <= 0 {
 		handshake = 5 * time.Second
@@ -109,7 +117,10 @@ func (s *Server) Reload(r Reloadable) { s.live.Store(&r) }
 
 // Serve answers HTTP/1.1 on a listener until Stop, and closes it.
 func (s *Server) Serve(ln net.Listener) error {
-	return served(s.plain.Serve(s.plainConns.limit(ln)))
+	s.handed.serve.Do(func() {
+		s.handed.serving.Go(func() { s.handed.err = served(s.plain.Serve(&s.handed)) })
+	})
+	return served(s.simple.Serve(s.plainConns.limit(ln)))
 }
 
 // ServeTLS answers HTTPS, with HTTP/2 for clients that ask for it.
@@ -135,12 +146,17 @@ func served(err error) error {
 func (s *Server) Stop(ctx context.Context) error {
 	s.stop(errors.New("the agent is stopping"))
 	var errs []error
+	// First, since it hands connections to the next.
+	if err := s.simple.Shutdown(ctx); err != nil {
+		errs = append(errs, err)
+	}
 	for _, srv := range []*http.Server{s.plain, s.secure} {
 		if err := srv.Shutdown(ctx); err != nil {
 			errs = append(errs, err, srv.Close())
 		}
 	}
-	return errors.Join(errs...)
+	s.handed.serving.Wait()
+	return errors.Join(append(errs, s.handed.err)...)
 }
 
 // ServeHTTP answers one request.

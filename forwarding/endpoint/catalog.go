@@ -231,6 +231,24 @@ func (s *Set) nodeOnly(ctx context.Context, req *rpc.Request, none string, join 
 	})
 }
 
+// node answers with a node alone, found by its name: what names in DNS ask for.
+// The body is the row's own, the same for all until the node changes.
+func (s *Set) node(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+	if req.Representation != rpc.Records {
+		return nil, store.Errorf(store.KindInvalid, "Catalog.Node answers with records only")
+	}
+	return serve(ctx, s, req, func(st *state.Store, w *state.Watch, q *store.Query) (store.Index, *store.Node) {
+		return st.Node(w, q.Name)
+	}, func(_ *Set, req *rpc.Request, n *store.Node, resp *rpc.Response) error {
+		if n == nil || !strings.EqualFold(n.Node, req.Query.Name) { // the state also finds nodes by id
+			resp.NotFound = true
+			return nil
+		}
+		resp.Body = n.Wire()
+		return nil
+	})
+}
+
 // byAddress has records only: it is for reverse look-ups of names.
 func (s *Set) byAddress(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
 	if req.Representation != rpc.Records {

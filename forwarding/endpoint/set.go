@@ -163,6 +163,7 @@ func New(cfg Config) (*Set, error) {
 	s.Handle(rpc.CatalogConnectNodes, s.connectNodes)
 	s.Handle(rpc.CatalogNodeServices, s.nodeServices)
 	s.Handle(rpc.CatalogNodeServiceList, s.nodeServiceList)
+	s.Handle(rpc.CatalogNode, s.node)
 	s.Handle(rpc.CatalogByAddress, s.byAddress)
 	s.Handle(rpc.HealthNode, s.healthNode)
 	s.Handle(rpc.HealthChecks, s.healthChecks)

@@ -351,6 +351,14 @@ func TestCatalogAnswers(t *testing.T) {
 	if err != nil || len(list) != 2 {
 		t.Errorf("by address: got %v, %v", list, err)
 	}
+	register(t, s, &store.RegisterCommand{Node: store.Node{Node: "n3", ID: "4b9d22c6-0000-4000-8000-000000000001", Address: "10.0.0.1"}})
+	for name, want := range map[string]bool{"n1": true, "N1": true, "none": false, "4b9d22c6": false} {
+		resp, err := s.Do(t.Context(), &rpc.Request{Method: rpc.CatalogNode, Representation: rpc.Records, Query: store.Query{Name: name}})
+		var n store.Node
+		if err != nil || resp.NotFound == want || want && (n.DecodeWire(resp.Body) != nil || n.Node != "n1" || n.Address != "10.0.0.1") {
+			t.Errorf("node %s: got %+v, %v, %v; want it found: %v", name, resp, &n, err, want)
+		}
+	}
 }
 
 func TestRefusals(t *testing.T) {

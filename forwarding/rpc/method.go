@@ -29,6 +29,7 @@ const (
 	HealthService MethodID = 32 // Query.Name = service; the DNS workhorse
 	HealthConnect MethodID = 33
 	HealthState   MethodID = 34 // Query.Name = status
+	CatalogNode   MethodID = 35 // Query.Name = node; records only: the store.Node alone, NotFound if there is none
 
 	StatusLeader MethodID = 40 // json string
 	StatusPeers  MethodID = 41 // json list
@@ -138,6 +139,7 @@ var methods = [...]Method{
 	{ID: CatalogConnectNodes, Name: "Catalog.ConnectNodes", Repeatable: true, Blocking: true, Resource: ServiceResource},
 	{ID: CatalogNodeServices, Name: "Catalog.NodeServices", Repeatable: true, Blocking: true, Resource: NodeResource},
 	{ID: CatalogNodeServiceList, Name: "Catalog.NodeServiceList", Repeatable: true, Blocking: true, Resource: NodeResource},
+	{ID: CatalogNode, Name: "Catalog.Node", Repeatable: true, Blocking: true, Resource: NodeResource},
 	{ID: CatalogByAddress, Name: "Catalog.ByAddress", Repeatable: true, Resource: NodeResource},
 
 	{ID: HealthNode, Name: "Health.Node", Repeatable: true, Blocking: true, Resource: NodeResource},
