@@ -71,7 +71,7 @@ func appendText(b []byte, s string) []byte {
 func folds(m rpc.MethodID) bool {
 	switch m {
 	case rpc.CatalogServiceNodes, rpc.CatalogConnectNodes, rpc.CatalogNodeServices, rpc.CatalogNodeServiceList,
-		rpc.HealthNode, rpc.HealthChecks, rpc.HealthService, rpc.HealthConnect:
+		rpc.CatalogNode, rpc.HealthNode, rpc.HealthChecks, rpc.HealthService, rpc.HealthConnect:
 		return true
 	}
 	return false

@@ -151,7 +151,7 @@ func (s *Set) ours(req *rpc.Request) bool { return s.cfg.Server && s.datacenter(
 // are asked for often enough.
 func follows(m rpc.MethodID) bool {
 	switch m {
-	case rpc.CatalogNodes, rpc.CatalogServices, rpc.CatalogServiceNodes, rpc.CatalogConnectNodes, rpc.CatalogNodeServices,
+	case rpc.CatalogNodes, rpc.CatalogServices, rpc.CatalogServiceNodes, rpc.CatalogConnectNodes, rpc.CatalogNode,
 		rpc.HealthService, rpc.HealthConnect, rpc.TrustRoots:
 		return true
 	}
