@@ -96,6 +96,9 @@ const (
 // SerfHealth is the id of the node-level check kept by the leader from gossip.
 const SerfHealth = "serfHealth"
 
+// ServerService is the id and the name of the service that each server is.
+const ServerService = "consul"
+
 // Check is a health check of a node (ServiceID "") or of a service instance.
 // Immutable once published.
 type Check struct {

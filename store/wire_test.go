@@ -119,6 +119,15 @@ func TestWireRoundTrip(t *testing.T) {
 			LastIndex: rapid.Uint64().Draw(t, "index"), Leader: rapid.Bool().Draw(t, "leader"), HasState: rapid.Bool().Draw(t, "state"),
 			LastContact: time.Duration(rapid.Int64().Draw(t, "contact"))}, new(ServerStatus))
 	}))
+	t.Run("operator", rapid.MakeCheck(func(t *rapid.T) {
+		roundTrip(t, &RaftPeer{genString().Draw(t, "id"), genString().Draw(t, "address")}, &RaftPeer{"left", "over"})
+		n := rapid.IntRange(0, 1<<30)
+		u := &Usage{n.Draw(t, "nodes"), n.Draw(t, "services"), n.Draw(t, "instances"), nil, n.Draw(t, "billable")}
+		if rapid.Bool().Draw(t, "kinds") {
+			u.ConnectInstances = map[string]int{"connect-proxy": 0, genString().Draw(t, "kind"): n.Draw(t, "n")}
+		}
+		roundTrip(t, u, &Usage{ConnectInstances: map[string]int{"left over": 1}})
+	}))
 	t.Run("lists", rapid.MakeCheck(func(t *rapid.T) {
 		var instances []ServiceInstance
 		var nodes []NodeServices

@@ -8,6 +8,7 @@ import (
 	"landbridge/lan/gossip"
 	"landbridge/lan/leader"
 	"landbridge/store"
+	"landbridge/store/consensus"
 )
 
 // newLeader builds what only the leader does, and what makes the first one.
@@ -19,7 +20,7 @@ func (s *server) newLeader(set *endpoint.Set) (err error) {
 		Members: s.leaderMembers, MembersChanged: n.membersChanged,
 		Consensus: s.raft, State: s.state, ServerStatus: s.askStatus,
 		ForceLeave: func(name string) error { return n.lan.RemoveFailed(name, false) },
-		Autopilot:  cfg.Autopilot, Bootstrap: cfg.Bootstrap,
+		Autopilot:  cfg.Autopilot, HeartbeatPause: consensus.HeartbeatPause(cfg.RaftMultiplier), Bootstrap: cfg.Bootstrap,
 		Logger: n.logger("leader"), Registerer: cfg.Registerer,
 	}
 	lc.Tasks = append(lc.Tasks, leader.Task{Name: "certificate authority", Run: s.authority.EstablishLeadership})

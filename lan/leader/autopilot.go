@@ -38,7 +38,8 @@ func newPilot(cfg *Config, m *metrics) *pilot {
 // reset prepares for a leadership.
 func (p *pilot) reset() {
 	if p.ap.Load() == nil {
-		p.ap.Store(autopilot.New(p.cfg.Consensus.Raft(), p, autopilot.WithLogger(consensus.HCLog(p.cfg.Logger))))
+		p.ap.Store(autopilot.New(p.cfg.Consensus.Raft(), p, autopilot.WithLogger(consensus.HCLog(p.cfg.Logger)),
+			autopilot.WithPromoter(promoter{autopilot.DefaultPromoter(), p})))
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -79,8 +80,9 @@ func (p *pilot) AutopilotConfig() *autopilot.Config {
 		c = &p.cfg.Autopilot
 	}
 	return &autopilot.Config{
-		CleanupDeadServers:      c.CleanupDeadServers,
-		LastContactThreshold:    time.Duration(c.LastContactThreshold),
+		CleanupDeadServers: c.CleanupDeadServers,
+		// Between two heartbeats a follower hears nothing, and that is no fault.
+		LastContactThreshold:    max(time.Duration(c.LastContactThreshold), p.cfg.HeartbeatPause+p.cfg.HeartbeatPause/4),
 		MaxTrailingLogs:         c.MaxTrailingLogs,
 		MinQuorum:               c.MinQuorum,
 		ServerStabilizationTime: time.Duration(c.ServerStabilizationTime),
@@ -98,8 +100,8 @@ func (p *pilot) NotifyState(s *autopilot.State) {
 	p.metrics.voters.Set(float64(len(s.Voters)))
 }
 
-// FetchServerStats asks all servers at once. ctx bounds the round; who does not
-// answer in time is left out and counts as it last was.
+// FetchServerStats asks all servers at once. ctx bounds the round; of who does not
+// answer in time counts what Raft knows, and of who follows us no more nothing new.
 func (p *pilot) FetchServerStats(ctx context.Context, servers map[raft.ServerID]*autopilot.Server) map[raft.ServerID]*autopilot.ServerStats {
 	members := make(map[string]Member)
 	for _, m := range p.cfg.Members() {
@@ -130,6 +132,15 @@ func (p *pilot) FetchServerStats(ctx context.Context, servers map[raft.ServerID]
 		})
 	}
 	wg.Wait()
+	for id := range servers {
+		if out[id] != nil || string(id) == p.cfg.NodeID {
+			continue
+		}
+		// Gossip may get through where the server's port is closed to us.
+		if ago, term, last, ok := p.cfg.Consensus.Acknowledged(string(id)); ok {
+			out[id] = &autopilot.ServerStats{LastContact: ago, LastTerm: term, LastIndex: last}
+		}
+	}
 	return out
 }
 
@@ -207,6 +218,44 @@ func (p *pilot) RemoveFailedServer(s *autopilot.Server) {
 	defer p.mu.Unlock()
 	p.gone = append(p.gone, s.Name)
 	p.signal()
+}
+
+// promoter gives votes as the library does, and is more careful to take them.
+type promoter struct {
+	autopilot.Promoter
+	pilot *pilot
+}
+
+// FilterFailedServerRemovals lets voters that are gone be removed only as far as
+// that lets more of the others fail. A single one of three stays: without it two
+// are needed of two, as before of three, and when it is back it votes at once. It
+// goes when its replacement is there.
+func (p promoter) FilterFailedServerRemovals(_ *autopilot.Config, _ *autopilot.State, f *autopilot.FailedServers) *autopilot.FailedServers {
+	alive := 0 // that vote, or will; the state may not know the newest yet
+	known := p.pilot.KnownServers()
+	for _, s := range p.pilot.cfg.Consensus.Servers() {
+		if srv := known[raft.ServerID(s.ID)]; srv != nil && srv.NodeStatus == autopilot.NodeAlive {
+			alive++
+		}
+	}
+	n := expendable(alive, len(f.StaleVoters)+len(f.FailedVoters))
+	out := *f
+	out.StaleVoters = f.StaleVoters[:min(n, len(f.StaleVoters))]
+	out.FailedVoters = f.FailedVoters[:n-len(out.StaleVoters)]
+	return &out
+}
+
+// expendable is how many of the voters that are gone to remove, so that as many as
+// possible of the living may fail; of equal numbers the least.
+func expendable(alive, gone int) int {
+	tolerance := func(removed int) int { return alive - ((alive+gone-removed)/2 + 1) }
+	best := 0
+	for n := 1; n <= gone; n++ {
+		if tolerance(n) > tolerance(best) {
+			best = n
+		}
+	}
+	return best
 }
 
 // version is what a member's build tag says, up to the colon.

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"landbridge/store"
+	"landbridge/store/consensus"
 	"landbridge/store/state"
 )
 
@@ -21,6 +22,11 @@ type Consensus interface {
 	// Leadership gives the latest change; true again means a new term.
 	Leadership() <-chan bool
 	Raft() *raft.Raft
+	// Servers is the latest configuration of the Raft group.
+	Servers() []consensus.Server
+	// Acknowledged tells when a server last acknowledged this leader, in which term,
+	// and where its log ended then; not ok if it did not in this term.
+	Acknowledged(id string) (ago time.Duration, term, last uint64, ok bool)
 	// Recovered reports whether this start took its peers from peers.json.
 	Recovered() bool
 }
@@ -33,8 +39,8 @@ type Task struct {
 	Run func(ctx context.Context) error
 }
 
-// Config is what a Leader needs. All but Tasks, ForceLeave, Autopilot, Bootstrap,
-// Logger and Registerer is required.
+// Config is what a Leader needs. All but Tasks, ForceLeave, Autopilot,
+// HeartbeatPause, Bootstrap, Logger and Registerer is required.
 type Config struct {
 	NodeID     string
 	Node       string
@@ -51,6 +57,8 @@ type Config struct {
 	ForceLeave func(name string) error
 	// Autopilot is the configuration of a new cluster; zero means the defaults.
 	Autopilot store.AutopilotConfig
+	// HeartbeatPause is how long Raft's leader may leave a follower without a word.
+	HeartbeatPause time.Duration
 	// Bootstrap: this server bootstraps alone; another such one is kept out.
 	Bootstrap bool
 	Tasks     []Task

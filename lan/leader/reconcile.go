@@ -18,10 +18,9 @@ import (
 
 // Texts of the check serfHealth (spec health-and-anti-entropy.md 3).
 const (
-	healthName    = "Serf Health Status"
-	outputAlive   = "Agent alive and reachable"
-	outputFailed  = "Agent not live or unreachable"
-	serverService = "consul" // id and name of the service on every server
+	healthName   = "Serf Health Status"
+	outputAlive  = "Agent alive and reachable"
+	outputFailed = "Agent not live or unreachable"
 )
 
 // reconciler makes the catalog and the Raft group follow the members, during
@@ -223,7 +222,7 @@ func (r *reconciler) alive(ctx context.Context, m Member) error {
 		cmd.Checks = []*store.Check{want}
 		changed = true
 	}
-	old := find(services, serverService)
+	old := find(services, store.ServerService)
 	if m.Server {
 		if svc := consulService(&m); old == nil || !sameServer(old, svc) {
 			cmd.Service = svc
@@ -237,7 +236,7 @@ func (r *reconciler) alive(ctx context.Context, m Member) error {
 	}
 	if !m.Server && old != nil && wasServer(old) {
 		// It was a server before it was restarted as a client.
-		return r.write(ctx, store.CmdDeregister, (&store.DeregisterCommand{Node: m.Name, ServiceID: serverService}).AppendWire(nil))
+		return r.write(ctx, store.CmdDeregister, (&store.DeregisterCommand{Node: m.Name, ServiceID: store.ServerService}).AppendWire(nil))
 	}
 	return nil
 }
@@ -401,7 +400,7 @@ func consulService(m *Member) *store.Service {
 		}
 	}
 	return &store.Service{
-		Node: m.Name, ID: serverService, Name: serverService, Port: int(m.Port), Meta: meta,
+		Node: m.Name, ID: store.ServerService, Name: store.ServerService, Port: int(m.Port), Meta: meta,
 		Weights: store.Weights{Passing: 1, Warning: 1},
 	}
 }
@@ -413,4 +412,6 @@ func sameServer(x, y *store.Service) bool {
 }
 
 // wasServer tells the service a leader wrote from one an agent registered.
-func wasServer(s *store.Service) bool { return s.Name == serverService && s.Meta["raft_version"] != "" }
+func wasServer(s *store.Service) bool {
+	return s.Name == store.ServerService && s.Meta["raft_version"] != ""
+}

@@ -82,6 +82,13 @@ func Timings(multiplier int) (heartbeat, lease time.Duration) {
 	return heartbeat, heartbeat / 2
 }
 
+// HeartbeatPause returns how long a leader may leave a follower without a word:
+// Raft sends heartbeats every tenth of the time-out, or up to twice as far apart.
+func HeartbeatPause(multiplier int) time.Duration {
+	heartbeat, _ := Timings(multiplier)
+	return heartbeat / 5
+}
+
 func (c *Config) validate() error {
 	var errs []error
 	need := func(ok bool, what string) {

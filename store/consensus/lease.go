@@ -3,6 +3,7 @@ package consensus
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -137,6 +138,28 @@ func (l *lease) successors(term, commit uint64, now time.Time) (ids []raft.Serve
 	}
 	slices.SortFunc(ids, func(a, b raft.ServerID) int { return cmp.Compare(l.reached[b], l.reached[a]) })
 	return ids
+}
+
+// progress returns where the logs of the others ended when they last answered in
+// term.
+func (l *lease) progress(term uint64) map[raft.ServerID]uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.term != term {
+		return nil
+	}
+	return maps.Clone(l.reached)
+}
+
+// acknowledged is the same for one server, with when it was asked.
+func (l *lease) acknowledged(id raft.ServerID, term uint64) (sent time.Time, last uint64, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.term == term {
+		sent, ok = l.acks[id]
+		last = l.reached[id]
+	}
+	return sent, last, ok
 }
 
 // transfer notes that a follower is about to be told to take over in term. From

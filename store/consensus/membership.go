@@ -52,6 +52,35 @@ func (n *Node) Servers() []Server {
 	return servers
 }
 
+// Progress returns, by server id, the index of the last entry in each log as far
+// as this server knows: on a leader those of all who answer, as of their last
+// heartbeat; else its own only.
+func (n *Node) Progress() map[string]uint64 {
+	r := n.raft.Load()
+	if r == nil {
+		return nil
+	}
+	known := map[string]uint64{n.cfg.NodeID: r.LastIndex()}
+	if r.State() == raft.Leader {
+		for id, last := range n.lease.progress(r.CurrentTerm()) {
+			known[string(id)] = last
+		}
+	}
+	return known
+}
+
+// Acknowledged tells how long ago the server acknowledged us as leader of the
+// current term, and where its log ended then.
+func (n *Node) Acknowledged(id string) (ago time.Duration, term, last uint64, ok bool) {
+	r := n.raft.Load()
+	if r == nil || r.State() != raft.Leader {
+		return 0, 0, 0, false
+	}
+	term = r.CurrentTerm()
+	sent, last, ok := n.lease.acknowledged(raft.ServerID(id), term)
+	return elapsed(sent, time.Now()), term, last, ok
+}
+
 // Configuration is Servers with the index of its log entry; 0 before Start.
 func (n *Node) Configuration() (_ []Server, index uint64) {
 	r := n.raft.Load()
@@ -59,11 +88,19 @@ func (n *Node) Configuration() (_ []Server, index uint64) {
 		return nil, 0
 	}
 	// The future that gives the configuration does not know its index.
-	index, err := strconv.ParseUint(r.Stats()["latest_configuration_index"], 10, 64)
+	return n.Servers(), n.stat("latest_configuration_index")
+}
+
+// LastTerm returns the term of the last entry in this server's log.
+func (n *Node) LastTerm() uint64 { return n.stat("last_log_term") }
+
+// stat returns a number that Raft tells in no other way; 0 before Start.
+func (n *Node) stat(name string) uint64 {
+	v, err := strconv.ParseUint(n.Stats()[name], 10, 64)
 	if err != nil {
-		index = 0
+		return 0
 	}
-	return n.Servers(), index
+	return v
 }
 
 // Bootstrap makes the first configuration of a new cluster. Each server may be

@@ -39,7 +39,7 @@ type catalog struct {
 	vanished        store.Index
 	vanishedConnect store.Index
 
-	kinds map[string]int // instances by Kind, and "connect-native"
+	kinds map[string]int // instances by Kind, and connectNative
 
 	names atomic.Pointer[[]ServiceName] // the answer of Services, nil after a change
 
@@ -222,12 +222,16 @@ func (s *Store) touchServices(node string) {
 	s.change(watchNode, node)
 }
 
+// connectNative is under which kinds counts typical services that speak for
+// themselves in the mesh.
+const connectNative = "connect-native"
+
 func (c *catalog) countKind(svc *store.Service, n int) {
 	if svc.Kind != "" {
 		c.addKind(svc.Kind, n)
 	}
 	if svc.Kind == "" && svc.ConnectTarget() != "" {
-		c.addKind("connect-native", n)
+		c.addKind(connectNative, n)
 	}
 }
 

@@ -310,3 +310,30 @@ func rowsOf[R any](g []keyed[R]) []*R {
 	}
 	return list
 }
+
+// connectKinds are the kinds of instances that Usage always tells of.
+var connectKinds = []string{"api-gateway", "connect-native", "connect-proxy", "ingress-gateway", "mesh-gateway", "terminating-gateway"}
+
+// Usage returns how much the catalog holds.
+func (s *Store) Usage(w *Watch) (store.Index, *store.Usage) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	s.watch(w, watchNodes, "")
+	s.watch(w, watchServices, "")
+	c := s.catalog
+	u := &store.Usage{
+		Nodes: c.nodes.len(), Services: len(c.byService), ServiceInstances: c.services.len(),
+		ConnectInstances: make(map[string]int, len(connectKinds)),
+	}
+	for _, kind := range connectKinds {
+		u.ConnectInstances[kind] = 0
+	}
+	u.BillableInstances = u.ServiceInstances - len(c.servicesByName.group(store.ServerService))
+	for kind, n := range c.kinds {
+		u.ConnectInstances[kind] = n
+		if kind != connectNative {
+			u.BillableInstances -= n
+		}
+	}
+	return atLeastOne(max(c.nodes.max, c.services.max)), u
+}
