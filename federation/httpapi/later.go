@@ -30,11 +30,6 @@ var (
 // unbuiltFamilies is the whole list. An entry goes when its endpoints come.
 var unbuiltFamilies = []unbuilt{
 	{"The config entry API", famConfig, noTenancy, []unbuiltPath{{"/v1/config", mPut}, {"/v1/config/", mGetDelete}}},
-	{"The autopilot health API", famOperator, 0, []unbuiltPath{
-		{"/v1/operator/autopilot/health", mGet}, {"/v1/operator/autopilot/state", mGet}}},
-	{"The Raft peer API", famOperator, 0, []unbuiltPath{
-		{"/v1/operator/raft/peer", []string{http.MethodDelete}}, {"/v1/operator/raft/transfer-leader", mPost}}},
-	{"The usage API", famOperator, noTenancy, []unbuiltPath{{"/v1/operator/usage", mGet}}},
 	{"The metrics stream", famAgent, 0, []unbuiltPath{{"/v1/agent/metrics/stream", mGet}}},
 	{"Ingress health", famHealth, noTenancy, []unbuiltPath{{"/v1/health/ingress/", mGet}}},
 	{"Connect", famConnect, noTenancy, []unbuiltPath{

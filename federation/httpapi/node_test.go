@@ -163,6 +163,14 @@ func newDatacenter(t testing.TB, dc, node string) (*endpoint.Set, *state.Store) 
 	if err != nil {
 		t.Fatal(err)
 	}
+	set.HandleOperator(endpoint.Operator{
+		Autopilot: func() *endpoint.AutopilotState {
+			return &endpoint.AutopilotState{Healthy: dc == "dc1", Leader: "id1", Voters: []string{"id1"}, Servers: []endpoint.AutopilotServer{
+				{ID: "id1", Name: node, Address: "127.0.0.1:8300", NodeStatus: "alive", Status: "leader", NodeType: "voter", Healthy: dc == "dc1"}}}
+		},
+		RemoveServer:       func(context.Context, string) error { return nil },
+		TransferLeadership: func(context.Context, string) error { return nil },
+	})
 	set.Handle(rpc.TrustRoots, func(context.Context, *rpc.Request) (*rpc.Response, error) {
 		return &rpc.Response{Index: 5, KnownLeader: true, Body: []byte(`{"ActiveRootID":"aa","TrustDomain":"x.consul","Roots":[{"RootCert":"PEM\n"}]}`)}, nil
 	})

@@ -2,7 +2,9 @@ package httpapi
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
+	"net/http"
 
 	"landbridge/forwarding/rpc"
 	"landbridge/store"
@@ -13,6 +15,30 @@ func (c *call) raftConfiguration() error {
 	if c.p.has(fStale) {
 		req.Consistency = store.Stale
 	}
+	return c.plain(req)
+}
+
+// raftRemovePeer takes a server out of the Raft group, named by id or address.
+func (c *call) raftRemovePeer() error {
+	q := c.r.URL.Query()
+	peer := store.RaftPeer{ID: q.Get("id"), Address: q.Get("address")}
+	switch {
+	case peer.ID == "" && peer.Address == "":
+		return badRequest("Must specify either ?id with the server's ID or ?address with IP:port of peer to remove")
+	case peer.ID != "" && peer.Address != "":
+		return badRequest("Must specify only one of ?id or ?address")
+	}
+	req := c.request(rpc.RaftRemovePeer)
+	req.Body = peer.AppendWire(nil)
+	if _, err := c.s.cfg.Do.Do(c.r.Context(), req); err != nil {
+		return err
+	}
+	return c.done()
+}
+
+func (c *call) raftTransferLeader() error {
+	req := c.request(rpc.RaftTransferLeader)
+	req.Query.Name = c.r.URL.Query().Get("id")
 	return c.plain(req)
 }
 
@@ -66,6 +92,38 @@ func (c *call) autopilotPut() error {
 		cmd.CAS, cmd.Config.ModifyIndex = true, store.Index(index)
 	}
 	return c.apply(rpc.AutopilotSetConfig, cmd.AppendWire(nil))
+}
+
+// autopilotHealth answers with the status that load balancers look at.
+func (c *call) autopilotHealth() error {
+	resp, err := c.s.cfg.Do.Do(c.r.Context(), c.request(rpc.AutopilotHealth))
+	if err != nil {
+		return err
+	}
+	var health struct{ Healthy bool }
+	if err := json.Unmarshal(resp.Body, &health); err != nil {
+		return fmt.Errorf("autopilot's health: %w", err)
+	}
+	status := http.StatusOK
+	if !health.Healthy {
+		status = http.StatusTooManyRequests
+	}
+	c.json(status, resp.Body)
+	return nil
+}
+
+func (c *call) autopilotState() error { return c.plain(c.request(rpc.AutopilotState)) }
+
+// usage tells how much the catalog holds, with ?global of all datacenters.
+func (c *call) usage() error {
+	req := c.request(rpc.OperatorUsage)
+	if err := c.query(req, false); err != nil {
+		return err
+	}
+	if q := c.r.URL.Query(); q.Has("global") && q.Get("global") != "false" {
+		req.Query.Name = rpc.UsageGlobal
+	}
+	return c.read(req, true)
 }
 
 func (c *call) internalFederation() error {

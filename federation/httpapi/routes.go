@@ -169,6 +169,11 @@ func built() []entry {
 		{path: "/v1/connect/ca/roots", family: famConnect, routes: get((*call).connectRoots)},
 
 		{path: "/v1/operator/raft/configuration", family: famOperator, routes: get((*call).raftConfiguration)},
+		{path: "/v1/operator/raft/peer", family: famOperator, routes: []route{{http.MethodDelete, (*call).raftRemovePeer}}},
+		{path: "/v1/operator/raft/transfer-leader", family: famOperator, routes: []route{{http.MethodPost, (*call).raftTransferLeader}}},
+		{path: "/v1/operator/autopilot/health", family: famOperator, routes: get((*call).autopilotHealth)},
+		{path: "/v1/operator/autopilot/state", family: famOperator, routes: get((*call).autopilotState)},
+		{path: "/v1/operator/usage", family: famOperator, scope: noTenancy, routes: get((*call).usage)},
 		{path: "/v1/operator/autopilot/configuration", family: famOperator, routes: []route{
 			{http.MethodGet, (*call).autopilotGet}, {http.MethodPut, (*call).autopilotPut}}},
 

@@ -102,6 +102,7 @@ func (n *Node) newServer() (_ *server, err error) {
 		return nil, err
 	}
 	set.HandleSnapshots(s.snapshots())
+	set.HandleOperator(s.operator())
 	s.local = &local{set: set, raft: s.raft, hold: cfg.RPCHoldTimeout, ready: make(chan struct{})}
 	s.rpc = rpc.NewServer(rpc.ServerConfig{
 		Handler:    rpc.DoerFunc(func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) { return n.dispatcher.Do(ctx, req) }),
@@ -300,28 +301,6 @@ func (s *server) serveWAN(ctx context.Context, sess rpc.Session, peer string) {
 	}
 }
 
-// raftServers is the Raft group with the names that gossip knows.
-func (s *server) raftServers() ([]endpoint.RaftServer, error) {
-	names := map[string]string{}
-	for _, m := range s.n.lan.Members() {
-		names[m.Tags["id"]] = m.Name
-	}
-	leaderID, _ := s.raft.Leader()
-	last, err := strconv.ParseUint(s.raft.Stats()["last_log_index"], 10, 64)
-	if err != nil {
-		last = 0
-	}
-	var list []endpoint.RaftServer
-	for _, srv := range s.raft.Servers() {
-		r := endpoint.RaftServer{ID: srv.ID, Node: names[srv.ID], Address: srv.Address, Leader: srv.ID == leaderID, ProtocolVersion: "3", Voter: srv.Voter, LastIndex: last}
-		if r.Node == "" {
-			r.Node = "(unknown)"
-		}
-		list = append(list, r)
-	}
-	return list, nil
-}
-
 func (s *server) datacenters() []string {
 	if s.wan == nil {
 		return []string{s.n.cfg.Datacenter}
@@ -351,7 +330,7 @@ func (s *server) status() store.ServerStatus {
 	}
 	if r := s.raft.Raft(); r != nil {
 		st.LastIndex = r.LastIndex()
-		st.LastTerm = r.CurrentTerm()
+		st.LastTerm = s.raft.LastTerm()
 	}
 	slices.Sort(st.Peers)
 	return st

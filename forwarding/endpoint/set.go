@@ -61,7 +61,7 @@ type Config struct {
 	// datacenter; nil outside the WAN.
 	WANCoordinates func() []store.DatacenterCoordinates
 	// Remote runs requests in other datacenters, where prepared queries fail over
-	// to: the dispatcher. nil: nowhere.
+	// to and whose usage is asked for: the dispatcher. nil: nowhere.
 	Remote rpc.Doer
 	// Status is what this server says of itself to its peers.
 	Status func() store.ServerStatus
@@ -182,6 +182,7 @@ func New(cfg Config) (*Set, error) {
 	s.Handle(rpc.AutopilotConfig, s.autopilotConfig)
 	s.Handle(rpc.AutopilotSetConfig, s.autopilotSetConfig)
 	s.Handle(rpc.RaftConfiguration, s.raftConfiguration)
+	s.Handle(rpc.OperatorUsage, s.usage)
 	s.Handle(rpc.CoordinateNodes, s.coordinateNodes)
 	s.Handle(rpc.CoordinateNode, s.coordinateNode)
 	s.Handle(rpc.CoordinateDatacenters, s.coordinateDatacenters)

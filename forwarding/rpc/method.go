@@ -46,6 +46,13 @@ const (
 	AutopilotConfig       MethodID = 60
 	AutopilotSetConfig    MethodID = 61 // Body = store.AutopilotCommand
 	RaftConfiguration     MethodID = 62
+	RaftRemovePeer        MethodID = 63 // Body = store.RaftPeer
+	RaftTransferLeader    MethodID = 64 // Query.Name = id, "" lets the leader choose
+	AutopilotHealth       MethodID = 65
+	AutopilotState        MethodID = 66
+	// OperatorUsage tells how much the catalog holds, with Query.Name = UsageGlobal
+	// the catalogs of all datacenters. Records: the store.Usage of one.
+	OperatorUsage MethodID = 67
 
 	SessionList    MethodID = 70
 	SessionGet     MethodID = 71 // Query.Name = id: a list of one or none
@@ -78,6 +85,9 @@ const (
 	SnapshotSave    MethodID = 120 // answers Response.Stream: an archive (store/archive)
 	SnapshotRestore MethodID = 121 // Request.Upload = an archive
 )
+
+// UsageGlobal is the Query.Name of OperatorUsage that asks for all datacenters.
+const UsageGlobal = "global"
 
 // Where says which server of a datacenter can answer a method.
 type Where uint8
@@ -168,7 +178,12 @@ var methods = [...]Method{
 
 	{ID: AutopilotConfig, Name: "Autopilot.Config", Repeatable: true, Resource: OperatorResource},
 	{ID: AutopilotSetConfig, Name: "Autopilot.SetConfig", Write: true, Where: Leader, Resource: OperatorResource},
+	{ID: AutopilotHealth, Name: "Autopilot.Health", Where: Leader, Repeatable: true, Resource: OperatorResource},
+	{ID: AutopilotState, Name: "Autopilot.State", Where: Leader, Repeatable: true, Resource: OperatorResource},
 	{ID: RaftConfiguration, Name: "Raft.Configuration", Repeatable: true, Resource: OperatorResource},
+	{ID: RaftRemovePeer, Name: "Raft.RemovePeer", Write: true, Where: Leader, Resource: OperatorResource},
+	{ID: RaftTransferLeader, Name: "Raft.TransferLeader", Write: true, Where: Leader, Resource: OperatorResource},
+	{ID: OperatorUsage, Name: "Operator.Usage", Repeatable: true, Blocking: true, Resource: OperatorResource},
 
 	// The rights of a transaction are those of its operations.
 	{ID: TxnApply, Name: "Txn.Apply", Write: true, Where: Leader, Resource: KeyResource},

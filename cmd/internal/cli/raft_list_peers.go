@@ -48,7 +48,7 @@ leader.
 					switch {
 					case s.Leader:
 						state = "leader"
-					case last >= s.LastIndex:
+					case s.LastIndex > 0 && last >= s.LastIndex:
 						trails = plural(last-s.LastIndex, "commit")
 					}
 					protocol := s.ProtocolVersion

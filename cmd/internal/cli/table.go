@@ -20,8 +20,12 @@ func newTable() *table {
 				"Keys are strings, values are bytes. Each datacenter has a store of its own:\n-datacenter reads and writes another's."},
 			{"operator", "Tools for those who run the servers",
 				"Commands that look into the servers, or repair them."},
-			{"operator raft", "Look at the Raft group, or make a server forget its part in it",
+			{"operator autopilot", "Look at autopilot, and change its rules",
+				"Autopilot judges the servers of a datacenter, gives new ones a vote when they are\nstable and removes dead ones when there is a replacement."},
+			{"operator raft", "Look at the Raft group, change it, or repair it",
 				"The servers of a datacenter keep its state together, by the Raft protocol."},
+			{"operator usage", "Count what datacenters hold",
+				"How many services, instances and nodes there are."},
 			{"services", "Register and deregister services of an agent",
 				"Services belong to the agent they are registered with: it keeps them in the\ncatalog and runs their checks."},
 			{"snapshot", "Save, restore and look into the state of a datacenter",
@@ -35,10 +39,10 @@ func newTable() *table {
 		},
 	}
 	for _, make := range []func() *command{
-		agentCommand, catalogDatacenters, catalogNodes, catalogServices, completionCommand, debugCommand, eventCommand, execCommand, forceLeave, infoCommand,
+		agentCommand, autopilotGetConfig, autopilotSetConfig, autopilotState, catalogDatacenters, catalogNodes, catalogServices, completionCommand, debugCommand, eventCommand, execCommand, forceLeave, infoCommand,
 		joinCommand, keygenCommand, keyringCommand, kvDelete, kvExport, kvGet, kvImport, kvPut, leaveCommand, lockCommand, maintCommand, membersCommand, monitorCommand,
-		raftForget, raftListPeers, reloadCommand, rttCommand, servicesDeregister, servicesRegister,
-		snapshotDecode, snapshotInspect, snapshotRestore, snapshotSave, tlsCACreate, tlsCertCreate,
+		raftForget, raftListPeers, raftRemovePeer, raftTransferLeader, reloadCommand, rttCommand, servicesDeregister, servicesRegister,
+		snapshotDecode, snapshotInspect, snapshotRestore, snapshotSave, tlsCACreate, tlsCertCreate, usageInstances,
 		validateCommand, versionCommand, wanForceLeave, wanJoin, wanMembers, watchCommand,
 	} {
 		t.commands = append(t.commands, make())
@@ -112,7 +116,6 @@ func (t *table) synopsis(name string) string {
 func (t *table) absent(name string) (why string, ok bool) {
 	switch name {
 	case "acl", "config", "connect", "intention", "login", "logout",
-		"operator autopilot", "operator usage", "operator raft remove-peer", "operator raft transfer-leader",
 		"services export", "services exported-services", "services imported-services", "wan token":
 		return "this command is not built yet.", true
 	case "peering", "resource", "troubleshoot":

@@ -31,6 +31,11 @@ func (e Env) paint(color, s string) string {
 // columns aligns rows by two blanks. paint, if not nil, colors a cell after it
 // was measured.
 func columns(w io.Writer, rows [][]string, paint func(row, col int, s string) string) {
+	spaced(w, 2, rows, paint)
+}
+
+// spaced is columns with so many blanks in between.
+func spaced(w io.Writer, gap int, rows [][]string, paint func(row, col int, s string) string) {
 	var widths []int
 	for _, r := range rows {
 		for i, cell := range r {
@@ -49,7 +54,7 @@ func columns(w io.Writer, rows [][]string, paint func(row, col int, s string) st
 			}
 			b.WriteString(text)
 			if x < len(r)-1 {
-				b.WriteString(strings.Repeat(" ", widths[x]-utf8.RuneCountInString(cell)+2))
+				b.WriteString(strings.Repeat(" ", widths[x]-utf8.RuneCountInString(cell)+gap))
 			}
 		}
 		b.WriteByte('\n')

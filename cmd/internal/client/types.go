@@ -63,3 +63,51 @@ type RaftConfiguration struct {
 	Servers []RaftServer
 	Index   uint64
 }
+
+// AutopilotConfig is the body of /v1/operator/autopilot/configuration.
+type AutopilotConfig struct {
+	CleanupDeadServers      bool
+	LastContactThreshold    string
+	MaxTrailingLogs         uint64
+	MinQuorum               uint
+	ServerStabilizationTime string
+	RedundancyZoneTag       string
+	DisableUpgradeMigration bool
+	UpgradeVersionTag       string
+	CreateIndex             uint64
+	ModifyIndex             uint64
+}
+
+// AutopilotState is the answer of /v1/operator/autopilot/state.
+type AutopilotState struct {
+	Healthy                    bool
+	FailureTolerance           int
+	OptimisticFailureTolerance int
+	Leader                     string
+	Voters                     []string
+	Servers                    map[string]AutopilotServer
+}
+
+// AutopilotServer is an entry of AutopilotState.
+type AutopilotServer struct {
+	Name        string
+	Address     string
+	Version     string
+	Status      string
+	NodeType    string
+	NodeStatus  string
+	Healthy     bool
+	LastContact string
+	LastTerm    uint64
+	LastIndex   uint64
+	Meta        map[string]string
+}
+
+// Usage is what /v1/operator/usage tells of a datacenter.
+type Usage struct {
+	Nodes                    int
+	Services                 int
+	ServiceInstances         int
+	ConnectServiceInstances  map[string]int
+	BillableServiceInstances int
+}
