@@ -152,6 +152,13 @@ func (e *end) CloseWithCause(cause error) error {
 	return e.Session.CloseWithCause(cause)
 }
 
+// lost is whether what the life sends to a host now gets no answer.
+func (n *network) lost(l *life, to netip.Addr) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return l.dead || n.blocked(l, to)
+}
+
 // dial connects a life to a port. accept gets the other end, in this goroutine.
 func (n *network) dial(ctx context.Context, l *life, addr string, accept func(*port, *end) error) (*end, error) {
 	to, err := netip.ParseAddrPort(addr)
@@ -160,12 +167,13 @@ func (n *network) dial(ctx context.Context, l *life, addr string, accept func(*p
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	n.mu.Lock()
-	blocked := l.dead || n.blocked(l, to.Addr())
-	n.mu.Unlock()
-	if blocked {
-		<-ctx.Done()
-		return nil, fmt.Errorf("dial tcp %s: %w", to, os.ErrDeadlineExceeded)
+	// What nobody answers is sent again after a second, two more, four more.
+	for again := time.Second; n.lost(l, to.Addr()); again *= 2 {
+		select {
+		case <-time.After(again):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("dial tcp %s: %w", to, os.ErrDeadlineExceeded)
+		}
 	}
 	t := time.NewTimer(2 * lanDelay)
 	defer t.Stop()

@@ -83,11 +83,28 @@ func (s *server) askStatus(ctx context.Context, m leader.Member) (*store.ServerS
 	return s.ask(ctx, m, &rpc.Request{Method: rpc.StatusServer})
 }
 
+// askLeader asks the server that Raft takes for the leader how it is.
+func (s *server) askLeader(ctx context.Context) (*store.ServerStatus, error) {
+	p, ok := s.n.lanView.Leader()
+	if !ok {
+		return nil, store.ErrNoLeader
+	}
+	conn, err := s.n.lanView.Dial(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	return statusFrom(ctx, conn, &rpc.Request{Method: rpc.StatusServer})
+}
+
 func (s *server) ask(ctx context.Context, m leader.Member, req *rpc.Request) (*store.ServerStatus, error) {
 	conn, err := s.n.lanView.pool.Get(ctx, m.RaftAddress(), m.Name)
 	if err != nil {
 		return nil, err
 	}
+	return statusFrom(ctx, conn, req)
+}
+
+func statusFrom(ctx context.Context, conn rpc.Doer, req *rpc.Request) (*store.ServerStatus, error) {
 	req.Representation, req.Hops = rpc.Records, 1
 	resp, err := conn.Do(ctx, req)
 	if err != nil {

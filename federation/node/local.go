@@ -17,13 +17,15 @@ const patience = 10 * time.Second
 
 // local is this server's own share for the dispatcher. Between its start and the
 // moment it has caught up once, its state is older than what it acknowledged, or
-// empty: no read is answered from it until then.
+// empty, or in part there: no read is answered from it until then.
 type local struct {
-	set   *endpoint.Set
-	raft  *consensus.Node
-	hold  time.Duration
-	ready chan struct{}
-	once  sync.Once
+	set  *endpoint.Set
+	raft *consensus.Node
+	hold time.Duration
+	// askLeader asks the server that Raft takes for the leader how it is.
+	askLeader func(ctx context.Context) (*store.ServerStatus, error)
+	ready     chan struct{}
+	once      sync.Once
 }
 
 func (l *local) IsLeader() bool { return l.isReady() && l.raft.IsLeader() }
@@ -52,16 +54,20 @@ func (l *local) Do(ctx context.Context, req *rpc.Request) (*rpc.Response, error)
 	return l.set.Do(ctx, req)
 }
 
-// watch opens the gate when this server leads, or has applied all that it knows
-// to be committed since it first heard from a leader; or, with state from before,
-// when patience is over.
+// watch opens the gate when this server leads, or has applied what the leader's
+// log held when it was first heard of; or, with state from before, when patience
+// is over.
 func (l *local) watch(ctx context.Context) error {
 	start := time.Now()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
+	var target uint64 // 0: not known
 	for {
 		changed := l.raft.LeaderChanged()
-		if l.caughtUp() || l.raft.HasState() && time.Since(start) > patience {
+		if target == 0 && !l.raft.IsLeader() {
+			target = l.leaderIndex(ctx)
+		}
+		if l.caughtUp(target) || l.raft.HasState() && time.Since(start) > patience {
 			l.once.Do(func() { close(l.ready) })
 			return nil
 		}
@@ -74,15 +80,23 @@ func (l *local) watch(ctx context.Context) error {
 	}
 }
 
-func (l *local) caughtUp() bool {
+// leaderIndex is where the leader's log ends, 0 if it does not say.
+func (l *local) leaderIndex(ctx context.Context) uint64 {
+	if id, _ := l.raft.Leader(); id == "" || l.raft.LastContact() < 0 {
+		return 0
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	st, err := l.askLeader(ctx)
+	if err != nil || !st.Leader {
+		return 0
+	}
+	return st.LastIndex
+}
+
+func (l *local) caughtUp(target uint64) bool {
 	if l.raft.IsLeader() {
 		return true
 	}
-	id, _ := l.raft.Leader()
-	if id == "" || l.raft.LastContact() < 0 {
-		return false
-	}
-	r := l.raft.Raft()
-	commit := r.CommitIndex()
-	return commit > 0 && r.AppliedIndex() >= commit
+	return target > 0 && l.raft.Raft().CommitIndex() >= target && l.raft.CaughtUp()
 }

@@ -75,7 +75,7 @@ func (n *Node) newServer() (_ *server, err error) {
 	}
 	heartbeat, _ := consensus.Timings(cfg.RaftMultiplier)
 	trans := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: s.port.RaftLayer(), MaxPool: 3, Timeout: max(10*time.Second, 4*heartbeat),
+		Stream: quickDial{s.port.RaftLayer()}, MaxPool: 3, Timeout: max(10*time.Second, 4*heartbeat),
 		Logger: consensus.HCLog(n.logger("raft")),
 	})
 	n.stack.push("Raft transport", func(context.Context) error { return trans.Close() }) // for a node that is never started
@@ -103,7 +103,7 @@ func (n *Node) newServer() (_ *server, err error) {
 	}
 	set.HandleSnapshots(s.snapshots())
 	set.HandleOperator(s.operator())
-	s.local = &local{set: set, raft: s.raft, hold: cfg.RPCHoldTimeout, ready: make(chan struct{})}
+	s.local = &local{set: set, raft: s.raft, hold: cfg.RPCHoldTimeout, askLeader: s.askLeader, ready: make(chan struct{})}
 	s.rpc = rpc.NewServer(rpc.ServerConfig{
 		Handler:    rpc.DoerFunc(func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) { return n.dispatcher.Do(ctx, req) }),
 		Logger:     n.logger("rpc"),
@@ -128,6 +128,14 @@ func (n *Node) newServer() (_ *server, err error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// quickDial gives dials up early, to begin anew: one to a host without power hangs,
+// and would go on to when the host is back.
+type quickDial struct{ raft.StreamLayer }
+
+func (q quickDial) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	return q.StreamLayer.Dial(address, min(timeout, lanDialTimeout))
 }
 
 func (s *server) openStores() (err error) {

@@ -19,6 +19,9 @@ type hookedFSM struct {
 	limit atomic.Uint64
 
 	bytes, entries uint64 // since the last snapshot
+
+	// done is the last entry that has an effect and has had it.
+	done atomic.Uint64
 }
 
 var _ raft.ConfigurationStore = (*hookedFSM)(nil)
@@ -27,6 +30,7 @@ func (f *hookedFSM) Apply(l *raft.Log) any {
 	res := f.FSM.Apply(l)
 	f.bytes += uint64(len(l.Data))
 	f.entries++
+	f.done.Store(l.Index)
 	if f.bytes >= f.limit.Load() {
 		signal(f.n.tooLarge)
 	}
@@ -63,7 +67,8 @@ func (f *hookedFSM) setLimit() {
 }
 
 // StoreConfiguration is called when a configuration was committed.
-func (f *hookedFSM) StoreConfiguration(uint64, raft.Configuration) {
+func (f *hookedFSM) StoreConfiguration(index uint64, _ raft.Configuration) {
+	f.done.Store(index)
 	signal(f.n.confChange)
 }
 

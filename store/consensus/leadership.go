@@ -66,6 +66,32 @@ func (n *Node) LastContact() time.Duration {
 	return elapsed(n.started, time.Now())
 }
 
+// CaughtUp reports whether the state machine has applied all that this server
+// knows to be committed; false as long as it knows of nothing. Raft's own applied
+// index is that of what was handed to the state machine.
+func (n *Node) CaughtUp() bool {
+	r := n.raft.Load()
+	if r == nil {
+		return false
+	}
+	commit := r.CommitIndex()
+	if commit == 0 {
+		return false
+	}
+	applied := max(n.fsm.done.Load(), n.stat("last_snapshot_index"))
+	for i := commit; i > applied; i-- {
+		var l raft.Log
+		switch err := n.cfg.Stores.Log.GetLog(i, &l); {
+		case err != nil:
+			return false
+		case l.Type == raft.LogCommand, l.Type == raft.LogConfiguration:
+			return false
+		}
+		// Others have no effect on the state machine.
+	}
+	return true
+}
+
 // CheckLease returns nil if this server may answer default reads now; see the
 // package documentation. The error is of KindNoLeader; its cause is ErrLease if
 // VerifyLeader could still tell.

@@ -186,47 +186,6 @@ func elapsed(from, to time.Time) time.Duration {
 	return max(to.Sub(from), to.Round(0).Sub(from.Round(0)))
 }
 
-// transport is the caller's, with the lease listening. Only plain AppendEntries
-// are heard, not the pipeline: heartbeats go that way ten times per time-out,
-// apart from the disk, and hearing the pipeline would cost every entry one more
-// hop between goroutines.
-type transport struct {
-	raft.Transport
-	addr  raft.ServerAddress
-	lease *lease
-	term  func() uint64
-}
-
-func (t *transport) LocalAddr() raft.ServerAddress { return t.addr }
-
-func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	sent := time.Now()
-	term := args.Term
-	err := t.Transport.AppendEntries(id, target, args, resp)
-	// An answer of our term is one of a server that follows us, also if it
-	// needs older entries first.
-	if err == nil && resp.Term == term {
-		t.lease.ack(id, term, sent, resp.LastLog)
-	}
-	return err
-}
-
-func (t *transport) TimeoutNow(id raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
-	t.lease.transfer(t.term())
-	return t.Transport.TimeoutNow(id, target, args, resp)
-}
-
-func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
-	return t.Transport.(raft.WithPreVote).RequestPreVote(id, target, args, resp)
-}
-
-func (t *transport) Close() error {
-	if c, ok := t.Transport.(raft.WithClose); ok {
-		return c.Close()
-	}
-	return nil
-}
-
 // voteGuard is a StableStore that keeps two kinds of votes from being recorded,
 // and so from being given:
 //

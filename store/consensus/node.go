@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/pprof"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -99,7 +100,7 @@ func New(cfg Config) (*Node, error) {
 	n.verify.init()
 	_, length := Timings(cfg.Multiplier)
 	n.lease = newLease(length, raft.ServerID(cfg.NodeID), n.configuration)
-	n.transport = &transport{Transport: cfg.Transport, addr: raft.ServerAddress(cfg.Address), lease: n.lease, term: n.term}
+	n.transport = &transport{Transport: cfg.Transport, addr: raft.ServerAddress(cfg.Address), lease: n.lease, term: n.term, leads: n.leadsIn, quit: n.quit}
 	n.fsm = &hookedFSM{FSM: cfg.FSM, n: n}
 	return n, nil
 }
@@ -222,6 +223,13 @@ func (n *Node) term() uint64 {
 		return r.CurrentTerm()
 	}
 	return 0
+}
+
+// leadsIn reports whether this server leads in term, with id in its group.
+func (n *Node) leadsIn(term uint64, id raft.ServerID) bool {
+	r := n.raft.Load()
+	return r != nil && r.State() == raft.Leader && r.CurrentTerm() == term &&
+		slices.ContainsFunc(n.configuration().Servers, func(s raft.Server) bool { return s.ID == id })
 }
 
 // campaign makes a follower look at its heartbeat timer now instead of after up

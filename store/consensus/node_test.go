@@ -608,8 +608,9 @@ func TestFollowerCatchesUpBySnapshot(t *testing.T) {
 			t.Fatal(err)
 		}
 		mustApply(t, l, "last")
+		time.Sleep(time.Minute)
 		c.heal()
-		time.Sleep(20 * time.Second)
+		time.Sleep(time.Second)
 		behind.fsm.mu.Lock()
 		if behind.fsm.restore != 1 {
 			t.Errorf("restored %d times, want 1", behind.fsm.restore)
