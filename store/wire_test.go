@@ -60,6 +60,34 @@ func TestWireRoundTrip(t *testing.T) {
 	t.Run("deregister", rapid.MakeCheck(func(t *rapid.T) {
 		roundTrip(t, &DeregisterCommand{genString().Draw(t, "n"), genString().Draw(t, "s"), genString().Draw(t, "c")}, new(DeregisterCommand))
 	}))
+	t.Run("catalog batch", rapid.MakeCheck(func(t *rapid.T) {
+		in := new(CatalogBatch)
+		for range rapid.IntRange(0, 4).Draw(t, "writes") {
+			w := CatalogWrite{Token: genString().Draw(t, "token")}
+			if rapid.Bool().Draw(t, "register") {
+				w.Register = &RegisterCommand{Service: genService(t), Checks: []*Check{genCheck(t)}}
+				w.Register.Node.setFrom(genNode(t))
+			} else {
+				w.Deregister = &DeregisterCommand{genString().Draw(t, "n"), "", genString().Draw(t, "c")}
+			}
+			in.Writes = append(in.Writes, w)
+		}
+		roundTrip(t, in, &CatalogBatch{Writes: []CatalogWrite{{Token: "left over"}}})
+	}))
+	t.Run("catalog outcome", rapid.MakeCheck(func(t *rapid.T) {
+		in := new(CatalogOutcome)
+		for range rapid.IntRange(0, 4).Draw(t, "writes") {
+			var err error
+			if rapid.Bool().Draw(t, "failed") {
+				err = &Error{Kind: Kind(rapid.IntRange(0, int(KindNotBuilt)).Draw(t, "kind")), Message: genString().Draw(t, "text")}
+			}
+			in.Errors = append(in.Errors, err)
+		}
+		out := new(CatalogOutcome)
+		if err := out.DecodeWire(in.AppendWire(nil)); err != nil || !reflect.DeepEqual(in.Errors, out.Errors) && len(in.Errors) > 0 {
+			t.Fatalf("got %v, %v want %v", out.Errors, err, in.Errors)
+		}
+	}))
 	t.Run("transaction", rapid.MakeCheck(func(t *rapid.T) {
 		in := new(TxnCommand)
 		for range rapid.IntRange(0, 4).Draw(t, "ops") {
@@ -198,6 +226,8 @@ func decoders() map[string]func([]byte) error {
 		"AutopilotCommand":  new(AutopilotCommand).DecodeWire,
 		"SessionCommand":    new(SessionCommand).DecodeWire,
 		"TxnCommand":        new(TxnCommand).DecodeWire,
+		"CatalogBatch":      new(CatalogBatch).DecodeWire,
+		"CatalogOutcome":    new(CatalogOutcome).DecodeWire,
 		"sessions":          func(b []byte) error { _, err := DecodeSessions(b); return err },
 		"coordinates":       new(CoordinatesCommand).DecodeWire,
 		"keyring ring":      new(KeyringRing).DecodeWire,
@@ -221,6 +251,8 @@ func FuzzDecodeWire(f *testing.F) {
 	f.Add((&SessionCommand{Op: SessionCreate, Session: Session{ID: "i", TTL: "10s", LockDelay: -1, NodeChecks: []string{"a", ""}}}).AppendWire(nil))
 	f.Add((&CoordinatesCommand{[]*Coordinate{{Node: "n", Coord: Coord{Vec: []float64{1, -0.5}}}}}).AppendWire(nil))
 	f.Add((&TxnCommand{Ops: []TxnOp{{Verb: TxnSet, KV: &KVEntry{Key: "k"}}, {Verb: "?"}, {Verb: TxnGet, Service: seed.Service}}}).AppendWire(nil))
+	f.Add((&CatalogBatch{Writes: []CatalogWrite{{Register: &RegisterCommand{Service: seed.Service}}, {Deregister: new(DeregisterCommand), Token: "t"}}}).AppendWire(nil))
+	f.Add((&CatalogOutcome{Errors: []error{nil, ErrNoLeader}}).AppendWire(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		in := string(b)
 		for name, decode := range decoders() {

@@ -24,6 +24,13 @@ func (a alone) Apply(_ context.Context, cmd store.Command) (store.Result, error)
 	a.state.Apply([]store.Command{cmd}, res[:])
 	return res[0], nil
 }
+
+func (a alone) ApplyAll(_ context.Context, cmds []store.Command) ([]store.Result, []error) {
+	res := make([]store.Result, len(cmds))
+	a.state.Apply(cmds, res)
+	return res, make([]error, len(cmds))
+}
+
 func (alone) CheckLease() error                  { return nil }
 func (alone) VerifyLeader(context.Context) error { return nil }
 func (alone) IsLeader() bool                     { return true }

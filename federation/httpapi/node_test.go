@@ -28,6 +28,11 @@ func (r raftOfOne) Apply(_ context.Context, cmd store.Command) (store.Result, er
 	r.st.Apply([]store.Command{cmd}, res[:])
 	return res[0], nil
 }
+func (r raftOfOne) ApplyAll(_ context.Context, cmds []store.Command) ([]store.Result, []error) {
+	res := make([]store.Result, len(cmds))
+	r.st.Apply(cmds, res)
+	return res, make([]error, len(cmds))
+}
 func (raftOfOne) CheckLease() error                  { return nil }
 func (raftOfOne) VerifyLeader(context.Context) error { return nil }
 func (raftOfOne) IsLeader() bool                     { return true }
@@ -96,14 +101,14 @@ func (f *fakeAgent) Federation(context.Context) (any, error) {
 // catalog is the agent's Registrar over a Doer.
 type catalog struct{ do rpc.Doer }
 
-func (c catalog) Register(ctx context.Context, cmd *store.RegisterCommand, _ string) error {
-	_, err := c.do.Do(ctx, &rpc.Request{Method: rpc.CatalogRegister, Body: cmd.AppendWire(nil)})
-	return err
-}
-
-func (c catalog) Deregister(ctx context.Context, cmd *store.DeregisterCommand, _ string) error {
-	_, err := c.do.Do(ctx, &rpc.Request{Method: rpc.CatalogDeregister, Body: cmd.AppendWire(nil)})
-	return err
+func (c catalog) Sync(ctx context.Context, batch *store.CatalogBatch) ([]error, error) {
+	resp, err := c.do.Do(ctx, &rpc.Request{Method: rpc.CatalogSync, Body: batch.AppendWire(nil)})
+	if err != nil {
+		return nil, err
+	}
+	var out store.CatalogOutcome
+	err = out.DecodeWire(resp.Body)
+	return out.Errors, err
 }
 
 func (c catalog) NodeServices(ctx context.Context, node string) (*store.NodeServices, error) {

@@ -18,17 +18,19 @@ type registrar struct {
 	going *atomic.Bool
 }
 
-func (r registrar) Register(ctx context.Context, cmd *store.RegisterCommand, token string) error {
+func (r registrar) Sync(ctx context.Context, batch *store.CatalogBatch) ([]error, error) {
 	if r.going.Load() {
-		return store.Errorf(store.KindUnreachable, "this agent is leaving: nothing is registered any more")
+		return nil, store.Errorf(store.KindUnreachable, "this agent is leaving: nothing is registered any more")
 	}
-	_, err := r.do.Do(ctx, &rpc.Request{Method: rpc.CatalogRegister, Token: token, Body: cmd.AppendWire(nil)})
-	return err
-}
-
-func (r registrar) Deregister(ctx context.Context, cmd *store.DeregisterCommand, token string) error {
-	_, err := r.do.Do(ctx, &rpc.Request{Method: rpc.CatalogDeregister, Token: token, Body: cmd.AppendWire(nil)})
-	return err
+	resp, err := r.do.Do(ctx, &rpc.Request{Method: rpc.CatalogSync, Body: batch.AppendWire(make([]byte, 0, 512*len(batch.Writes)))})
+	if err != nil {
+		return nil, err
+	}
+	var out store.CatalogOutcome
+	if err := out.DecodeWire(resp.Body); err != nil {
+		return nil, err
+	}
+	return out.Errors, nil
 }
 
 func (r registrar) NodeServices(ctx context.Context, node string) (*store.NodeServices, error) {

@@ -11,18 +11,26 @@ import (
 	"landbridge/store/state"
 )
 
-// register checks and completes the command before it is proposed, so that what
-// every server would refuse costs the log nothing.
 func (s *Set) register(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
 	var cmd store.RegisterCommand
 	if err := cmd.DecodeWire(req.Body); err != nil {
 		return nil, store.Errorf(store.KindInvalid, "Catalog.Register: %w", err)
 	}
+	payload, err := s.prepareRegister(&cmd, len(req.Body))
+	if err != nil {
+		return nil, err
+	}
+	return s.write(ctx, store.CmdRegister, payload)
+}
+
+// prepareRegister checks and completes the command before it is proposed, so that
+// what every server would refuse costs the log nothing.
+func (s *Set) prepareRegister(cmd *store.RegisterCommand, size int) ([]byte, error) {
 	if err := cmd.Prepare(); err != nil {
 		return nil, err
 	}
 	cmd.Node.Datacenter = s.cfg.Datacenter
-	return s.write(ctx, store.CmdRegister, cmd.AppendWire(make([]byte, 0, len(req.Body)+64)))
+	return cmd.AppendWire(make([]byte, 0, size+64)), nil
 }
 
 func (s *Set) deregister(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
@@ -31,10 +39,12 @@ func (s *Set) deregister(ctx context.Context, req *rpc.Request) (*rpc.Response, 
 		return nil, store.Errorf(store.KindInvalid, "Catalog.Deregister: %w", err)
 	}
 	if cmd.Node == "" {
-		return nil, store.Errorf(store.KindInvalid, "Must provide node")
+		return nil, errNoNode
 	}
 	return s.write(ctx, store.CmdDeregister, req.Body)
 }
+
+var errNoNode = store.Errorf(store.KindInvalid, "Must provide node")
 
 func (s *Set) datacenters(_ context.Context, req *rpc.Request) (*rpc.Response, error) {
 	if err := wants(req, false); err != nil {

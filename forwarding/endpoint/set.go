@@ -22,6 +22,8 @@ type Consensus interface {
 	// Apply proposes a command and waits for its result. On a server that does not
 	// lead it is an error of KindNoLeader.
 	Apply(ctx context.Context, cmd store.Command) (store.Result, error)
+	// ApplyAll is Apply for several commands, in order, with an error for each.
+	ApplyAll(ctx context.Context, cmds []store.Command) ([]store.Result, []error)
 	// CheckLease is nil if this server leads and a quorum confirmed it less than a
 	// lease ago.
 	CheckLease() error
@@ -156,6 +158,7 @@ func New(cfg Config) (*Set, error) {
 	s.Handle(rpc.KVApply, s.kvApply)
 	s.Handle(rpc.CatalogRegister, s.register)
 	s.Handle(rpc.CatalogDeregister, s.deregister)
+	s.Handle(rpc.CatalogSync, s.catalogSync)
 	s.Handle(rpc.CatalogDatacenters, s.datacenters)
 	s.Handle(rpc.CatalogNodes, s.nodes)
 	s.Handle(rpc.CatalogServices, s.services)

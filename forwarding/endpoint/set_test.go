@@ -51,6 +51,14 @@ func (f *fakeRaft) Apply(_ context.Context, cmd store.Command) (store.Result, er
 	return res[0], nil
 }
 
+func (f *fakeRaft) ApplyAll(ctx context.Context, cmds []store.Command) ([]store.Result, []error) {
+	results, errs := make([]store.Result, len(cmds)), make([]error, len(cmds))
+	for i, cmd := range cmds {
+		results[i], errs[i] = f.Apply(ctx, cmd)
+	}
+	return results, errs
+}
+
 func (f *fakeRaft) CheckLease() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -82,6 +82,10 @@ const (
 	// in one datacenter only: what a server asks of others on failover. Records.
 	QueryExecuteHere MethodID = 95
 
+	// CatalogSync makes the changes in Body (store.CatalogBatch) in order and answers
+	// with a store.CatalogOutcome: what an agent has to tell, in one call.
+	CatalogSync MethodID = 150
+
 	SnapshotSave    MethodID = 120 // answers Response.Stream: an archive (store/archive)
 	SnapshotRestore MethodID = 121 // Request.Upload = an archive
 )
@@ -142,6 +146,7 @@ var methods = [...]Method{
 
 	{ID: CatalogRegister, Name: "Catalog.Register", Write: true, Where: Leader, Resource: NodeResource},
 	{ID: CatalogDeregister, Name: "Catalog.Deregister", Write: true, Where: Leader, Resource: NodeResource},
+	{ID: CatalogSync, Name: "Catalog.Sync", Write: true, Where: Leader, LocalOnly: true}, // each change needs what it would need alone
 	{ID: CatalogDatacenters, Name: "Catalog.Datacenters", Where: AnyServer, LocalOnly: true, Repeatable: true},
 	{ID: CatalogNodes, Name: "Catalog.Nodes", Repeatable: true, Blocking: true, Resource: NodeResource},
 	{ID: CatalogServices, Name: "Catalog.Services", Repeatable: true, Blocking: true, Resource: ServiceResource},

@@ -101,7 +101,7 @@ func New(cfg Config) (*Agent, error) {
 		changed:  make(chan struct{}),
 		scripts:  make(check.Slots, maxScripts),
 	}
-	a.disk.dir = cfg.DataDir
+	a.disk.init(cfg.DataDir)
 	a.events = newEvents(a)
 	a.sync.init()
 	a.aliases.init()

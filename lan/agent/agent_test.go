@@ -137,11 +137,11 @@ func TestManyRegistrationsAtOnce(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if took := time.Since(begun); took > 90*time.Millisecond {
-			t.Errorf("500 registrations took %v, want 8 rounds of 10ms", took)
+		if took := time.Since(begun); took > 35*time.Millisecond {
+			t.Errorf("500 registrations took %v, want 3 rounds of 10ms", took)
 		}
-		if c.most > defaultMaxInFlight {
-			t.Errorf("%d calls at once, at most %d may be", c.most, defaultMaxInFlight)
+		if c.most > 2 { // with the comparison
+			t.Errorf("%d calls at once", c.most)
 		}
 		if d := differences(a, c.state); d != "" {
 			t.Error(d)
@@ -392,7 +392,7 @@ func TestRestartRestoresWhatTheAPIRegistered(t *testing.T) {
 		if e := b.services["web"]; e.def.Token != "secret-token" {
 			t.Error("the token is lost")
 		}
-		info, err := os.Stat(b.disk.path(servicesDir, "web"))
+		info, err := os.Stat(b.disk.path(keyOf(servicesDir, "web")))
 		if err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("the file that holds a token: %v %v", info.Mode(), err)
 		}
@@ -436,7 +436,8 @@ func TestReload(t *testing.T) {
 		if c.service("both").Port != 2 || c.check("nodecheck") == nil {
 			t.Error("files do not win")
 		}
-		if _, err := os.Stat(a.disk.path(servicesDir, "both")); err == nil {
+		time.Sleep(2 * materialiseAfter)
+		if _, err := os.Stat(a.disk.path(keyOf(servicesDir, "both"))); err == nil {
 			t.Error("the API's definition would come back without the file")
 		}
 		// Invalid: nothing changes, and all that is wrong is named.

@@ -15,13 +15,14 @@ import (
 
 // Registrar is the catalog as the agent sees it: usually a server somewhere in
 // the datacenter. Errors are or wrap a *store.Error: permission denied and
-// invalid are final for the item they concern, all others are tried again. An
-// empty token stands for the agent's own.
+// invalid are final for the item they concern, all others are tried again.
 //
 // It is called concurrently, with contexts that end after a few seconds.
 type Registrar interface {
-	Register(ctx context.Context, cmd *store.RegisterCommand, token string) error
-	Deregister(ctx context.Context, cmd *store.DeregisterCommand, token string) error
+	// Sync makes changes, in order, and returns an error for each, nil for those
+	// made; or one error if it knows of none. An empty token stands for the
+	// agent's own.
+	Sync(ctx context.Context, batch *store.CatalogBatch) ([]error, error)
 	// NodeServices returns the node's record and services, nil if the catalog
 	// does not know it. The read may be stale.
 	NodeServices(ctx context.Context, node string) (*store.NodeServices, error)
@@ -64,8 +65,6 @@ type Config struct {
 
 	// RegisterWait is how long a registration waits for the catalog; default 10s.
 	RegisterWait time.Duration
-	// MaxInFlight bounds concurrent calls of the Registrar; default 64.
-	MaxInFlight int
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil: not registered
@@ -75,7 +74,6 @@ const (
 	defaultCheckUpdateInterval = 5 * time.Minute
 	defaultOutputMaxSize       = 4096
 	defaultRegisterWait        = 10 * time.Second
-	defaultMaxInFlight         = 64
 
 	fullSyncInterval = time.Minute      // in clusters of up to fullSyncScale members
 	fullSyncScale    = 128              // members above which the interval grows
@@ -118,9 +116,6 @@ func (c *Config) setDefaults() {
 	}
 	if c.RegisterWait <= 0 {
 		c.RegisterWait = defaultRegisterWait
-	}
-	if c.MaxInFlight <= 0 {
-		c.MaxInFlight = defaultMaxInFlight
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

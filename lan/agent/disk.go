@@ -6,29 +6,24 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"landbridge/store"
 )
 
 // disk keeps the definitions that the API registered: one file each, named by
-// the SHA-256 of its id, replaced by rename. With no dir it keeps nothing.
-//
-// Many registrations at once share what syncing costs: each writes and syncs its
-// files side by side with others (stage), renames them in the order of the edits
-// (staged.commit, under Agent.edit), and then waits for one sync of the folders
-// that all who wait share (flush).
+// the SHA-256 of its id, behind a journal (journal.go). With no dir it keeps
+// nothing.
 type disk struct {
-	dir    string
-	names  atomic.Uint64 // makes names of staged files differ
-	folder syncer
+	dir   string
+	syncs syncer
+	wake  chan struct{} // one slot: run should look
+	journal
 }
 
 const (
@@ -38,6 +33,15 @@ const (
 	tmpSuffix   = ".tmp"
 	maxFile     = 4 << 20 // a definition larger than any request body is not ours
 )
+
+func (d *disk) init(dir string) {
+	d.dir = dir
+	d.wake = make(chan struct{}, 1)
+	d.create = createJournal
+	d.pending = make(map[fileKey][]byte)
+	d.held = make(map[fileKey]struct{})
+	d.stale = make(map[fileKey]struct{})
+}
 
 type savedService struct {
 	Token   string
@@ -58,76 +62,38 @@ type savedState struct {
 	Expires int64 // Unix seconds
 }
 
-func (d *disk) path(sub, id string) string {
+func keyOf(dir, id string) fileKey {
 	sum := sha256.Sum256([]byte(id))
-	return filepath.Join(d.dir, sub, hex.EncodeToString(sum[:]))
+	return fileKey{dir, hex.EncodeToString(sum[:])}
 }
 
-// staged is a file that is written and synced under another name.
-type staged struct{ tmp, path string }
+func (d *disk) path(k fileKey) string { return filepath.Join(d.dir, k.dir, k.name) }
 
-// stage writes definitions so that commit need only rename them.
-func (d *disk) stage(service *ServiceDefinition, checks []*CheckDefinition) (list []staged, err error) {
+// changesOf encodes definitions for append.
+func (d *disk) changesOf(service *ServiceDefinition, checks []*CheckDefinition) ([]change, error) {
 	if d.dir == "" {
 		return nil, nil
 	}
-	add := func(sub, id string, v any) {
+	list := make([]change, 0, 1+len(checks))
+	add := func(dir, id string, v any) error {
+		b, err := json.Marshal(v)
 		if err != nil {
-			return
+			return store.Errorf(store.KindInternal, "save definition %q: %w", id, err)
 		}
-		f := staged{path: d.path(sub, id)}
-		f.tmp = fmt.Sprintf("%s.%d%s", f.path, d.names.Add(1), tmpSuffix)
-		b, e := json.Marshal(v)
-		if e == nil {
-			e = writeFile(f.tmp, b, true)
-		}
-		if e != nil {
-			err = store.Errorf(store.KindInternal, "save definition %q: %w", id, e)
-			return
-		}
-		list = append(list, f)
-	}
-	if service != nil {
-		add(servicesDir, service.ID, savedService{Token: service.Token, Service: service, Source: "remote"})
-	}
-	for _, c := range checks {
-		add(checksDir, c.ID, savedCheck{Token: c.Token, Check: c, Source: "remote"})
-	}
-	if err != nil {
-		abandon(list)
-		return nil, err
-	}
-	return list, nil
-}
-
-// commit gives staged files their names; flush makes that durable.
-func commit(list []staged) error {
-	for _, f := range list {
-		if err := os.Rename(f.tmp, f.path); err != nil {
-			abandon(list)
-			return store.Errorf(store.KindInternal, "save definition: %w", err)
-		}
-	}
-	return nil
-}
-
-func abandon(list []staged) {
-	for _, f := range list {
-		_ = os.Remove(f.tmp)
-	}
-}
-
-// flush returns when the names given by commits so far are durable.
-func (d *disk) flush() error {
-	if d.dir == "" {
+		list = append(list, change{keyOf(dir, id), b})
 		return nil
 	}
-	if err := d.folder.sync(func() error {
-		return errors.Join(syncDir(filepath.Join(d.dir, servicesDir)), syncDir(filepath.Join(d.dir, checksDir)))
-	}); err != nil {
-		return store.Errorf(store.KindInternal, "save definition: %w", err)
+	if service != nil {
+		if err := add(servicesDir, service.ID, savedService{Token: service.Token, Service: service, Source: "remote"}); err != nil {
+			return nil, err
+		}
 	}
-	return nil
+	for _, c := range checks {
+		if err := add(checksDir, c.ID, savedCheck{Token: c.Token, Check: c, Source: "remote"}); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
 }
 
 // syncer lets callers share rounds of a sync: each is served by a round that
@@ -143,11 +109,25 @@ type round struct {
 	err  error // set before done is closed
 }
 
-func (s *syncer) sync(do func() error) error {
+// alone runs do when no round is under way.
+func (s *syncer) alone(do func() error) error {
 	s.mu.Lock()
+	s.initLocked()
+	s.mu.Unlock()
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	return do()
+}
+
+func (s *syncer) initLocked() {
 	if s.turn == nil {
 		s.turn = make(chan struct{}, 1)
 	}
+}
+
+func (s *syncer) sync(do func() error) error {
+	s.mu.Lock()
+	s.initLocked()
 	if s.next == nil {
 		s.next = &round{done: make(chan struct{})}
 	}
@@ -170,94 +150,58 @@ func (s *syncer) sync(do func() error) error {
 	return mine.err
 }
 
-// saveState keeps a TTL check's state. Losing it in a crash costs one TTL, so
-// it is not synced, and a failure is only logged. Called under Agent.edit.
+// saveState keeps a TTL check's state. Losing it in a crash of the machine costs
+// one TTL, so nobody waits for it, and a failure is only logged. Called under
+// Agent.edit.
 func (d *disk) saveState(id, status, output string, expires time.Time, log *slog.Logger) {
 	if d.dir == "" {
 		return
 	}
-	path := d.path(stateDir, id)
 	b, err := json.Marshal(savedState{CheckID: id, Status: status, Output: output, Expires: expires.Unix()})
 	if err == nil {
-		err = writeFile(path+tmpSuffix, b, false)
-	}
-	if err == nil {
-		err = os.Rename(path+tmpSuffix, path)
+		_, err = d.append([]change{{keyOf(stateDir, id), b}})
 	}
 	if err != nil {
 		log.Warn("state of check not saved", "check", id, "err", err)
 	}
 }
 
-func (d *disk) dropService(id string) error { return d.drop(servicesDir, id) }
-
-func (d *disk) dropCheck(id string) error {
-	return errors.Join(d.drop(checksDir, id), d.drop(stateDir, id))
-}
-
-func (d *disk) drop(sub, id string) error {
-	if d.dir == "" {
-		return nil
-	}
-	err := os.Remove(d.path(sub, id))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
-}
-
-func writeFile(path string, b []byte, sync bool) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil && sync {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		_ = os.Remove(path)
-	}
-	return err
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
-
-// read calls each with the contents of every definition file. A file it
-// refuses is logged and stays: it may be a newer version's.
+// read calls each with the contents of every definition file, as the journal has
+// them. A file it refuses is logged and stays: it may be a newer version's.
 func (d *disk) read(sub string, log *slog.Logger, each func(b []byte) error) error {
 	if d.dir == "" {
 		return nil
 	}
-	dir := filepath.Join(d.dir, sub)
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("agent: read definitions: %w", err)
-	}
-	for _, e := range entries {
-		if !e.Type().IsRegular() {
-			continue
-		}
-		path := filepath.Join(dir, e.Name())
-		if strings.HasSuffix(e.Name(), tmpSuffix) {
-			_ = os.Remove(path) // a write that never finished
-			continue
-		}
-		b, err := readFile(path)
+	take := func(name string, b []byte, err error) {
 		if err == nil {
 			err = each(b)
 		}
 		if err != nil {
-			log.Warn("definition file not loaded", "file", path, "err", err)
+			log.Warn("definition file not loaded", "file", filepath.Join(d.dir, sub, name), "err", err)
+		}
+	}
+	dir := filepath.Join(d.dir, sub)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("agent: read definitions: %w", err)
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		key := fileKey{sub, e.Name()}
+		_, newer := d.pending[key]
+		switch {
+		case !e.Type().IsRegular() || newer || strings.HasPrefix(e.Name(), journalPrefix):
+		case strings.HasSuffix(e.Name(), tmpSuffix):
+			_ = os.Remove(path) // a write of another program that never finished
+		default:
+			d.held[key] = struct{}{}
+			b, err := readFile(path)
+			take(e.Name(), b, err)
+		}
+	}
+	for key, b := range d.pending {
+		if key.dir == sub && b != nil {
+			take(key.name, b, nil)
 		}
 	}
 	return nil
@@ -283,6 +227,9 @@ func (a *Agent) load() error {
 			if err := os.MkdirAll(filepath.Join(a.disk.dir, sub), 0o700); err != nil {
 				return fmt.Errorf("agent: %w", err)
 			}
+		}
+		if err := a.disk.replay(log); err != nil {
+			return err
 		}
 	}
 	var services []*ServiceDefinition

@@ -10,9 +10,10 @@
 // comparison, every one to two minutes in a small cluster and less often in a
 // larger one.
 //
-// Definitions registered through the API are on disk (services/, checks/ and
-// checks/state/ under DataDir) before the call returns; definitions from files
-// are handed in at start and at each reload.
+// Definitions registered through the API are on disk before the call returns: in
+// a journal, and within seconds in files of their own (services/, checks/ and
+// checks/state/ under DataDir); definitions from files are handed in at start and
+// at each reload.
 //
 // It also remembers the user events that concern this machine (Events: the newest
 // 256, in memory only), and runs what users send to it where that is allowed

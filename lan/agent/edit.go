@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"reflect"
 	"slices"
@@ -23,31 +24,30 @@ func (a *Agent) AddService(ctx context.Context, def *ServiceDefinition, replaceC
 	if err != nil {
 		return err
 	}
-	files, err := a.disk.stage(d, d.Checks)
+	changes, err := a.disk.changesOf(d, d.Checks)
 	if err != nil {
 		return err
 	}
 	a.warnName(d)
 	a.edit.Lock()
-	if err := commit(files); err != nil {
+	pos, err := a.disk.append(changes)
+	if err != nil {
 		a.edit.Unlock()
 		return err
 	}
 	a.mu.Lock()
 	w, dropped := a.putServiceLocked(d, FromAPI, replaceChecks)
 	a.mu.Unlock()
-	a.dropFiles(dropped)
+	pos = max(pos, a.dropFiles(dropped))
 	a.edit.Unlock()
-	return a.settle(ctx, w)
+	return a.settle(ctx, w, pos)
 }
 
-// settle waits for the disk and then for the catalog, which is on its way
-// meanwhile.
-func (a *Agent) settle(ctx context.Context, w *waiter) error {
-	if err := a.disk.flush(); err != nil {
-		return err
-	}
-	return a.wait(ctx, w)
+// settle waits for the catalog and for the disk: each flight to the catalog has
+// the journal synced meanwhile, once for all it carries.
+func (a *Agent) settle(ctx context.Context, w *waiter, pos uint64) error {
+	err := a.wait(ctx, w)
+	return errors.Join(a.disk.flush(pos), err)
 }
 
 // RemoveService deregisters a service with its checks, and waits like
@@ -63,9 +63,9 @@ func (a *Agent) RemoveService(ctx context.Context, id string) error {
 	}
 	w, dropped := a.removeServiceLocked(e)
 	a.mu.Unlock()
-	a.dropFiles(dropped)
+	pos := a.dropFiles(dropped)
 	a.edit.Unlock()
-	return a.settle(ctx, w)
+	return a.settle(ctx, w, pos)
 }
 
 // AddCheck registers a check of the node or of a service, and waits like
@@ -78,15 +78,14 @@ func (a *Agent) AddCheck(ctx context.Context, def *CheckDefinition) error {
 	if err != nil {
 		return err
 	}
-	files, err := a.disk.stage(nil, []*CheckDefinition{c})
+	changes, err := a.disk.changesOf(nil, []*CheckDefinition{c})
 	if err != nil {
 		return err
 	}
 	a.edit.Lock()
-	if err = a.serviceExists(c.ServiceID); err != nil { // it was removed meanwhile
-		abandon(files)
-	} else {
-		err = commit(files)
+	var pos uint64
+	if err = a.serviceExists(c.ServiceID); err == nil { // else it was removed meanwhile
+		pos, err = a.disk.append(changes)
 	}
 	if err != nil {
 		a.edit.Unlock()
@@ -97,7 +96,7 @@ func (a *Agent) AddCheck(ctx context.Context, def *CheckDefinition) error {
 	w := a.waiterLocked(c.ServiceID, &e.entry)
 	a.mu.Unlock()
 	a.edit.Unlock()
-	return a.settle(ctx, w)
+	return a.settle(ctx, w, pos)
 }
 
 // RemoveCheck deregisters a check, and waits like AddService. KindNotFound if
@@ -114,9 +113,9 @@ func (a *Agent) RemoveCheck(ctx context.Context, id string) error {
 	a.removeCheckLocked(e)
 	w := a.waiterLocked(e.record.ServiceID, &e.entry)
 	a.mu.Unlock()
-	a.dropFiles([]dropped{{check: id}})
+	pos := a.dropFiles([]dropped{{check: id}})
 	a.edit.Unlock()
-	return a.settle(ctx, w)
+	return a.settle(ctx, w, pos)
 }
 
 // UpdateTTL sets the status and output of a TTL check and restarts its clock.
@@ -224,19 +223,16 @@ func (a *Agent) serviceExists(id string) error {
 // dropped names files that are no longer wanted.
 type dropped struct{ service, check string }
 
-func (a *Agent) dropFiles(list []dropped) {
+func (a *Agent) dropFiles(list []dropped) (pos uint64) {
+	keys := make([]fileKey, 0, 2*len(list))
 	for _, d := range list {
-		var err error
 		if d.service != "" {
-			err = a.disk.dropService(d.service)
+			keys = append(keys, keyOf(servicesDir, d.service))
 		} else {
-			err = a.disk.dropCheck(d.check)
-		}
-		if err != nil {
-			// The definition would come back after a restart: say so.
-			a.cfg.Logger.Warn("definition file stays", "service", d.service, "check", d.check, "err", err)
+			keys = append(keys, keyOf(checksDir, d.check), keyOf(stateDir, d.check))
 		}
 	}
+	return a.disk.drop(keys, a.cfg.Logger)
 }
 
 // putServiceLocked makes d the definition of its id. It returns who must wait

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -25,7 +24,7 @@ type catalog struct {
 	delay  func() time.Duration
 	refuse func(cmd *store.RegisterCommand) error
 	active int
-	most   int // calls of Register at once
+	most   int // calls at once
 }
 
 type fault int
@@ -86,25 +85,6 @@ func applyTo(st *state.Store, kind store.CommandKind, payload []byte) error {
 	return nil
 }
 
-func (c *catalog) write(ctx context.Context, kind store.CommandKind, payload []byte) error {
-	f := c.enter(ctx)
-	defer c.leave()
-	lost := store.Errorf(store.KindMaybeApplied, "the answer was lost")
-	switch f {
-	case failsBefore:
-		return store.ErrNoLeader
-	case failsAfter:
-		return errors.Join(lost, c.apply(kind, payload))
-	case late:
-		go func() {
-			time.Sleep(lateBy)
-			_ = c.apply(kind, payload)
-		}()
-		return lost
-	}
-	return c.apply(kind, payload)
-}
-
 // counts returns the calls and the writes so far.
 func (c *catalog) counts() (calls, writes int) {
 	c.mu.Lock()
@@ -112,20 +92,43 @@ func (c *catalog) counts() (calls, writes int) {
 	return c.calls, c.writes
 }
 
-func (c *catalog) Register(ctx context.Context, cmd *store.RegisterCommand, token string) error {
+// Sync plays one fault for all of a batch, as a lost call would, and asks refuse
+// about each registration.
+func (c *catalog) Sync(ctx context.Context, batch *store.CatalogBatch) ([]error, error) {
+	f := c.enter(ctx)
+	defer c.leave()
 	c.mu.Lock()
 	refuse := c.refuse
 	c.mu.Unlock()
-	if refuse != nil {
-		if err := refuse(cmd); err != nil {
-			return err
+	errs := make([]error, len(batch.Writes))
+	apply := func() {
+		for i, w := range batch.Writes {
+			switch {
+			case w.Register == nil:
+				errs[i] = c.apply(store.CmdDeregister, w.Deregister.AppendWire(nil))
+			case refuse != nil && refuse(w.Register) != nil:
+				errs[i] = refuse(w.Register)
+			default:
+				errs[i] = c.apply(store.CmdRegister, w.Register.AppendWire(nil))
+			}
 		}
 	}
-	return c.write(ctx, store.CmdRegister, cmd.AppendWire(nil))
-}
-
-func (c *catalog) Deregister(ctx context.Context, cmd *store.DeregisterCommand, token string) error {
-	return c.write(ctx, store.CmdDeregister, cmd.AppendWire(nil))
+	lost := store.Errorf(store.KindMaybeApplied, "the answer was lost")
+	switch f {
+	case failsBefore:
+		return nil, store.ErrNoLeader
+	case failsAfter:
+		apply()
+		return nil, lost
+	case late:
+		go func() {
+			time.Sleep(lateBy)
+			apply()
+		}()
+		return nil, lost
+	}
+	apply()
+	return errs, nil
 }
 
 func (c *catalog) NodeServices(ctx context.Context, name string) (*store.NodeServices, error) {

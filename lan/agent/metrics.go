@@ -54,7 +54,7 @@ func (o outcome) observe(err error) {
 func newMetrics(reg prometheus.Registerer) *metrics {
 	calls := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "landbridge_agent_sync_calls_total",
-		Help: "Calls that bring the catalog up to date with this agent, by kind and outcome.",
+		Help: "Changes and comparisons that bring the catalog up to date with this agent, by kind and outcome.",
 	}, []string{"call", "outcome"})
 	runs := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "landbridge_agent_check_runs_total",
@@ -75,7 +75,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "landbridge_agent_sync_in_flight_services",
-			Help: "Services whose registration is on its way to the catalog.",
+			Help: "Services whose changes are on their way to the catalog.",
 		}),
 		kinds: make(map[string]*kindMetrics),
 	}

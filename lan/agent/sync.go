@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -12,8 +11,7 @@ import (
 )
 
 // group is a service with its checks, or ("") the node with its own: what is
-// pushed by one call at a time, since deregistering a service removes its
-// checks. Different groups are pushed side by side.
+// pushed together and in order, since deregistering a service removes its checks.
 type group struct {
 	id       string
 	checks   map[string]struct{} // ids of the entries in Agent.checks that belong to it
@@ -25,13 +23,13 @@ type group struct {
 
 // syncState is the state of anti-entropy, guarded by Agent.mu.
 type syncState struct {
-	groups  map[string]*group
-	ready   []*group
-	delayed map[*group]struct{} // failed, waiting for retryAt
-	flights int                 // groups being pushed
-	// outage: the last call failed for a reason that is not the item's. Groups
-	// that failed are then tried one at a time until one succeeds.
-	outage    bool
+	groups    map[string]*group
+	ready     []*group
+	delayed   map[*group]struct{} // failed, waiting for retryAt
+	flying    int                 // groups in the flight under way, 0 if there is none
+	failures  int                 // flights in a row that nobody answered
+	gather    time.Time           // the next flight waits so long for company
+	company   int                 // how many groups are enough for it
 	node      entry
 	nodeInfo  *store.Node
 	nextDefer time.Time // the earliest checkEntry.deferred, zero if none
@@ -97,7 +95,10 @@ func (a *Agent) enqueueLocked(id string) {
 		g.queued = true
 		s.ready = append(s.ready, g)
 	}
-	s.notify()
+	// The end of a flight wakes the loop, and so does the end of gathering.
+	if s.flying == 0 && (len(s.ready) >= s.company || !time.Now().Before(s.gather)) {
+		s.notify()
+	}
 }
 
 // waiter waits until the catalog holds given versions of entries.
@@ -213,6 +214,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.startRunner(ctx)
 	defer a.stopRunner()
 	defer cancel()
+	a.runner.wg.Go(func() { a.disk.run(ctx, a.cfg.Logger) })
 	for {
 		wake := a.launch(ctx)
 		t := time.NewTimer(time.Until(wake))
@@ -249,28 +251,13 @@ func (a *Agent) launch(ctx context.Context) time.Time {
 	if !s.nextDefer.IsZero() && !s.nextDefer.After(now) {
 		a.releaseDeferredLocked(now)
 	}
-	var held []*group
 	// What was loaded before Run is mostly in the catalog already: the first
 	// comparison tells, and saves its pushes.
-	for s.compared && s.flights < a.cfg.MaxInFlight && len(s.ready) > 0 {
-		g := s.ready[0]
-		s.ready = s.ready[1:]
-		if s.outage && g.failures > 0 && s.flights > 0 {
-			held = append(held, g)
-			continue
+	gathering := len(s.ready) < s.company && now.Before(s.gather)
+	if s.compared && s.flying == 0 && len(s.ready) > 0 && !gathering {
+		if f := a.boardLocked(); f != nil {
+			a.runner.wg.Go(func() { a.fly(ctx, f) })
 		}
-		g.queued = false
-		ops := a.collectLocked(g)
-		if len(ops) == 0 {
-			a.tidyLocked(g)
-			continue
-		}
-		g.flying = true
-		s.flights++
-		a.runner.wg.Go(func() { a.push(ctx, g, ops) })
-	}
-	if len(held) > 0 {
-		s.ready = append(held, s.ready...)
 	}
 	if !s.full && !s.fullAt.After(now) {
 		s.full = true
@@ -280,7 +267,7 @@ func (a *Agent) launch(ctx context.Context) time.Time {
 		s.reapAt = now.Add(reapInterval)
 		a.runner.wg.Go(func() { a.reap(ctx) })
 	}
-	a.metrics.inFlight.Set(float64(s.flights))
+	a.metrics.inFlight.Set(float64(s.flying))
 	next := s.reapAt
 	earlier := func(t time.Time) {
 		if !t.IsZero() && t.Before(next) {
@@ -291,6 +278,9 @@ func (a *Agent) launch(ctx context.Context) time.Time {
 		earlier(g.retryAt)
 	}
 	earlier(s.nextDefer)
+	if gathering && s.flying == 0 {
+		earlier(s.gather)
+	}
 	if !s.full {
 		earlier(s.fullAt)
 	}
@@ -309,304 +299,6 @@ func (a *Agent) releaseDeferredLocked(now time.Time) {
 			e.deferred = time.Time{}
 			a.enqueueLocked(e.record.ServiceID)
 		}
-	}
-}
-
-// op is one call of the Registrar and what it brings up to date.
-type op struct {
-	register   *store.RegisterCommand
-	deregister *store.DeregisterCommand
-	token      string
-	items      []opItem
-}
-
-type opItem struct {
-	e       *entry
-	version uint64
-	service *serviceEntry // one of these, or neither for the node
-	check   *checkEntry
-	group   string
-}
-
-func (o *op) add(g *group, e *entry, svc *serviceEntry, chk *checkEntry) {
-	e.busy = true
-	o.items = append(o.items, opItem{e: e, version: e.version, service: svc, check: chk, group: g.id})
-}
-
-func (e *entry) due() bool { return e.dirty() && !e.busy && !e.settled }
-
-func (e *checkEntry) due() bool { return e.entry.due() && e.deferred.IsZero() }
-
-// collectLocked returns the calls that bring a group up to date, in order, and
-// marks what they carry as busy.
-func (a *Agent) collectLocked(g *group) []*op {
-	svc := a.services[g.id]
-	if svc != nil && svc.deleted {
-		if !svc.due() {
-			return nil
-		}
-		o := &op{deregister: &store.DeregisterCommand{Node: a.cfg.Node, ServiceID: g.id}, token: svc.def.Token}
-		o.add(g, &svc.entry, svc, nil)
-		for _, id := range slices.Sorted(maps.Keys(g.checks)) {
-			if c := a.checks[id]; c.deleted && !c.busy && c.known && c.home == g.id {
-				o.add(g, &c.entry, nil, c)
-			}
-		}
-		return []*op{o}
-	}
-	var ops []*op
-	byToken := make(map[string]*op)
-	register := func(token string) *op {
-		o := byToken[token]
-		if o == nil {
-			o = &op{register: a.registerLocked(), token: token}
-			if !o.register.SkipNodeUpdate {
-				o.items = append(o.items, opItem{e: &a.sync.node, version: a.sync.node.version})
-			}
-			byToken[token] = o
-			ops = append(ops, o)
-		}
-		return o
-	}
-	if svc != nil && svc.due() {
-		o := register(svc.def.Token)
-		o.register.Service = svc.record
-		o.add(g, &svc.entry, svc, nil)
-	}
-	if g.id == "" && a.sync.node.due() {
-		register("")
-	}
-	for _, id := range slices.Sorted(maps.Keys(g.checks)) {
-		c := a.checks[id]
-		switch {
-		case !c.due():
-		case c.deleted:
-			o := &op{deregister: &store.DeregisterCommand{Node: a.cfg.Node, CheckID: id}, token: c.def.Token}
-			o.add(g, &c.entry, nil, c)
-			ops = append(ops, o)
-		default:
-			o := register(c.def.Token)
-			o.register.Checks = append(o.register.Checks, c.record)
-			c.known = c.known && c.home == g.id // while it moves, it may be in either
-			o.add(g, &c.entry, nil, c)
-		}
-	}
-	return ops
-}
-
-// registerLocked starts a registration: the node's record travels with each, so
-// that the catalog can create the node, and replaces the catalog's if it differs.
-func (a *Agent) registerLocked() *store.RegisterCommand {
-	if a.sync.nodeInfo == nil {
-		a.sync.nodeInfo = a.cfg.NodeInfo()
-		a.editLocked(&a.sync.node)
-	}
-	n := a.sync.nodeInfo
-	return &store.RegisterCommand{
-		Node: store.Node{
-			ID: n.ID, Node: a.cfg.Node, Address: n.Address, Datacenter: n.Datacenter,
-			TaggedAddresses: n.TaggedAddresses, Meta: n.Meta,
-		},
-		SkipNodeUpdate: !a.sync.node.dirty() || a.sync.node.settled,
-	}
-}
-
-// push makes the calls of a group. A failure that is not the item's ends it.
-func (a *Agent) push(ctx context.Context, g *group, ops []*op) {
-	var failure error
-	servicePushed := false
-	for _, o := range ops {
-		var err error
-		if failure == nil {
-			err = a.call(ctx, o)
-		} else {
-			err = failure
-		}
-		a.mu.Lock()
-		switch {
-		case err == nil:
-			a.doneLocked(o)
-			servicePushed = servicePushed || o.register != nil && o.register.Service != nil
-		case failure == nil && final(err):
-			a.refusedLocked(g, o, err, servicePushed)
-		default:
-			a.failedLocked(o)
-			failure = err
-		}
-		a.mu.Unlock()
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	s := &a.sync
-	g.flying = false
-	s.flights--
-	if failure != nil {
-		g.failures++
-		g.retryAt = time.Now().Add(backoff(g.failures))
-		s.delayed[g] = struct{}{}
-		if ctx.Err() == nil {
-			s.outage = s.outage || store.KindOf(failure) != store.KindInternal
-			if g.failures == 1 {
-				a.cfg.Logger.Warn("catalog not updated, will retry", "service", g.id, "err", failure)
-			}
-			if ambiguous(failure) {
-				// The call may still take effect, after what we send next: compare
-				// when it must be over.
-				s.doubtLocked()
-			}
-		}
-	} else {
-		g.failures = 0
-		if s.outage {
-			s.outage = false
-			for d := range s.delayed {
-				d.retryAt = time.Now()
-			}
-		}
-		a.requeueLocked(g)
-	}
-	a.tidyLocked(g)
-	s.notify()
-}
-
-func earliest(x, y time.Time) time.Time {
-	if y.Before(x) {
-		return y
-	}
-	return x
-}
-
-// final reports whether trying again is of no use until something changes.
-func final(err error) bool {
-	switch store.KindOf(err) {
-	case store.KindInvalid, store.KindBadRequest, store.KindPermissionDenied, store.KindNotFound,
-		store.KindConflict, store.KindTooLarge, store.KindNotBuilt:
-		return true
-	}
-	return false
-}
-
-// ambiguous reports whether a call that failed may have taken effect.
-func ambiguous(err error) bool {
-	switch store.KindOf(err) {
-	case store.KindMaybeApplied, store.KindTimeout, store.KindInternal:
-		return true
-	}
-	return false
-}
-
-func (a *Agent) call(ctx context.Context, o *op) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	var err error
-	m := a.metrics.register
-	if o.register != nil {
-		err = a.cfg.Registrar.Register(ctx, o.register, o.token)
-	} else {
-		err = a.cfg.Registrar.Deregister(ctx, o.deregister, o.token)
-		m = a.metrics.deregister
-	}
-	m.observe(err)
-	return err
-}
-
-// doneLocked notes that the catalog holds what o carried.
-func (a *Agent) doneLocked(o *op) {
-	for _, i := range o.items {
-		i.e.busy = false
-		i.e.touched = a.tick()
-		i.e.pushed = i.version
-		if i.check != nil && o.register != nil {
-			i.check.home, i.check.known = i.group, true
-		}
-		i.e.settled = false
-		if i.e.deleted && !i.e.dirty() {
-			a.forgetLocked(i)
-		}
-		i.e.release()
-		a.requeueItemLocked(i)
-	}
-}
-
-// forgetLocked drops a tombstone the catalog knows of.
-func (a *Agent) forgetLocked(i opItem) {
-	switch {
-	case i.service != nil:
-		delete(a.services, i.service.record.ID)
-	case i.check != nil:
-		delete(a.checks, i.check.record.CheckID)
-		delete(a.sync.group(i.check.record.ServiceID).checks, i.check.record.CheckID)
-	}
-}
-
-// refusedLocked notes that the catalog will not have what o carried. It is left
-// alone until the next full sync, unless it was refused because the catalog
-// lost the service of a check: then both are pushed together.
-func (a *Agent) refusedLocked(g *group, o *op, err error, servicePushed bool) {
-	svc := a.services[g.id]
-	invalid := store.KindOf(err) == store.KindInvalid
-	lost := invalid && o.register != nil && o.register.Service == nil && len(o.register.Checks) > 0 &&
-		svc != nil && !svc.deleted && !svc.settled && !servicePushed
-	if lost {
-		svc.pushed = 0
-	} else {
-		a.cfg.Logger.Warn("catalog refused an update", "service", g.id, "err", err)
-		if invalid {
-			// A node's name may be another's for the moment until the leader has
-			// seen that one fail.
-			a.sync.fullAt = earliest(a.sync.fullAt, time.Now().Add(retryMax+jitter(retryMax)))
-		}
-	}
-	for _, i := range o.items {
-		i.e.busy = false
-		i.e.touched = a.tick()
-		if !lost && i.e.version == i.version {
-			i.e.settled = true
-			i.e.release()
-		}
-		a.requeueItemLocked(i)
-	}
-}
-
-// failedLocked notes that o was not made, or that nobody knows.
-func (a *Agent) failedLocked(o *op) {
-	for _, i := range o.items {
-		i.e.busy = false
-		i.e.touched = a.tick()
-		if i.check != nil {
-			i.check.deferred = time.Time{} // what was to be pushed may be a status
-		}
-		a.requeueItemLocked(i)
-	}
-}
-
-// requeueItemLocked queues the group an entry has moved to while it was busy.
-func (a *Agent) requeueItemLocked(i opItem) {
-	if i.check != nil && i.check.due() {
-		if g := a.sync.group(i.check.record.ServiceID); !g.flying {
-			a.enqueueLocked(g.id)
-		}
-	}
-}
-
-// requeueLocked queues a group again if something changed while it was pushed.
-func (a *Agent) requeueLocked(g *group) {
-	svc := a.services[g.id]
-	due := svc != nil && svc.due() || g.id == "" && a.sync.node.due()
-	for id := range g.checks {
-		due = due || a.checks[id].due()
-	}
-	if due {
-		a.enqueueLocked(g.id)
-	}
-}
-
-// tidyLocked drops a group that nothing belongs to. The node's own stays: the
-// node's record belongs to it.
-func (a *Agent) tidyLocked(g *group) {
-	if g.id != "" && a.services[g.id] == nil && len(g.checks) == 0 && !g.flying && !g.queued {
-		delete(a.sync.delayed, g)
-		delete(a.sync.groups, g.id)
 	}
 }
 

@@ -46,7 +46,7 @@ const (
 )
 
 // queue holds the commands that wait, oldest first. Its length is bounded by
-// the callers of Apply, each of whom waits for one.
+// the callers of Apply, each of whom waits for one or, with ApplyAll, a batch.
 type queue struct {
 	mu      sync.Mutex
 	waiting []*request
@@ -77,15 +77,18 @@ func (q *queue) put(r *request) {
 	q.free.Put(r)
 }
 
-func (q *queue) push(r *request) error {
+func (q *queue) push(reqs ...*request) error {
 	q.mu.Lock()
 	if q.refused != nil {
 		q.mu.Unlock()
 		return q.refused
 	}
-	q.waiting = append(q.waiting, r)
-	q.bytes += len(r.cmd.Payload)
-	tell := len(q.waiting) == 1 || q.worthLocked()
+	first := len(q.waiting) == 0 && len(reqs) > 0
+	q.waiting = append(q.waiting, reqs...)
+	for _, r := range reqs {
+		q.bytes += len(r.cmd.Payload)
+	}
+	tell := first || q.worthLocked()
 	q.mu.Unlock()
 	if tell {
 		signal(q.filled)
@@ -155,24 +158,58 @@ func (q *queue) drop(err error) {
 // documentation for the kinds of errors; cmd.Payload must not change before
 // Apply returns, nor after if the error is of KindMaybeApplied.
 func (n *Node) Apply(ctx context.Context, cmd store.Command) (store.Result, error) {
-	r := n.raft.Load()
-	if r == nil || r.State() != raft.Leader {
+	if err := n.accepts(ctx); err != nil {
 		n.m.applied.WithLabelValues(outcomeNotSent).Inc()
-		return store.Result{}, noLeader(raft.ErrNotLeader)
-	}
-	if n.stalled.Load() {
-		n.m.applied.WithLabelValues(outcomeNotSent).Inc()
-		return store.Result{}, noLeader(errStalled)
-	}
-	if ctx.Err() != nil {
-		n.m.applied.WithLabelValues(outcomeNotSent).Inc()
-		return store.Result{}, notSent(ctx)
+		return store.Result{}, err
 	}
 	req := n.queue.get(cmd)
 	if err := n.queue.push(req); err != nil {
 		n.m.applied.WithLabelValues(outcomeNotSent).Inc()
 		return store.Result{}, err
 	}
+	return n.await(ctx, req)
+}
+
+// ApplyAll is Apply for commands that are here at once: they are queued side by
+// side, in order, and mostly share an entry. There is an error for each.
+func (n *Node) ApplyAll(ctx context.Context, cmds []store.Command) ([]store.Result, []error) {
+	results, errs := make([]store.Result, len(cmds)), make([]error, len(cmds))
+	reqs := make([]*request, len(cmds))
+	err := n.accepts(ctx)
+	if err == nil {
+		for i, cmd := range cmds {
+			reqs[i] = n.queue.get(cmd)
+		}
+		err = n.queue.push(reqs...)
+	}
+	if err != nil {
+		n.m.applied.WithLabelValues(outcomeNotSent).Add(float64(len(cmds)))
+		for i := range errs {
+			errs[i] = err
+		}
+		return results, errs
+	}
+	for i, req := range reqs {
+		results[i], errs[i] = n.await(ctx, req)
+	}
+	return results, errs
+}
+
+// accepts says why a command cannot be taken, if so.
+func (n *Node) accepts(ctx context.Context) error {
+	switch r := n.raft.Load(); {
+	case r == nil || r.State() != raft.Leader:
+		return noLeader(raft.ErrNotLeader)
+	case n.stalled.Load():
+		return noLeader(errStalled)
+	case ctx.Err() != nil:
+		return notSent(ctx)
+	}
+	return nil
+}
+
+// await waits for a request that was queued.
+func (n *Node) await(ctx context.Context, req *request) (store.Result, error) {
 	select {
 	case <-req.done:
 	case <-ctx.Done():

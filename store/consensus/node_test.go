@@ -672,6 +672,42 @@ func TestGroupsKeepOrderAndResults(t *testing.T) {
 	})
 }
 
+func TestApplyAllSharesAnEntry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		c.bootstrap()
+		l := c.leader(3 * time.Second)
+		cmds := make([]store.Command, maxGroup+100)
+		for i := range cmds {
+			cmds[i] = put(fmt.Sprintf("w %d", i))
+		}
+		applied := len(l.fsm.batches)
+		results, errs := l.ApplyAll(t.Context(), cmds)
+		for i := range cmds {
+			if errs[i] != nil || i > 0 && results[i].Index != results[i-1].Index+1 {
+				t.Fatalf("command %d: index %d after %d, %v", i, results[i].Index, results[i-1].Index, errs[i])
+			}
+		}
+		if got := l.fsm.batches[applied:]; !slices.Equal(got, []int{maxGroup, 100}) {
+			t.Errorf("groups of %v, want %d and 100", got, maxGroup)
+		}
+		if results, errs := l.ApplyAll(t.Context(), nil); len(results) != 0 || len(errs) != 0 {
+			t.Errorf("nothing gave %v %v", results, errs)
+		}
+		_, errs = c.others(l)[0].ApplyAll(t.Context(), cmds[:2])
+		for _, err := range errs {
+			wantKind(t, err, store.KindNoLeader)
+		}
+		// A caller that leaves leaves with all of them, and those not begun are not made.
+		l.fsm.delay = time.Second
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		_, errs = l.ApplyAll(ctx, cmds[:2])
+		wantKind(t, errs[0], store.KindMaybeApplied)
+		wantKind(t, errs[1], store.KindMaybeApplied)
+	})
+}
+
 func TestGroupBounds(t *testing.T) {
 	var q queue
 	q.init(newMetrics(newReg()).queued)
