@@ -75,7 +75,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	m.handed = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "landbridge_httpapi_connections_handed_over_total",
-		Help: "Plain HTTP connections that went to the general server, for a blocking query, a stream, or a request that is not a simple one.",
+		Help: "Plain HTTP connections that went to the general server, for a stream or a request that is not a simple one.",
 	})
 	for f := range families {
 		m.seconds[f] = seconds.WithLabelValues(f.String())

@@ -102,7 +102,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.plain = server(readHeaderTimeout)
 	s.handed.init()
-	s.simple = h1.New(h1.Config{Handler: s, Simple: s.isSimple, HandOver: s.handOver,
+	s.simple = h1.New(h1.Config{Handler: s, Kind: s.kind, HandOver: s.handOver,
 		ReadTimeout: readHeaderTimeout, BodyTimeout: bodyTimeout, IdleTimeout: idleTimeout, Logger: cfg.Logger})
 	handshake := cfg.TLSHandshakeTimeout
 	if handshake <= 0 {

@@ -5,26 +5,31 @@ import (
 	"net"
 	"strings"
 	"sync"
+
+	"landbridge/federation/httpapi/h1"
 )
 
-// isSimple is whether a request can be answered by h1: one that ends by itself, so
-// that nobody needs to notice its client leaving, and whose answer comes at once.
-func (s *Server) isSimple(_, target string) bool {
+// kind tells h1 which requests it can answer: all but streams, whose answer comes
+// in pieces. Queries with index or hash may wait for a change.
+func (s *Server) kind(_, target string) h1.Kind {
 	path, query, _ := strings.Cut(target, "?")
 	ep, _ := s.table.find(path)
 	if ep == nil || ep.stream {
-		return false
+		return h1.General
 	}
+	kind := h1.Quick
 	for query != "" {
 		var pair string
 		pair, query, _ = strings.Cut(query, "&")
 		key, _, _ := strings.Cut(pair, "=")
-		// A blocking query; or a name that has to be decoded first.
-		if key == "index" || key == "hash" || strings.ContainsAny(key, "%+") {
-			return false
+		switch {
+		case key == "index" || key == "hash":
+			kind = h1.Waiting
+		case strings.ContainsAny(key, "%+"): // would have to be decoded first
+			return h1.General
 		}
 	}
-	return true
+	return kind
 }
 
 // handOver gives a connection to net/http for good.

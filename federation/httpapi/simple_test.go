@@ -1,17 +1,21 @@
 package httpapi
 
-import "testing"
+import (
+	"testing"
 
-func TestSimpleRequests(t *testing.T) {
+	"landbridge/federation/httpapi/h1"
+)
+
+func TestKinds(t *testing.T) {
 	n := newNode(t, nil)
-	for target, want := range map[string]bool{
-		"/v1/kv/a": true, "/v1/kv/a?stale&dc=dc2&wait=10s": true, "/v1/kv/a?raw=%20": true, "/v1/health/service/web?passing=1": true,
-		"/v1/kv/a?index=7": false, "/v1/kv/a?stale&index=7&wait=1s": false, "/v1/kv/a?%69ndex=7": false, "/v1/kv/a?index": false,
-		"/v1/agent/service/web?hash=x": false, "/v1/agent/monitor": false, "/v1/snapshot": false, "/metrics": false, "/": false, "/v1/none": false,
-		"/v1/kv": false,
+	for target, want := range map[string]h1.Kind{
+		"/v1/kv/a": h1.Quick, "/v1/kv/a?stale&dc=dc2&wait=10s": h1.Quick, "/v1/kv/a?raw=%20": h1.Quick, "/v1/health/service/web?passing=1": h1.Quick,
+		"/v1/kv/a?index=7": h1.Waiting, "/v1/kv/a?stale&index=7&wait=1s": h1.Waiting, "/v1/kv/a?index": h1.Waiting, "/v1/agent/service/web?hash=x": h1.Waiting,
+		"/v1/kv/a?%69ndex=7": h1.General, "/v1/agent/monitor": h1.General, "/v1/snapshot": h1.General, "/metrics": h1.General, "/": h1.General,
+		"/v1/none": h1.General, "/v1/kv": h1.General,
 	} {
-		if got := n.isSimple("GET", target); got != want {
-			t.Errorf("isSimple(%q) = %v, want %v", target, got, want)
+		if got := n.kind("GET", target); got != want {
+			t.Errorf("%q is of kind %d, want %d", target, got, want)
 		}
 	}
 }

@@ -20,7 +20,7 @@ type conn struct {
 	// waiting is set while nothing of a request has come: Shutdown ends that.
 	waiting atomic.Bool
 
-	buf  []byte // [r:w] is read and not used yet
+	buf  *[bufferSize]byte // [r:w] is read and not used yet; nil while waiting
 	r, w int
 	// renewed is when the read deadline was last set for an idle connection, zero
 	// if it has another. It is set again only now and then, see idle.
@@ -54,23 +54,23 @@ func (c *conn) wake() {
 func (c *conn) last() bool { return c.head.close || c.s.closed() }
 
 func (c *conn) serve() {
-	buf := buffersPool.Get().(*[bufferSize]byte)
-	c.buf = buf[:]
-	defer func() {
-		c.buf = nil
-		buffersPool.Put(buf)
-	}()
+	c.buf = buffersPool.Get().(*[bufferSize]byte)
+	defer func() { buffersPool.Put(c.buf) }()
 	for {
 		n := c.readHead()
-		switch {
-		case n < 0:
+		if n < 0 {
 			_ = c.nc.Close()
 			return
-		case n == 0 || !c.head.parse(c.buf[c.r:c.r+n]) || !c.s.cfg.Simple(c.head.method, c.head.target):
+		}
+		kind := General
+		if n > 0 && c.head.parse(c.buf[c.r:c.r+n]) {
+			kind = c.s.cfg.Kind(c.head.method, c.head.target)
+		}
+		if kind == General {
 			c.handOver()
 			return
 		}
-		if !c.readBody(n) || !c.answer() {
+		if !c.readBody(n) || !c.answer(kind) {
 			_ = c.nc.Close()
 			return
 		}
@@ -85,7 +85,7 @@ func (c *conn) readHead() int {
 	} else if n := endOfHead(c.buf[c.r:c.w], 0); n > 0 {
 		return n // sent along with the last one
 	} else {
-		c.w = copy(c.buf, c.buf[c.r:c.w])
+		c.w = copy(c.buf[:], c.buf[c.r:c.w])
 		c.r = 0
 	}
 	for {
@@ -193,16 +193,59 @@ func (c *conn) readBody(n int) bool {
 
 // answer runs the handler and sends what it wrote; false if the connection must
 // end.
-func (c *conn) answer() (ok bool) {
+func (c *conn) answer(kind Kind) (ok bool) {
 	c.resp.begin()
-	if !c.run() {
-		return false
+	if kind == Waiting {
+		ok = c.wait()
+	} else {
+		ok = c.run(c.req)
 	}
-	return c.resp.end() == nil && !c.last()
+	return ok && c.resp.end() == nil && !c.last()
+}
+
+// wait runs the handler while a goroutine reads on, which is the only way to
+// notice that the client has left. It reads at most the first byte of the next
+// request.
+func (c *conn) wait() bool {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	pending := c.r < c.w // there is more to read already, so nothing to notice
+	unused := !pending && c.head.length == 0
+	if unused {
+		buffersPool.Put(c.buf)
+		c.buf = nil
+	}
+	_ = c.nc.SetReadDeadline(time.Time{})
+	c.renewed = time.Time{}
+	var next [1]byte
+	var got int
+	var gone error
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		if !pending {
+			if got, gone = c.nc.Read(next[:]); gone != nil {
+				cancel()
+			}
+		}
+	}()
+	ok := c.run(c.req.WithContext(ctx))
+	// A deadline that has passed is how the reader is called back.
+	_ = c.nc.SetReadDeadline(time.Unix(1, 0))
+	<-watched
+	if unused {
+		c.buf = buffersPool.Get().(*[bufferSize]byte)
+	}
+	_ = c.nc.SetReadDeadline(time.Time{})
+	if got > 0 {
+		c.r, c.w = 0, copy(c.buf[:], next[:got])
+		c.renewed = time.Now() // so that the time for a head begins
+	}
+	return ok
 }
 
 // run keeps a handler that panics from taking the process along.
-func (c *conn) run() (ok bool) {
+func (c *conn) run(r *http.Request) (ok bool) {
 	defer func() {
 		if p := recover(); p != nil {
 			ok = false
@@ -211,7 +254,7 @@ func (c *conn) run() (ok bool) {
 			}
 		}
 	}()
-	c.s.cfg.Handler.ServeHTTP(&c.resp, c.req)
+	c.s.cfg.Handler.ServeHTTP(&c.resp, r)
 	return true
 }
 

@@ -11,12 +11,24 @@ import (
 	"time"
 )
 
+// Kind is what becomes of a request.
+type Kind uint8
+
+const (
+	// General requests go to net/http, with their connection.
+	General Kind = iota
+	// Quick requests end by themselves; their context never does.
+	Quick
+	// Waiting requests last: their context ends when the client leaves.
+	Waiting
+)
+
 // Config is what a Server needs. All fields are required.
 type Config struct {
 	Handler http.Handler
-	// Simple reports whether a request may be served here, see the package
-	// documentation. The target is as the client sent it.
-	Simple func(method, target string) bool
+	// Kind tells what becomes of a request, see the package documentation. The
+	// target is as the client sent it.
+	Kind func(method, target string) Kind
 	// HandOver takes a connection that is not served here any more. What was read
 	// of it comes first.
 	HandOver func(net.Conn)

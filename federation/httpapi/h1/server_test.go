@@ -63,8 +63,16 @@ func newHarness(h http.Handler) *harness {
 	log := slog.New(slog.DiscardHandler)
 	x.plain = &http.Server{Handler: h, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	x.Server = New(Config{
-		Handler:     h,
-		Simple:      func(_, target string) bool { return !strings.Contains(target, "index=") },
+		Handler: h,
+		Kind: func(_, target string) Kind {
+			switch {
+			case strings.Contains(target, "stream"):
+				return General
+			case strings.Contains(target, "index="):
+				return Waiting
+			}
+			return Quick
+		},
 		HandOver:    func(c net.Conn) { x.handed.conns <- c },
 		ReadTimeout: 10 * time.Second, BodyTimeout: time.Minute, IdleTimeout: 5 * time.Minute,
 		Logger: log,
@@ -164,8 +172,9 @@ func TestConnectionIsReused(t *testing.T) {
 			all += fmt.Sprintf("PUT /%d HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", i, len(body), body)
 			want = append(want, body)
 		}
-		all += "GET /a?index=1 HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n" // handed over with its successor
-		want = append(want, "", "")
+		all += "GET /a?index=1 HTTP/1.1\r\nHost: x\r\n\r\n"
+		all += "GET /stream HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n" // handed over with its successor
+		want = append(want, "", "", "")
 		go func() { _, _ = io.WriteString(c, all) }()
 		var got []string
 		for range want {
@@ -289,6 +298,82 @@ func TestShutdownWaitsForAnswers(t *testing.T) {
 	})
 }
 
+// TestWaiting blocks on requests whose client stays, leaves, or sends on.
+func TestWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ended := make(chan error, 8)
+		x := newHarness(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.RawQuery == "" {
+				_, _ = io.WriteString(w, "quick")
+				return
+			}
+			select {
+			case <-time.After(time.Hour):
+			case <-r.Context().Done():
+			}
+			ended <- r.Context().Err()
+			_, _ = io.WriteString(w, "waited")
+		}))
+		const wait, quick = "GET /a?index=1 HTTP/1.1\r\nHost: x\r\n\r\n", "GET /b HTTP/1.1\r\nHost: x\r\n\r\n"
+		answer := func(br *bufio.Reader, want string) {
+			t.Helper()
+			resp, err := http.ReadResponse(br, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if body, _ := io.ReadAll(resp.Body); string(body) != want {
+				t.Errorf("answer %q, want %q", body, want)
+			}
+		}
+
+		stays := x.ln.dial()
+		br := bufio.NewReader(stays)
+		for range 3 {
+			_, _ = io.WriteString(stays, wait)
+			answer(br, "waited")
+			if err := <-ended; err != nil {
+				t.Errorf("the context of one who stayed ended with %v", err)
+			}
+			_, _ = io.WriteString(stays, quick)
+			answer(br, "quick")
+		}
+		// The next request comes while this one waits, and another with it.
+		go func() {
+			_, _ = io.WriteString(stays, wait)
+			time.Sleep(time.Minute)
+			_, _ = io.WriteString(stays, quick+wait+quick)
+		}()
+		for _, want := range []string{"waited", "quick", "waited", "quick"} {
+			answer(br, want)
+		}
+		<-ended
+		<-ended
+		// Half a head that came while waiting has its time-out.
+		start := time.Now()
+		go func() {
+			_, _ = io.WriteString(stays, wait)
+			time.Sleep(time.Minute)
+			_, _ = io.WriteString(stays, "G")
+		}()
+		answer(br, "waited")
+		<-ended
+		if _, err := br.ReadByte(); err != io.EOF || time.Since(start) != time.Hour+10*time.Second {
+			t.Errorf("half a head: %v after %s", err, time.Since(start))
+		}
+		stays.Close()
+
+		leaves := x.ln.dial()
+		_, _ = io.WriteString(leaves, wait)
+		time.Sleep(time.Minute)
+		start = time.Now()
+		leaves.Close()
+		if err := <-ended; !errors.Is(err, context.Canceled) || time.Since(start) != 0 {
+			t.Errorf("the context of one who left ended with %v after %s", err, time.Since(start))
+		}
+		x.stop(t)
+	})
+}
+
 // loop is a connection that asks the same again and again.
 type loop struct {
 	net.Conn
@@ -325,7 +410,7 @@ func BenchmarkRequest(b *testing.B) {
 		{"put", "PUT /v1/kv/bench/key HTTP/1.1\r\nHost: 127.0.0.1:8500\r\nUser-Agent: Go-http-client/1.1\r\nContent-Length: 5\r\nAccept-Encoding: gzip\r\n\r\nhello"},
 	} {
 		b.Run(tc.name, func(b *testing.B) {
-			s := New(Config{Handler: handler, Simple: func(string, string) bool { return true }, HandOver: func(net.Conn) { b.Error("handed over") },
+			s := New(Config{Handler: handler, Kind: func(string, string) Kind { return Quick }, HandOver: func(net.Conn) { b.Error("handed over") },
 				ReadTimeout: time.Second, BodyTimeout: time.Second, IdleTimeout: time.Minute, Logger: slog.New(slog.DiscardHandler)})
 			b.ReportAllocs()
 			c := &conn{s: s, nc: &loop{ask: []byte(tc.ask), left: b.N}}
