@@ -213,17 +213,23 @@ var methods = [...]Method{
 	{ID: SnapshotRestore, Name: "Snapshot.Restore", Write: true, Where: Leader, Stream: true, Resource: ManagementResource},
 }
 
-var byID = func() map[MethodID]*Method {
-	m := make(map[MethodID]*Method, len(methods))
+// byID has room for the numbers given so far: a request looks its method up at
+// every hop.
+var byID = func() (t [256]*Method) {
 	for i := range methods {
-		m[methods[i].ID] = &methods[i]
+		t[methods[i].ID] = &methods[i]
 	}
-	return m
+	return t
 }()
 
 // Lookup returns the declaration of a method, or nil for an unknown one (a newer
 // agent's): such a call is refused, naming the number.
-func Lookup(id MethodID) *Method { return byID[id] }
+func Lookup(id MethodID) *Method {
+	if int(id) < len(byID) {
+		return byID[id]
+	}
+	return nil
+}
 
 // Methods returns all declarations.
 func Methods() []Method { return methods[:] }

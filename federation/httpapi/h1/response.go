@@ -62,7 +62,7 @@ func (w *response) SetReadDeadline(time.Time) error { return nil }
 
 func (w *response) begin() {
 	if w.header == nil {
-		w.header = make(http.Header, 16)
+		w.header = make(http.Header, 8)
 	}
 	clear(w.header)
 	w.status, w.sent, w.err = 0, false, nil
