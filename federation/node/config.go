@@ -25,6 +25,7 @@ type Config struct {
 	// Identity.
 	NodeName   string
 	NodeID     string // UUID; "" = the one persisted in DataDir, made on first start
+	HostNodeID bool   // make the ID from the machine's when there is none yet (disable_host_node_id = false)
 	NodeMeta   map[string]string
 	Datacenter string
 	Primary    string // primary_datacenter, "" = undecided (see DESIGN, "Who is primary")
@@ -41,18 +42,21 @@ type Config struct {
 	DataDir         string // "" only with DevMode
 
 	// Addresses. Ports that are off are -1 (and their address lists empty).
-	BindAddr      netip.Addr // 0.0.0.0 for all
-	AdvertiseLAN  netip.Addr
-	AdvertiseWAN  netip.Addr
-	SerfLANBind   netip.Addr // serf_lan; the zero Addr means BindAddr
-	SerfWANBind   netip.Addr
-	Ports         Ports
-	HTTPAddrs     []ListenAddr
-	HTTPSAddrs    []ListenAddr
-	DNSAddrs      []ListenAddr
-	UnixSocket    UnixSocket
-	TranslateWAN  bool // translate_wan_addrs
-	FederationOff bool // federation.enabled = false, or ports.serf_wan = -1
+	BindAddr     netip.Addr // 0.0.0.0 for all
+	AdvertiseLAN netip.Addr
+	AdvertiseWAN netip.Addr
+	SerfLANBind  netip.Addr // serf_lan; the zero Addr means BindAddr
+	SerfWANBind  netip.Addr
+	// Members with addresses elsewhere are refused; nil allows all.
+	SerfLANAllowed []netip.Prefix
+	SerfWANAllowed []netip.Prefix
+	Ports          Ports
+	HTTPAddrs      []ListenAddr
+	HTTPSAddrs     []ListenAddr
+	DNSAddrs       []ListenAddr
+	UnixSocket     UnixSocket
+	TranslateWAN   bool // translate_wan_addrs
+	FederationOff  bool // federation.enabled = false, or ports.serf_wan = -1
 
 	// WAN.
 	FederationAdvertisePort int  // 0 = Ports.SerfWAN
@@ -76,9 +80,17 @@ type Config struct {
 	LeaveDrainTime       time.Duration
 	ReconnectTimeoutLAN  time.Duration
 	ReconnectTimeoutWAN  time.Duration
+	// AdvertiseReconnectTimeout replaces the others' ReconnectTimeoutLAN for this
+	// client agent; 0 does not.
+	AdvertiseReconnectTimeout time.Duration
+	// ServerRejoinAgeMax: a server that was away for longer does not start; 0 is
+	// no limit.
+	ServerRejoinAgeMax time.Duration
 
 	// Gossip encryption: base64-decoded, 16, 24 or 32 bytes; nil = none.
 	EncryptKey         []byte
+	AllowPlainGossip   bool // encrypt_verify_incoming = false
+	SendPlainGossip    bool // encrypt_verify_outgoing = false
 	DisableKeyringFile bool
 	GossipLAN          Gossip
 	GossipWAN          Gossip

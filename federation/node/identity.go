@@ -9,12 +9,15 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"landbridge/federation/node/internal/machine"
 )
 
 var uuidRE = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
 // nodeID returns the configured id, else the one in the data folder, else a new
-// random one, which is kept there (node-id, spec config.md 11).
+// one, which is kept there (node-id, spec config.md 11): random, or made from the
+// machine's own.
 func nodeID(cfg *Config) (string, error) {
 	if cfg.NodeID != "" {
 		id := strings.ToLower(cfg.NodeID)
@@ -37,6 +40,14 @@ func nodeID(cfg *Config) (string, error) {
 		}
 	}
 	id := newUUID()
+	if cfg.HostNodeID {
+		// Not with the machine's ID as it is: that one is not to be shown.
+		if host := machine.HostID(); host != "" {
+			id = host
+		} else {
+			cfg.Logger.Warn("the machine has no ID of its own, using a random node ID", "component", "agent")
+		}
+	}
 	return id, keepNodeID(cfg, id)
 }
 
@@ -50,17 +61,7 @@ func keepNodeID(cfg *Config, id string) error {
 	if old, err := os.ReadFile(file); err == nil && strings.TrimSpace(string(old)) == id {
 		return nil
 	}
-	f, err := os.CreateTemp(cfg.DataDir, "node-id-")
-	if err != nil {
-		return fmt.Errorf("node id: %w", err)
-	}
-	_, err = f.WriteString(id)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), file)
-	}
-	if err != nil {
-		os.Remove(f.Name())
+	if err := writeDurably(cfg.DataDir, "node-id", []byte(id)); err != nil {
 		return fmt.Errorf("node id: %w", err)
 	}
 	return nil

@@ -90,6 +90,9 @@ func New(cfg Config) (_ *Node, err error) {
 			return nil, fmt.Errorf("data_dir: %w", err)
 		}
 	}
+	if err := n.checkAge(); err != nil {
+		return nil, err
+	}
 	if n.id, err = nodeID(&cfg); err != nil {
 		return nil, err
 	}
@@ -210,7 +213,8 @@ func (n *Node) newLAN() (err error) {
 		Transport: n.net.LANGossip(n),
 		Bind:      netip.AddrPortFrom(cfg.SerfLANBind, uint16(cfg.Ports.SerfLAN)),
 		Advertise: n.lanAddr(cfg.Ports.SerfLAN),
-		Key:       cfg.EncryptKey, SnapshotFile: n.dataFile("serf", "local.snapshot"),
+		Key:       cfg.EncryptKey, AllowPlainIncoming: cfg.AllowPlainGossip, PlainOutgoing: cfg.SendPlainGossip,
+		AllowedCIDRs: cfg.SerfLANAllowed, SnapshotFile: n.dataFile("serf", "local.snapshot"),
 		RejoinAfterLeave: cfg.RejoinAfterLeave, ReconnectTimeout: cfg.ReconnectTimeoutLAN,
 		DisableCoordinates: cfg.DisableCoordinates, OnUserEvent: n.receiveEvent,
 		Logger: n.logger("gossip"), Registerer: cfg.Registerer,
@@ -272,6 +276,9 @@ func (n *Node) lanTags() map[string]string {
 	if !n.cfg.Server {
 		t := n.commonTags()
 		t["role"] = "node"
+		if d := n.cfg.AdvertiseReconnectTimeout; d > 0 {
+			t[gossip.ReconnectTag] = d.String()
+		}
 		return t
 	}
 	t := n.serverTags()

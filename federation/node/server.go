@@ -226,6 +226,7 @@ func (s *server) newWAN() (err error) {
 		Node: cfg.NodeName, ID: n.id, Datacenter: cfg.Datacenter, Tags: n.wanTags(),
 		Transport: w.endpoint.Gossip(), Advertise: advertise,
 		Profile:      profile(wangossip.Profile(), cfg.GossipWAN),
+		AllowedCIDRs: cfg.SerfWANAllowed,
 		SnapshotFile: n.dataFile("serf", "remote.snapshot"), RejoinAfterLeave: cfg.RejoinAfterLeave,
 		ReconnectTimeout: cfg.ReconnectTimeoutWAN, DisableCoordinates: cfg.DisableCoordinates,
 		Logger: n.logger("wan-gossip"), Registerer: cfg.Registerer,

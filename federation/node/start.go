@@ -181,6 +181,9 @@ func (s *server) startLAN(ctx context.Context) error {
 	n.stack.run("catching up", n.fail, s.local.watch)
 	n.stack.run("tombstones", n.fail, s.state.RunReaper)
 	n.stack.run("cluster id", n.fail, s.markCluster)
+	if n.cfg.DataDir != "" {
+		n.stack.run("last seen", n.fail, n.keepSeen)
+	}
 	return nil
 }
 

@@ -367,6 +367,7 @@ func (p *Pool) serfConfig() (*serf.Config, <-chan serf.Event, error) {
 	if sc.ReconnectTimeout == 0 {
 		sc.ReconnectTimeout = 72 * time.Hour
 	}
+	sc.ReconnectTimeoutOverride = reconnectOverride{}
 	sc.LeavePropagateDelay = prof.LeavePropagate
 	sc.MinQueueDepth = 4096
 	sc.UserEventSizeLimit = userEventLimit + userEventRoom
@@ -378,6 +379,24 @@ func (p *Pool) serfConfig() (*serf.Config, <-chan serf.Event, error) {
 		sc.KeyringFile = cfg.KeyringFile
 	}
 	return sc, events, nil
+}
+
+// ReconnectTag is the tag by which a client agent says how long the others keep
+// it once it failed (advertise_reconnect_timeout).
+const ReconnectTag = "rc_tm"
+
+// reconnectOverride is serf's question after a failed member's own time-out. What
+// servers say there is ignored: whoever forgets one could not find it again.
+type reconnectOverride struct{}
+
+func (reconnectOverride) ReconnectTimeout(m *serf.Member, timeout time.Duration) time.Duration {
+	if m.Tags["role"] != "node" {
+		return timeout
+	}
+	if d, err := time.ParseDuration(m.Tags[ReconnectTag]); err == nil && d > 0 {
+		return d
+	}
+	return timeout
 }
 
 const (

@@ -436,6 +436,26 @@ func TestOwnAddressOutsideTheCIDRs(t *testing.T) {
 	})
 }
 
+// A client agent may ask to be forgotten earlier; servers are kept.
+func TestAdvertisedReconnectTimeout(t *testing.T) {
+	gossiptest.Bubble(t, func(t *testing.T) {
+		net := gossiptest.NewNetwork(1)
+		a := agent(t, net, 1)
+		defer stop(t, a)
+		for i, role := range map[int]string{2: "node", 3: "consul"} {
+			p := agent(t, net, i, func(c *gossip.Config) {
+				c.Tags = map[string]string{"role": role, gossip.ReconnectTag: "2m"}
+			})
+			join(t, p, 1)
+			stop(t, p)
+		}
+		time.Sleep(3 * time.Minute)
+		if got, server := status(a, "n2"), status(a, "n3"); got != gossip.None || server != gossip.Failed {
+			t.Errorf("three minutes after they died the client agent is %v and the server %v, want none and failed", got, server)
+		}
+	})
+}
+
 func TestKeyring(t *testing.T) {
 	dir := t.TempDir()
 	gossiptest.Bubble(t, func(t *testing.T) {

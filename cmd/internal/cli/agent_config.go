@@ -18,7 +18,7 @@ import (
 // nodeConfig translates what users write into what a node takes.
 func nodeConfig(c *config.Config) node.Config {
 	nc := node.Config{
-		NodeName: c.NodeName, NodeID: c.NodeID, NodeMeta: c.NodeMeta,
+		NodeName: c.NodeName, NodeID: c.NodeID, HostNodeID: !c.DisableHostNodeID, NodeMeta: c.NodeMeta,
 		Datacenter: c.Datacenter, Primary: c.PrimaryDatacenter,
 		Domain: strings.Trim(c.Domain, "."), AltDomain: strings.Trim(c.AltDomain, "."),
 		Version: Version, Release: Release,
@@ -28,6 +28,7 @@ func nodeConfig(c *config.Config) node.Config {
 
 		BindAddr: c.Bind, AdvertiseLAN: c.LAN, AdvertiseWAN: c.WAN,
 		SerfLANBind: c.SerfBind.LAN, SerfWANBind: c.SerfBind.WAN,
+		SerfLANAllowed: networks(c.SerfLANAllowed), SerfWANAllowed: networks(c.SerfWANAllowed),
 		Ports: node.Ports{DNS: c.Ports.DNS, HTTP: c.Ports.HTTP, HTTPS: c.Ports.HTTPS, GRPC: -1, GRPCTLS: -1,
 			SerfLAN: c.Ports.SerfLAN, SerfWAN: c.Ports.SerfWAN, Server: c.Ports.Server},
 		HTTPAddrs: listenAddrs(c.Listen.HTTP), HTTPSAddrs: listenAddrs(c.Listen.HTTPS), DNSAddrs: listenAddrs(c.Listen.DNS),
@@ -48,8 +49,9 @@ func nodeConfig(c *config.Config) node.Config {
 		LeaveOnTerminate: *c.LeaveOnTerminate, SkipLeaveOnInterrupt: *c.SkipLeaveOnInterrupt,
 		LeaveDrainTime:      c.Performance.LeaveDrainTime,
 		ReconnectTimeoutLAN: c.ReconnectTimeout, ReconnectTimeoutWAN: c.ReconnectTimeoutWAN,
+		AdvertiseReconnectTimeout: c.AdvertiseReconnect, ServerRejoinAgeMax: c.ServerRejoinAgeMax,
 
-		EncryptKey: c.Key, DisableKeyringFile: c.DisableKeyringFile, DisableCoordinates: c.DisableCoordinates, RemoteExec: !c.DisableRemoteExec,
+		EncryptKey: c.Key, AllowPlainGossip: !c.EncryptIncoming, SendPlainGossip: !c.EncryptOutgoing, DisableKeyringFile: c.DisableKeyringFile, DisableCoordinates: c.DisableCoordinates, RemoteExec: !c.DisableRemoteExec,
 		GossipLAN: node.Gossip(c.GossipLAN), GossipWAN: node.Gossip(c.GossipWAN),
 
 		RaftMultiplier:        c.Performance.RaftMultiplier,
@@ -67,7 +69,7 @@ func nodeConfig(c *config.Config) node.Config {
 			HTTPMaxConnsPerClient: c.Limits.HTTPMaxConnsPerClient, HTTPSHandshakeTimeout: c.Limits.HTTPSHandshakeTimeout,
 			RPCHandshakeTimeout: c.Limits.RPCHandshakeTimeout, RPCMaxConnsPerClient: c.Limits.RPCMaxConnsPerClient,
 			RPCClientTimeout: c.Limits.RPCClientTimeout,
-			KVMaxValueSize:   int64(c.Limits.KVMaxValueSize),
+			KVMaxValueSize:   int64(c.Limits.KVMaxValueSize), TxnMaxReqLen: int64(c.Limits.TxnMaxReqLen),
 		},
 		DNS: node.DNS{
 			AllowStale: c.DNS.AllowStale, MaxStale: c.DNS.MaxStale, NodeTTL: c.DNS.NodeTTL, ServiceTTL: c.DNS.ServiceTTL,

@@ -13,6 +13,7 @@ type Config struct {
 	PrimaryDatacenter string            `key:"primary_datacenter"`
 	NodeName          string            `key:"node_name"`
 	NodeID            string            `key:"node_id"`
+	DisableHostNodeID bool              `key:"disable_host_node_id"`
 	NodeMeta          map[string]string `key:"node_meta" reload:"yes"`
 	DataDir           string            `key:"data_dir"`
 	Domain            string            `key:"domain"`
@@ -32,6 +33,8 @@ type Config struct {
 	AdvertiseWAN6    string    `key:"advertise_addr_wan_ipv6"`
 	SerfLAN          string    `key:"serf_lan"`
 	SerfWAN          string    `key:"serf_wan"`
+	SerfLANAllowed   []string  `key:"serf_lan_allowed_cidrs"`
+	SerfWANAllowed   []string  `key:"serf_wan_allowed_cidrs"`
 	TranslateWAN     bool      `key:"translate_wan_addrs"`
 	Addresses        Addresses `key:"addresses"`
 	Ports            Ports     `key:"ports"`
@@ -53,8 +56,12 @@ type Config struct {
 	SkipLeaveOnInterrupt *bool         `key:"skip_leave_on_interrupt"`
 	ReconnectTimeout     time.Duration `key:"reconnect_timeout"`
 	ReconnectTimeoutWAN  time.Duration `key:"reconnect_timeout_wan"`
+	AdvertiseReconnect   time.Duration `key:"advertise_reconnect_timeout"`
+	ServerRejoinAgeMax   time.Duration `key:"server_rejoin_age_max"`
 
 	Encrypt            string `key:"encrypt"`
+	EncryptIncoming    bool   `key:"encrypt_verify_incoming"`
+	EncryptOutgoing    bool   `key:"encrypt_verify_outgoing"`
 	DisableKeyringFile bool   `key:"disable_keyring_file"`
 	DisableCoordinates bool   `key:"disable_coordinates"`
 	DisableRemoteExec  bool   `key:"disable_remote_exec"`
@@ -206,6 +213,7 @@ type Limits struct {
 	RPCMaxConnsPerClient  int           `key:"rpc_max_conns_per_client" reload:"yes"`
 	RPCClientTimeout      time.Duration `key:"rpc_client_timeout" reload:"yes"`
 	KVMaxValueSize        int           `key:"kv_max_value_size"`
+	TxnMaxReqLen          int           `key:"txn_max_req_len"`
 }
 
 // HTTP is the http_config stanza.
@@ -277,6 +285,9 @@ func defaults() Config {
 	c.Ports = Ports{DNS: 8600, HTTP: 8500, HTTPS: -1, SerfLAN: 8301, SerfWAN: 8302, Server: 8300}
 	c.RetryInterval, c.RetryIntervalWAN = 30*time.Second, 30*time.Second
 	c.ReconnectTimeout, c.ReconnectTimeoutWAN = 72*time.Hour, 72*time.Hour
+	c.ServerRejoinAgeMax = 168 * time.Hour
+	c.DisableHostNodeID = true
+	c.EncryptIncoming, c.EncryptOutgoing = true, true
 	c.GossipLAN = Gossip{GossipNodes: 3, GossipInterval: 200 * time.Millisecond, ProbeInterval: time.Second,
 		ProbeTimeout: 500 * time.Millisecond, RetransmitMult: 4, SuspicionMult: 3}
 	c.GossipWAN = Gossip{GossipNodes: 3, GossipInterval: 500 * time.Millisecond, ProbeInterval: 5 * time.Second,
@@ -291,7 +302,7 @@ func defaults() Config {
 	c.Connect.Enabled = true
 	c.Limits = Limits{HTTPMaxConnsPerClient: 200, HTTPSHandshakeTimeout: 5 * time.Second,
 		RPCHandshakeTimeout: 5 * time.Second, RPCMaxConnsPerClient: 100, RPCClientTimeout: 60 * time.Second,
-		KVMaxValueSize: 524288}
+		KVMaxValueSize: 524288, TxnMaxReqLen: 524288}
 	c.DNS = DNS{AllowStale: true, MaxStale: 87600 * time.Hour, RecursorStrategy: "sequential",
 		RecursorTimeout: 2 * time.Second, UDPAnswerLimit: 3, NodeMetaTXT: true}
 	c.HTTP.UseCache, c.Streaming = true, true

@@ -36,7 +36,7 @@ func agentFlags() []agentFlag {
 		{"node", "node_name", "Name of this node, unique in its datacenter (default: the hostname).", "NAME"},
 		{"node-id", "node_id", "Unique ID of this node (default: a random one kept in the data directory).", "UUID"},
 		{"node-meta", "node_meta", "Metadata of this node as `key:value`; may be repeated.", "K:V"},
-		{"disable-host-node-id", "disable_host_node_id", "Use a random node ID rather than the machine's.", ""},
+		{"disable-host-node-id", "disable_host_node_id", "Use a random node ID (the default) rather than one made from the machine's; -disable-host-node-id=false for the latter.", ""},
 		{"data-dir", "data_dir", "Directory for what must outlive a restart.", "DIR"},
 		{"bind", "bind_addr", "Address to bind for talk within the cluster; may be a go-sockaddr template.", "ADDR"},
 		{"client", "client_addr", "Addresses to bind for HTTP and DNS, separated by blanks.", "ADDR"},

@@ -50,8 +50,7 @@ func currentKeys() []keyEntry {
 			"raft_logstore.boltdb.no_freelist_sync raft_logstore.wal.segment_size_mb " +
 			"rpc.enable_streaming xds.update_max_per_second dns_config.prefer_namespace"},
 
-		{fate: later, kind: kBool, def: "true", paths: "disable_host_node_id enable_central_service_config " +
-			"encrypt_verify_incoming encrypt_verify_outgoing telemetry.retry_failed_connection"},
+		{fate: later, kind: kBool, def: "true", paths: "enable_central_service_config telemetry.retry_failed_connection"},
 		{fate: later, kind: kBool, def: "false", paths: "auto_reload_config disable_http_unprintable_char_filter " +
 			"enable_syslog " +
 			"telemetry.enable_host_metrics telemetry.disable_per_tenancy_usage_metrics " +
@@ -76,8 +75,7 @@ func currentKeys() []keyEntry {
 		{fate: later, kind: kInt, def: "21255", paths: "ports.sidecar_max_port"},
 		{fate: later, kind: kInt, def: "21500", paths: "ports.expose_min_port"},
 		{fate: later, kind: kInt, def: "21755", paths: "ports.expose_max_port"},
-		{fate: later, kind: kDuration, def: "0s", paths: "advertise_reconnect_timeout federation.stale_if_error dns_config.stale_if_error"},
-		{fate: later, kind: kDuration, def: "168h0m0s", paths: "server_rejoin_age_max"},
+		{fate: later, kind: kDuration, def: "0s", paths: "federation.stale_if_error dns_config.stale_if_error"},
 		{fate: later, kind: kDuration, def: "30s", paths: "performance.grpc_keepalive_interval acl.token_ttl acl.policy_ttl acl.role_ttl"},
 		{fate: later, kind: kDuration, def: "20s", paths: "performance.grpc_keepalive_timeout"},
 		{fate: later, kind: kString, def: "extend-cache", paths: "acl.down_policy"},
@@ -95,9 +93,7 @@ func currentKeys() []keyEntry {
 		{fate: protects, kind: kString, def: "allow", paths: "acl.default_policy"},
 		{fate: protects, kind: kFloat, def: "-1", paths: "limits.rpc_rate limits.request_limits.read_rate limits.request_limits.write_rate"},
 		{fate: protects, kind: kInt, def: "1000", paths: "limits.rpc_max_burst"},
-		{fate: protects, kind: kInt, def: "524288", paths: "limits.txn_max_req_len"},
 		{fate: protects, kind: kString, def: "disabled", paths: "limits.request_limits.mode"},
-		{fate: protects, kind: kAny, paths: "serf_lan_allowed_cidrs serf_wan_allowed_cidrs"},
 
 		{fate: refused, kind: kAny, note: "Network segments are not supported in this version of Consul", paths: "segment segments"},
 		{fate: refused, kind: kAny, note: "sidecar services and proxies are not built yet", paths: "services.connect services.proxy"},

@@ -230,6 +230,8 @@ func (k *checker) checkNumbers(c *Config) {
 	}{
 		{"reconnect_timeout", c.ReconnectTimeout, 8 * time.Hour},
 		{"reconnect_timeout_wan", c.ReconnectTimeoutWAN, 8 * time.Hour},
+		{"advertise_reconnect_timeout", c.AdvertiseReconnect, 0},
+		{"server_rejoin_age_max", c.ServerRejoinAgeMax, 6 * time.Hour},
 		{"retry_interval", c.RetryInterval, time.Millisecond},
 		{"retry_interval_wan", c.RetryIntervalWAN, time.Millisecond},
 		{"default_query_time", c.DefaultQueryTime, time.Millisecond},
@@ -265,7 +267,7 @@ func (k *checker) checkNumbers(c *Config) {
 		{"autopilot.max_trailing_logs", c.Autopilot.MaxTrailingLogs, 0}, {"autopilot.min_quorum", c.Autopilot.MinQuorum, 0},
 		{"limits.http_max_conns_per_client", c.Limits.HTTPMaxConnsPerClient, 0},
 		{"limits.rpc_max_conns_per_client", c.Limits.RPCMaxConnsPerClient, 0},
-		{"limits.kv_max_value_size", c.Limits.KVMaxValueSize, 1},
+		{"limits.kv_max_value_size", c.Limits.KVMaxValueSize, 1}, {"limits.txn_max_req_len", c.Limits.TxnMaxReqLen, 1},
 		{"http_config.max_header_bytes", c.HTTP.MaxHeaderBytes, 0}, {"cache.entry_fetch_max_burst", c.Cache.EntryFetchMaxBurst, 1},
 		{"dns_config.udp_answer_limit", c.DNS.UDPAnswerLimit, 0}, {"dns_config.a_record_limit", c.DNS.ARecordLimit, 0},
 		{"dns_config.soa.refresh", c.DNS.SOA.Refresh, 0}, {"dns_config.soa.retry", c.DNS.SOA.Retry, 0},
@@ -313,6 +315,11 @@ func (k *checker) checkGossip(c *Config) {
 			c.Key = key
 		}
 	}
+	if c.AdvertiseReconnect > 0 && c.Server {
+		k.bad("advertise_reconnect_timeout can only be used on a client: servers are expected back")
+	}
+	k.checkNetworks("serf_lan_allowed_cidrs", c.SerfLANAllowed)
+	k.checkNetworks("serf_wan_allowed_cidrs", c.SerfWANAllowed)
 	for _, p := range []struct {
 		name string
 		Gossip
@@ -327,14 +334,18 @@ func (k *checker) checkGossip(c *Config) {
 }
 
 func (k *checker) checkHTTP(c *Config) {
-	for _, s := range c.HTTP.AllowWriteHTTPFrom {
-		if _, err := ParseCIDR(s); err != nil {
-			k.bad("http_config.allow_write_http_from: %w", err)
-		}
-	}
+	k.checkNetworks("http_config.allow_write_http_from", c.HTTP.AllowWriteHTTPFrom)
 	if s := c.UnixSockets.Mode; s != "" {
 		if _, err := strconv.ParseUint(s, 8, 32); err != nil {
 			k.bad("unix_sockets.mode: %q is not an octal file mode", s)
+		}
+	}
+}
+
+func (k *checker) checkNetworks(key string, list []string) {
+	for _, s := range list {
+		if _, err := ParseCIDR(s); err != nil {
+			k.bad("%s: %w", key, err)
 		}
 	}
 }

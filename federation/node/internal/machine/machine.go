@@ -230,11 +230,21 @@ func (h *Host) read(root fs.FS, now int64) error {
 	if !errors.Is(err, fs.ErrNotExist) { // images without one are usual
 		note(err)
 	}
-	if id, err := fs.ReadFile(root, "etc/machine-id"); err == nil && len(bytes.TrimSpace(id)) > 0 {
-		sum := sha256.Sum256(append([]byte("landbridge host id "), bytes.TrimSpace(id)...))
-		h.HostID = fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
-	}
+	h.HostID = hostID(root)
 	return errors.Join(errs...)
+}
+
+// HostID is what Host.HostID holds: the same after each start of this machine,
+// "" if the machine has no ID.
+func HostID() string { return hostID(os.DirFS("/")) }
+
+func hostID(root fs.FS) string {
+	id, err := fs.ReadFile(root, "etc/machine-id")
+	if id = bytes.TrimSpace(id); err != nil || len(id) == 0 {
+		return ""
+	}
+	sum := sha256.Sum256(append([]byte("landbridge host id "), id...))
+	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
 }
 
 func (d *Disk) read(root fs.FS, dir string) error {
