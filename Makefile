@@ -37,6 +37,7 @@ lint: ## gofmt, vet, staticcheck, import directions
 	$(GO) test ./cmd/internal/layout
 
 e2e: build ## real processes and real clients on loopback
+	@.ci/clients
 	LANDBRIDGE_BIN=$(CURDIR)/$(BIN) $(GO) test -tags e2e -count=1 -timeout 15m ./cmd/landbridge/...
 	cd cmd/internal/apiclient && LANDBRIDGE_BIN=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 5m ./...
 
@@ -56,7 +57,7 @@ fmt: ## gofmt all files
 cover: ## coverage of the fast suite
 	$(GO) test -coverprofile=cover.out ./... && $(GO) tool cover -func=cover.out | tail -1
 
-ci: ## what CI runs, exactly
+ci: ## what CI runs, exactly (as root of a Debian: it installs the clients of e2e)
 	bash .ci/run
 
 clean: ## remove what was built
