@@ -93,12 +93,32 @@ func (d *Dispatcher) Do(ctx context.Context, req *rpc.Request) (*rpc.Response, e
 	if m.Stream {
 		return d.doStream(ctx, req, m)
 	}
+	if req.NoWait {
+		return d.atHand(ctx, req, m)
+	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, d.timeout(req, m))
 		defer cancel()
 	}
 	return d.route(ctx, req, m)
+}
+
+// atHand answers what needs nobody else: a stale read of our own state. It takes
+// no deadline, for there is nothing to wait for.
+func (d *Dispatcher) atHand(ctx context.Context, req *rpc.Request, m *rpc.Method) (*rpc.Response, error) {
+	if d.cfg.Local == nil || !m.Blocking || needsLeader(req, m) || req.MinIndex > 0 || req.Datacenter != "" && req.Datacenter != d.cfg.Datacenter {
+		return nil, rpc.ErrWouldWait
+	}
+	resp, err := d.cfg.Local.Do(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	if tooStale(req, m, resp) {
+		return nil, rpc.ErrWouldWait
+	}
+	d.metrics.local.Inc()
+	return resp, nil
 }
 
 // route runs a request that has a deadline.

@@ -384,3 +384,45 @@ func TestBlockingQueriesMove(t *testing.T) {
 		}
 	})
 }
+
+func TestWithoutWaiting(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		leader  string
+		server  bool
+		contact time.Duration
+		change  func(*rpc.Request)
+		here    bool
+	}{
+		{"stale", "s2", true, 0, func(*rpc.Request) {}, true},
+		{"stale, without a leader", "", true, 0, func(*rpc.Request) {}, true},
+		{"stale enough", "s2", true, time.Second, func(r *rpc.Request) { r.MaxStale = time.Second }, true},
+		{"too stale", "s2", true, 2 * time.Second, func(r *rpc.Request) { r.MaxStale = time.Second }, false},
+		{"by the leader", "self", true, 0, func(r *rpc.Request) { r.Consistency = store.Default }, false},
+		{"blocking", "s2", true, 0, func(r *rpc.Request) { r.MinIndex = 7 }, false},
+		{"a query that may fail over", "s2", true, 0, func(r *rpc.Request) { r.Method = rpc.QueryExecute }, false},
+		{"a write", "self", true, 0, func(r *rpc.Request) { r.Method = rpc.KVApply }, false},
+		{"another datacenter", "s2", true, 0, inDC2, false},
+		{"a client agent", "s2", false, 0, func(*rpc.Request) {}, false},
+	} {
+		w := newWorld()
+		w.leader = c.leader
+		w.servers = []Peer{{Name: "s2"}}
+		w.remote["dc2"], w.known["dc2"] = []Peer{{Name: "r1"}}, true
+		w.answer["self"] = func(ctx context.Context, _ *rpc.Request) (*rpc.Response, error) {
+			if _, ok := ctx.Deadline(); ok {
+				t.Errorf("%s: a deadline for what does not wait", c.name)
+			}
+			return &rpc.Response{LastContact: c.contact}, nil
+		}
+		req := rpc.Request{Method: rpc.HealthService, Consistency: store.Stale, NoWait: true}
+		c.change(&req)
+		resp, err := w.dispatcher(c.server, true).Do(context.Background(), &req)
+		if got := err == nil && resp != nil; got != c.here || !got && !errors.Is(err, rpc.ErrWouldWait) {
+			t.Errorf("%s: got %v, %v; want an answer: %v", c.name, resp, err, c.here)
+		}
+		if trace := w.trace(); trace != "" && trace != "self" {
+			t.Errorf("%s: asked %s", c.name, trace)
+		}
+	}
+}

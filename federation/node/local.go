@@ -41,6 +41,9 @@ func (l *local) isReady() bool {
 
 func (l *local) Do(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
 	if m := rpc.Lookup(req.Method); m != nil && m.Where != rpc.AnyServer && !l.isReady() {
+		if req.NoWait {
+			return nil, rpc.ErrWouldWait
+		}
 		t := time.NewTimer(l.hold)
 		defer t.Stop()
 		select {

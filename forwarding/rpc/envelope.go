@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
@@ -64,6 +65,7 @@ type Request struct {
 
 	Origin Origin // local
 	Peer   string // local: name of the authenticated peer it came from, "" = here
+	NoWait bool   // local: fail with ErrWouldWait rather than wait
 }
 
 // Stream is the part of an answer that nobody holds in memory.
@@ -91,6 +93,11 @@ type Response struct {
 	// caller of Do closes it, and keeps the context of Do alive until then.
 	Stream Stream
 }
+
+// ErrWouldWait is the answer to a request with NoWait that cannot be answered from
+// what is at hand: it would wait for a leader, a peer or a disk. The caller asks
+// again without NoWait, from where it may wait. It never crosses the wire.
+var ErrWouldWait = errors.New("the answer is not at hand")
 
 // Doer runs a request: the dispatcher (anywhere it belongs), a client (at its
 // peer), an endpoint (here). Errors are or wrap a *store.Error, whose kind and
