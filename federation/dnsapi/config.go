@@ -1,12 +1,16 @@
 package dnsapi
 
 import (
+	"errors"
+	"fmt"
+	"hash/maphash"
 	"log/slog"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"landbridge/forwarding/rpc"
@@ -64,22 +68,51 @@ func DefaultSettings() Settings {
 // Server answers questions. Safe for concurrent use.
 type Server struct {
 	cfg      Config
-	zones    []string // lower case, with the final dot; the domain first
+	zones    []zone // the longest first
+	zoneLen  int    // of the longest in wire form
+	primary  string // the domain, with the final dot
 	settings atomic.Pointer[Settings]
 	metrics  *metrics
+	cache    cache
+	// newRand makes the source of an order; tests fix it.
+	newRand func() *rand.Rand
+	// plainNames is false if the names of our own could be mistaken for parts of a
+	// question, which only the full path tells apart.
+	plainNames bool
+	complaints complaints
+	malformed  perSecond
 	listeners
 }
 
 // New returns a server that does not listen yet.
-func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, metrics: newMetrics(cfg.Registerer)}
-	for _, d := range []string{cfg.Domain, cfg.AltDomain} {
-		if d != "" {
-			s.zones = append(s.zones, strings.ToLower(dns.Fqdn(d)))
-		}
+func New(cfg Config) (*Server, error) {
+	s := &Server{
+		cfg: cfg, plainNames: kindOf([]byte(cfg.Datacenter)) == kindNone,
+		newRand: func() *rand.Rand { return rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())) },
 	}
+	s.cache.seed = maphash.MakeSeed()
+	s.listeners.init()
+	s.metrics = newMetrics(cfg.Registerer, s)
+	for i, d := range []string{cfg.Domain, cfg.AltDomain} {
+		if d == "" && i > 0 {
+			continue
+		}
+		z, err := newZone(d)
+		if err == nil && z.labels == 0 {
+			err = errors.New("the root is not ours")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("dns: domain %q: %w", d, err)
+		}
+		if i == 0 {
+			s.primary = z.name
+		}
+		s.zones = append(s.zones, z)
+		s.zoneLen = max(s.zoneLen, len(z.wire))
+	}
+	slices.SortStableFunc(s.zones, func(a, b zone) int { return b.labels - a.labels })
 	s.Reload(cfg.Settings)
-	return s
+	return s, nil
 }
 
 // Reload takes new settings for the questions that come from now on.

@@ -9,14 +9,14 @@ import (
 
 // query answers for a prepared query: the server that executes it has selected
 // and ordered the instances, perhaps in another datacenter.
-func (a *answer) query(ctx context.Context, q question) error {
+func (a *answer) query(ctx context.Context, q *question) error {
 	args := store.QueryExecute{Agent: a.s.cfg.Node}
 	if a.from.IsValid() {
 		args.Source = a.from.String()
 	}
 	resp, err := a.s.do(ctx, a.set, &rpc.Request{
-		Method: rpc.QueryExecute, Datacenter: q.dc,
-		Query: store.Query{Name: q.name}, Body: args.AppendWire(nil),
+		Method: rpc.QueryExecute, Datacenter: string(q.dc),
+		Query: store.Query{Name: string(q.name)}, Body: args.AppendWire(nil),
 	})
 	if err != nil {
 		return err
@@ -33,7 +33,7 @@ func (a *answer) query(ctx context.Context, q question) error {
 	if d, ok := r.DNSTTL(); ok {
 		ttl = seconds(d)
 	}
-	q.dc = r.Datacenter // addresses and names are of where the instances are
-	a.service(ctx, q, r.Nodes, ttl)
+	f := a.s.finder(a.set, r.Datacenter, ttl) // addresses and names are of where the instances are
+	a.service(ctx, f.instances(r.Nodes))
 	return nil
 }

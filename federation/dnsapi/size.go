@@ -12,39 +12,60 @@ type limit struct {
 	answers int // 0 = no limit on their number
 }
 
-func limitOf(r *dns.Msg, tcp bool, set *Settings) limit {
-	if tcp {
+// limitOf is the limit of a question; edns is the size its OPT record names, 0
+// without one.
+func limitOf(set *Settings, edns uint16, tcp bool) limit {
+	switch {
+	case tcp:
 		return limit{bytes: dns.MaxMsgSize}
-	}
-	if opt := r.IsEdns0(); opt != nil && opt.UDPSize() > dns.MinMsgSize {
-		return limit{bytes: int(opt.UDPSize())}
+	case edns > dns.MinMsgSize:
+		return limit{bytes: int(edns)}
 	}
 	return limit{bytes: dns.MinMsgSize, answers: set.UDPAnswerLimit}
 }
 
+// addresses is how many address records may be shown, -1 = all, and whether a
+// larger transport would carry more.
+func (l limit) addresses(set *Settings) (most int, byTransport bool) {
+	switch r := set.ARecordLimit; {
+	case r > 0 && (l.answers == 0 || r <= l.answers):
+		return r, false
+	case l.answers > 0:
+		return l.answers, true
+	}
+	return -1, false
+}
+
+// minRecord is the size of the smallest record: a pointer, and no data.
+const minRecord = 12
+
 // fit drops what does not fit: first additional records from the end, then
-// answers, and with an answer what belongs to it alone. An OPT record still has
-// to go in, so its size is set aside.
-func (a *answer) fit() {
-	m, max := a.m, a.limit.bytes-ednsRoom
-	if m.Len() > max {
+// answers, and with an answer what belongs to it alone. room is set aside for the
+// OPT record.
+func (a *answer) fit(room int) {
+	m, most := a.m, a.limit.bytes-room
+	if n := a.limit.answers; n > 0 && len(m.Answer) > n {
+		m.Answer = m.Answer[:n]
+		m.Extra = a.belonging(m.Extra)
+		a.dropped = true
+	}
+	if m.Len() > most {
+		// What cannot fit in any case need not be measured again and again.
+		m.Extra = m.Extra[:min(len(m.Extra), most/minRecord)]
 		extra := m.Extra
 		m.Extra = nil
 		answers := m.Answer
-		if m.Len() > max {
-			n := sort.Search(len(answers), func(n int) bool { m.Answer = answers[:n+1]; return m.Len() > max })
+		if m.Len() > most {
+			n := sort.Search(len(answers), func(n int) bool { m.Answer = answers[:n+1]; return m.Len() > most })
 			m.Answer = answers[:n]
 			a.dropped = true
 			extra = a.belonging(extra)
 		}
-		n := sort.Search(len(extra), func(n int) bool { m.Extra = extra[:n+1]; return m.Len() > max })
+		n := sort.Search(len(extra), func(n int) bool { m.Extra = extra[:n+1]; return m.Len() > most })
 		m.Extra = extra[:n]
 	}
 	m.Truncated = a.dropped && a.set.EnableTruncate
 }
-
-// ednsRoom is the size of an OPT record with a client subnet of IPv6.
-const ednsRoom = 11 + 4 + 4 + 16
 
 // belonging keeps the additional records of the targets that are still there.
 func (a *answer) belonging(extra []dns.RR) []dns.RR {
@@ -64,6 +85,9 @@ func (a *answer) belonging(extra []dns.RR) []dns.RR {
 	for _, rr := range extra {
 		if targets[rr.Header().Name] {
 			kept = append(kept, rr)
+			if c, ok := rr.(*dns.CNAME); ok { // and what it leads to
+				targets[c.Target] = true
+			}
 		}
 	}
 	return kept

@@ -38,12 +38,12 @@ func (n *Node) newFrontEnds() (err error) {
 	if err != nil {
 		return err
 	}
-	n.dns = dnsapi.New(dnsapi.Config{
+	n.dns, err = dnsapi.New(dnsapi.Config{
 		Do: rpc.DoerFunc(n.views.Follow), Datacenter: cfg.Datacenter, Node: cfg.NodeName, Domain: cfg.Domain, AltDomain: cfg.AltDomain,
 		Settings: cfg.DNS.settings(), TranslateWAN: cfg.TranslateWAN,
 		Logger: n.logger("dns"), Registerer: cfg.Registerer,
 	})
-	return nil
+	return err
 }
 
 func (c *Config) httpReloadable() httpapi.Reloadable {
