@@ -35,7 +35,7 @@ type flight struct {
 // reads, and blocking ones of the default mode, whose answer is asked for again
 // with its index anyway.
 func (s *Set) shares(req *rpc.Request, m *rpc.Method) bool {
-	if m == nil || m.Write || m.Stream || !m.Repeatable || s.ours(req) {
+	if m == nil || m.Write || m.Stream || !m.Repeatable || req.NoWait || s.ours(req) {
 		return false
 	}
 	return req.Consistency == store.Stale || blocks(req, m) && req.Consistency == store.Default

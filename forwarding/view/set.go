@@ -160,7 +160,7 @@ func follows(m rpc.MethodID) bool {
 
 // Follow answers a stale read from its view, and is what DNS asks. Other requests
 // go the way of Do, and so does a name at its first appearance: a flood of names
-// that are asked once makes no views.
+// that are asked once makes no views. With NoWait only a live view answers.
 func (s *Set) Follow(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
 	if req.Consistency != store.Stale || !follows(req.Method) || s.ours(req) {
 		return s.Do(ctx, req)
@@ -172,6 +172,9 @@ func (s *Set) Follow(ctx context.Context, req *rpc.Request) (*rpc.Response, erro
 	if v != nil && !st.older(req.MaxStale, now) {
 		s.metrics.hits.Inc()
 		return st.resp, nil
+	}
+	if req.NoWait { // who comes again may wait, and makes the view
+		return nil, rpc.ErrWouldWait
 	}
 	if v == nil && !s.known(key) && !s.door.seen(key) {
 		s.metrics.passed.Inc()

@@ -52,6 +52,45 @@ func TestFollow(t *testing.T) {
 	})
 }
 
+// Who must not wait gets what a live view has, or nothing.
+func TestFollowWithoutWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.set("web", "a")
+		w.delay = time.Second
+		s := w.newSet(t)
+		now := func() (*rpc.Response, error) {
+			req := ask("web")
+			req.NoWait = true
+			start := time.Now()
+			resp, err := s.Follow(t.Context(), req)
+			if took := time.Since(start); took > 0 {
+				t.Errorf("waited %s", took)
+			}
+			return resp, err
+		}
+		if _, err := now(); err != rpc.ErrWouldWait {
+			t.Errorf("without a view: %v, want that it would wait", err)
+		}
+		if got := w.trace(); got != "" {
+			t.Errorf("asked the servers: %q", got)
+		}
+		follow(t, s, ask("web"))
+		want, err := s.Follow(t.Context(), ask("web"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp, err := now(); resp != want || err != nil {
+			t.Errorf("with a view: %v, %v, want what it has", resp, err)
+		}
+		w.crash(store.ErrNoServers)
+		synctest.Wait()
+		if _, err := now(); err != rpc.ErrWouldWait {
+			t.Errorf("without its server: %v, want that it would wait", err)
+		}
+	})
+}
+
 // The body keeps its identity as long as its bytes are the same: whoever keys by
 // it need not look at it again.
 func TestBodyKeepsItsIdentity(t *testing.T) {
