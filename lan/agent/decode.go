@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"landbridge/store"
 )
@@ -31,18 +32,32 @@ func DecodeCheck(body []byte) (*CheckDefinition, error) {
 // element for a list of one, and scalars may be given as strings, as the two
 // file formats produce them.
 func DecodeServiceFile(data []byte) (*ServiceDefinition, error) {
+	if err := valid(data); err != nil {
+		return nil, err
+	}
 	return decoder{lenient: true}.service(data)
 }
 
 // DecodeCheckFile reads a check block of a configuration file, like
 // DecodeServiceFile.
 func DecodeCheckFile(data []byte) (*CheckDefinition, error) {
+	if err := valid(data); err != nil {
+		return nil, err
+	}
 	return decoder{lenient: true}.check(data, false)
 }
 
-func decodeBody[T any](body []byte, decode func(json.RawMessage) (*T, error)) (*T, error) {
+func valid(data []byte) error {
 	var raw json.RawMessage
-	err := json.NewDecoder(bytes.NewReader(body)).Decode(&raw)
+	return json.Unmarshal(data, &raw)
+}
+
+func decodeBody[T any](body []byte, decode func(json.RawMessage) (*T, error)) (*T, error) {
+	raw := json.RawMessage(body)
+	var err error
+	if !json.Valid(body) { // more than one value, or none: say what encoding/json says
+		err = json.NewDecoder(bytes.NewReader(body)).Decode(&raw)
+	}
 	var v *T
 	if err == nil {
 		v, err = decode(raw)
@@ -53,11 +68,33 @@ func decodeBody[T any](body []byte, decode func(json.RawMessage) (*T, error)) (*
 	return v, nil
 }
 
-// fold is the form in which names of members are compared.
-func fold(name string) string { return strings.ToLower(strings.ReplaceAll(name, "_", "")) }
+// fold is the form in which names of members are compared. Longer ones than any
+// member's are cut, and match none.
+func fold(name string) (f folded) {
+	for i := 0; i < len(name) && f.n < len(f.b); i++ {
+		c := name[i]
+		if c == '_' {
+			continue
+		}
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		f.b[f.n] = c
+		f.n++
+	}
+	return f
+}
 
-// decoder reads definitions from JSON. Its errors read like encoding/json's,
-// which clients know.
+// folded is a name without an allocation.
+type folded struct {
+	b [32]byte
+	n int
+}
+
+func (f *folded) bytes() []byte { return f.b[:f.n] }
+
+// decoder reads definitions from JSON that is known to be valid. Its errors read
+// like encoding/json's, which clients know.
 type decoder struct{ lenient bool }
 
 func (d decoder) service(raw json.RawMessage) (*ServiceDefinition, error) {
@@ -65,7 +102,8 @@ func (d decoder) service(raw json.RawMessage) (*ServiceDefinition, error) {
 	var single, list []*CheckDefinition
 	err := d.object(raw, "ServiceDefinition", func(name string, raw json.RawMessage) (bool, error) {
 		var err error
-		switch fold(name) {
+		f := fold(name)
+		switch string(f.bytes()) {
 		case "id":
 			err = d.text(raw, &s.ID)
 		case "name":
@@ -155,7 +193,8 @@ func (d decoder) check(raw json.RawMessage, nested bool) (*CheckDefinition, erro
 	c := &CheckDefinition{}
 	err := d.object(raw, "CheckDefinition", func(name string, raw json.RawMessage) (bool, error) {
 		var err error
-		switch fold(name) {
+		f := fold(name)
+		switch string(f.bytes()) {
 		case "id":
 			err = d.text(raw, &c.ID)
 		case "checkid":
@@ -246,7 +285,7 @@ func (d decoder) check(raw json.RawMessage, nested bool) (*CheckDefinition, erro
 // object calls member for each member of raw in the order written. A member it
 // does not know is an error. null is an object without members.
 func (d decoder) object(raw json.RawMessage, what string, member func(name string, raw json.RawMessage) (bool, error)) error {
-	raw = d.unwrap(raw)
+	raw = bytes.TrimSpace(d.unwrap(raw))
 	switch kindOf(raw) {
 	case 'n':
 		return nil
@@ -254,30 +293,73 @@ func (d decoder) object(raw json.RawMessage, what string, member func(name strin
 	default:
 		return typeError(raw, what, what)
 	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	if _, err := dec.Token(); err != nil {
-		return err
-	}
-	for dec.More() {
-		tok, err := dec.Token()
-		if err != nil {
+	for i := skipSpace(raw, 1); raw[i] != '}'; {
+		end := skipValue(raw, i)
+		var name string
+		if err := unquote(raw[i:end], &name); err != nil {
 			return err
 		}
-		name, _ := tok.(string)
-		var value json.RawMessage
-		if err := dec.Decode(&value); err != nil {
-			return err
-		}
-		known, err := member(name, value)
+		i = skipSpace(raw, skipSpace(raw, end)+1) // over the colon
+		end = skipValue(raw, i)
+		known, err := member(name, raw[i:end])
 		if err != nil {
 			return err
 		}
 		if !known {
 			return fmt.Errorf("json: unknown field %q", name)
 		}
+		if i = skipSpace(raw, end); raw[i] == ',' {
+			i = skipSpace(raw, i+1)
+		}
 	}
-	_, err := dec.Token()
-	return err
+	return nil
+}
+
+// skipSpace returns where the next token of valid JSON begins.
+func skipSpace(b []byte, i int) int {
+	for b[i] == ' ' || b[i] == '\t' || b[i] == '\n' || b[i] == '\r' {
+		i++
+	}
+	return i
+}
+
+// skipValue returns where the value of valid JSON that begins at i ends.
+func skipValue(b []byte, i int) int {
+	for depth := 0; i < len(b); i++ {
+		switch b[i] {
+		case '"':
+			for i++; b[i] != '"'; i++ {
+				if b[i] == '\\' {
+					i++
+				}
+			}
+			if depth == 0 {
+				return i + 1
+			}
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth--; depth == 0 {
+				return i + 1
+			} else if depth < 0 {
+				return i // of a number or a word before it
+			}
+		case ',', ' ', '\t', '\n', '\r':
+			if depth == 0 {
+				return i
+			}
+		}
+	}
+	return i
+}
+
+// unquote reads a string: most have no escapes.
+func unquote(raw []byte, v *string) error {
+	if raw[0] == '"' && bytes.IndexByte(raw, '\\') < 0 && utf8.Valid(raw) {
+		*v = string(raw[1 : len(raw)-1])
+		return nil
+	}
+	return json.Unmarshal(raw, v)
 }
 
 // unwrap takes the element out of a list of one, where that is allowed.
@@ -319,7 +401,7 @@ func (d decoder) text(raw json.RawMessage, v *string) error {
 			return nil
 		}
 	}
-	return json.Unmarshal(raw, v)
+	return unquote(bytes.TrimSpace(raw), v)
 }
 
 func (d decoder) texts(raw json.RawMessage, v *[]string) error {
@@ -380,7 +462,8 @@ func (d decoder) addresses(raw json.RawMessage) (map[string]store.ServiceAddress
 	err := d.object(raw, "map[string]ServiceAddress", func(tag string, raw json.RawMessage) (bool, error) {
 		var a store.ServiceAddress
 		err := d.object(raw, "ServiceAddress", func(name string, raw json.RawMessage) (bool, error) {
-			switch fold(name) {
+			f := fold(name)
+			switch string(f.bytes()) {
 			case "address":
 				return true, d.text(raw, &a.Address)
 			case "port":
@@ -403,7 +486,8 @@ func (d decoder) weights(raw json.RawMessage) (*store.Weights, error) {
 	}
 	w := &store.Weights{}
 	return w, d.object(raw, "Weights", func(name string, raw json.RawMessage) (bool, error) {
-		switch fold(name) {
+		f := fold(name)
+		switch string(f.bytes()) {
 		case "passing":
 			return true, d.integer(raw, &w.Passing)
 		case "warning":

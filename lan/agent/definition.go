@@ -357,7 +357,7 @@ func hasSidecar(connect json.RawMessage) bool {
 		return false
 	}
 	for k, v := range m {
-		if fold(k) == "sidecarservice" && string(v) != "null" {
+		if f := fold(k); string(f.bytes()) == "sidecarservice" && string(v) != "null" {
 			return true
 		}
 	}

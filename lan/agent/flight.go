@@ -120,7 +120,7 @@ type flight struct {
 const (
 	maxFlight      = 256
 	maxFlightBytes = 512 << 10 // about; one group may be larger
-	maxGather      = 5 * time.Millisecond
+	maxGather      = 10 * time.Millisecond
 )
 
 // boardLocked takes what is ready. It returns nil if nothing is.
@@ -212,7 +212,7 @@ func (a *Agent) fly(ctx context.Context, f *flight) {
 	if len(f.groups) > 1 && err == nil {
 		// The callers this flight has kept waiting are about to come again: to
 		// leave without them would cost a flight for one, and a flight for the rest.
-		s.gather, s.company = time.Now().Add(min(maxGather, time.Since(began)/4)), len(s.ready)+len(f.groups)
+		s.gather, s.company = time.Now().Add(min(maxGather, time.Since(began)/2)), len(s.ready)+len(f.groups)
 	} else {
 		s.company = 0
 	}
