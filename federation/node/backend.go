@@ -4,9 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net"
+	"fmt"
 	"runtime"
 	"strconv"
+	"strings"
 	"time"
 
 	"landbridge/federation/httpapi"
@@ -91,8 +92,11 @@ func (b backend) Members(_ context.Context, wan bool) ([]httpapi.Member, error) 
 	}
 	members := pool.Members()
 	list := make([]httpapi.Member, len(members))
+	own := pool.Local().Name
 	for i, m := range members {
-		list[i] = memberOf(m)
+		if list[i] = memberOf(m); m.Name == own { // first, as clients know it
+			list[0], list[i] = list[i], list[0]
+		}
 	}
 	return list, nil
 }
@@ -102,24 +106,36 @@ func (b backend) Join(ctx context.Context, addr string, wan bool) error {
 		return b.n.joinWAN(ctx, addr)
 	}
 	if err := b.n.joinLAN(ctx, []string{addr}); err != nil {
-		// The form that tools read, with one line for each address.
-		return store.Errorf(store.KindInternal, "1 error occurred:\n\t* Failed to join %s: %w\n\n", withPort([]string{addr}, b.n.cfg.Ports.SerfLAN)[0], cause(err))
+		return joinError(withPort([]string{addr}, b.n.cfg.Ports.SerfLAN)[0], err)
 	}
 	return nil
 }
 
-// cause is the innermost error of one failed address.
-func cause(err error) error {
-	var list interface{ Unwrap() []error }
-	for errors.As(err, &list) && len(list.Unwrap()) == 1 {
-		err = list.Unwrap()[0]
-		list = nil
+// joinError has the form that tools read: a line for each address that addr
+// stands for.
+func joinError(addr string, err error) error {
+	errs := []error{err}
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		if list, ok := e.(interface{ Unwrap() []error }); ok {
+			errs = list.Unwrap()
+			break
+		}
 	}
-	var dial *net.OpError
-	if errors.As(err, &dial) {
-		return dial
+	var b strings.Builder
+	if len(errs) == 1 {
+		b.WriteString("1 error occurred:\n")
+	} else {
+		fmt.Fprintf(&b, "%d errors occurred:\n", len(errs))
 	}
-	return err
+	for _, e := range errs {
+		line, ok := strings.CutPrefix(e.Error(), "failed to join ")
+		if !ok {
+			line = addr + ": " + line
+		}
+		fmt.Fprintf(&b, "\t* Failed to join %s\n", line)
+	}
+	b.WriteByte('\n')
+	return &store.Error{Kind: store.KindInternal, Message: b.String(), Cause: err}
 }
 
 func (b backend) Leave(ctx context.Context) error { return b.n.Leave(ctx) }

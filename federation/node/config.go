@@ -161,6 +161,7 @@ type Config struct {
 // Ports are the numbers of the spec (config.md 2); -1 is off.
 type Ports struct {
 	DNS, HTTP, HTTPS, GRPC, GRPCTLS, SerfLAN, SerfWAN, Server int
+	SidecarMin, SidecarMax                                    int // of sidecars that name none
 }
 
 // ListenAddr is where a front end listens: an address and port, or a socket file.

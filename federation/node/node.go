@@ -134,6 +134,7 @@ func New(cfg Config) (_ *Node, err error) {
 	n.agent, err = agent.New(agent.Config{
 		Node: cfg.NodeName, Datacenter: cfg.Datacenter, NodeInfo: n.record, Registrar: registrar{n.dispatcher, &n.going},
 		Server: cfg.Server, ClusterSize: func() int { return len(n.lan.Members()) }, DataDir: cfg.DataDir,
+		SidecarMinPort: cfg.Ports.SidecarMin, SidecarMaxPort: cfg.Ports.SidecarMax,
 		CheckUpdateInterval: cfg.CheckUpdateInterval, CheckOutputMaxSize: cfg.CheckOutputMaxSize, DiscardCheckOutput: cfg.DiscardCheckOutput,
 		EnableScriptChecks: cfg.EnableScriptChecks, EnableLocalScriptChecks: cfg.EnableLocalScriptChecks, CheckTLS: cfg.CheckTLS,
 		Docker: check.Engine{Host: cfg.DockerHost, TLS: cfg.DockerTLS}, SystemBus: cfg.SystemBus,

@@ -63,6 +63,10 @@ type Config struct {
 	SystemBus string     // address of the D-Bus system bus; "" is the usual one
 	CheckDial check.Dial // for tests; nil: the network
 
+	// SidecarMinPort and SidecarMaxPort bound the ports that sidecars get which name
+	// none; default 21000 to 21255, 0 for none.
+	SidecarMinPort, SidecarMaxPort int
+
 	// RegisterWait is how long a registration waits for the catalog; default 10s.
 	RegisterWait time.Duration
 

@@ -41,6 +41,9 @@ type ServiceDefinition struct {
 	Proxy             json.RawMessage                 `json:",omitempty"`
 	Connect           json.RawMessage                 `json:",omitempty"`
 	Locality          json.RawMessage                 `json:",omitempty"`
+	// SidecarOf is the id of the service whose Connect block asked for this one; it
+	// goes with that service.
+	SidecarOf string `json:",omitempty"`
 	// Checks holds Check and Checks of the body, in that order, without empty
 	// ones. Their ids and names may be empty.
 	Checks []*CheckDefinition `json:"-"`
@@ -180,10 +183,10 @@ func (a *Agent) supported(c *CheckDefinition, from Source) error {
 		return store.Errorf(store.KindInvalid, "not implemented")
 	case kind != "script" && kind != "docker", a.cfg.EnableScriptChecks:
 		return nil
-	case from != FromFile:
-		return store.Errorf(store.KindInvalid, "Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true")
+	case from != FromFile && a.cfg.EnableLocalScriptChecks:
+		return store.Errorf(store.KindBadRequest, "Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true")
 	case !a.cfg.EnableLocalScriptChecks:
-		return store.Errorf(store.KindInvalid, "Scripts are disabled on this agent; to enable, configure 'enable_script_checks' or 'enable_local_script_checks' to true")
+		return store.Errorf(store.KindBadRequest, "Scripts are disabled on this agent; to enable, configure 'enable_script_checks' or 'enable_local_script_checks' to true")
 	}
 	return nil
 }
@@ -264,8 +267,8 @@ func (a *Agent) normalizeService(in *ServiceDefinition, from Source) (*ServiceDe
 	if d.Weights == nil {
 		d.Weights = &store.Weights{Passing: 1, Warning: 1}
 	}
-	if hasSidecar(d.Connect) {
-		return nil, store.Errorf(store.KindNotBuilt, "Connect.SidecarService is not supported by this version; register the sidecar as a service of its own")
+	if err := normalizeMesh(&d); err != nil {
+		return nil, err
 	}
 	d.TaggedAddresses = withAddressTags(d.TaggedAddresses, d.Address, d.Port)
 	var checks []*CheckDefinition
@@ -345,23 +348,6 @@ func (a *Agent) checkDefinition(c *CheckDefinition, from Source) error {
 		c.DeregisterCriticalServiceAfter = max(c.DeregisterCriticalServiceAfter, Duration(minReapAfter))
 	}
 	return nil
-}
-
-// hasSidecar reports whether a Connect block asks for a sidecar.
-func hasSidecar(connect json.RawMessage) bool {
-	if len(connect) == 0 {
-		return false
-	}
-	var m map[string]json.RawMessage
-	if json.Unmarshal(connect, &m) != nil {
-		return false
-	}
-	for k, v := range m {
-		if f := fold(k); string(f.bytes()) == "sidecarservice" && string(v) != "null" {
-			return true
-		}
-	}
-	return false
 }
 
 // withAddressTags adds the lan and wan address of the service's own family,

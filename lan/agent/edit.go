@@ -24,29 +24,58 @@ func (a *Agent) AddService(ctx context.Context, def *ServiceDefinition, replaceC
 	if err != nil {
 		return err
 	}
+	sidecar, err := sidecarOf(d)
+	if err != nil {
+		return err
+	}
 	changes, err := a.disk.changesOf(d, d.Checks)
 	if err != nil {
 		return err
 	}
 	a.warnName(d)
 	a.edit.Lock()
-	pos, err := a.disk.append(changes)
+	if sidecar != nil {
+		if sidecar, err = a.finishSidecar(sidecar, FromAPI, map[int]bool{d.Port: true}); err == nil {
+			var more []change
+			more, err = a.disk.changesOf(sidecar, sidecar.Checks)
+			changes = append(changes, more...)
+		}
+	}
+	var pos uint64
+	if err == nil {
+		pos, err = a.disk.append(changes)
+	}
 	if err != nil {
 		a.edit.Unlock()
 		return err
 	}
 	a.mu.Lock()
-	w, dropped := a.putServiceLocked(d, FromAPI, replaceChecks)
+	waiters := make([]*waiter, 1, 2)
+	var dropped []dropped
+	waiters[0], dropped = a.putServiceLocked(d, FromAPI, replaceChecks)
+	if sidecar != nil {
+		w, more := a.putServiceLocked(sidecar, FromAPI, replaceChecks)
+		waiters, dropped = append(waiters, w), append(dropped, more...)
+	} else if w, more := a.removeSidecarLocked(d.ID); w != nil {
+		waiters, dropped = append(waiters, w), append(dropped, more...)
+	}
 	a.mu.Unlock()
 	pos = max(pos, a.dropFiles(dropped))
 	a.edit.Unlock()
-	return a.settle(ctx, w, pos)
+	return a.settle(ctx, pos, waiters...)
 }
 
 // settle waits for the catalog and for the disk: each flight to the catalog has
 // the journal synced meanwhile, once for all it carries.
-func (a *Agent) settle(ctx context.Context, w *waiter, pos uint64) error {
-	err := a.wait(ctx, w)
+func (a *Agent) settle(ctx context.Context, pos uint64, waiters ...*waiter) error {
+	var err error
+	for _, w := range waiters {
+		if err == nil {
+			err = a.wait(ctx, w)
+		} else {
+			a.leave(w)
+		}
+	}
 	return errors.Join(a.disk.flush(pos), err)
 }
 
@@ -62,10 +91,14 @@ func (a *Agent) RemoveService(ctx context.Context, id string) error {
 		return unknownService(id)
 	}
 	w, dropped := a.removeServiceLocked(e)
+	waiters := []*waiter{w}
+	if w, more := a.removeSidecarLocked(id); w != nil {
+		waiters, dropped = append(waiters, w), append(dropped, more...)
+	}
 	a.mu.Unlock()
 	pos := a.dropFiles(dropped)
 	a.edit.Unlock()
-	return a.settle(ctx, w, pos)
+	return a.settle(ctx, pos, waiters...)
 }
 
 // AddCheck registers a check of the node or of a service, and waits like
@@ -96,7 +129,7 @@ func (a *Agent) AddCheck(ctx context.Context, def *CheckDefinition) error {
 	w := a.waiterLocked(c.ServiceID, &e.entry)
 	a.mu.Unlock()
 	a.edit.Unlock()
-	return a.settle(ctx, w, pos)
+	return a.settle(ctx, pos, w)
 }
 
 // RemoveCheck deregisters a check, and waits like AddService. KindNotFound if
@@ -115,7 +148,7 @@ func (a *Agent) RemoveCheck(ctx context.Context, id string) error {
 	a.mu.Unlock()
 	pos := a.dropFiles([]dropped{{check: id}})
 	a.edit.Unlock()
-	return a.settle(ctx, w, pos)
+	return a.settle(ctx, pos, w)
 }
 
 // UpdateTTL sets the status and output of a TTL check and restarts its clock.
@@ -286,6 +319,15 @@ func (a *Agent) removeServiceLocked(e *serviceEntry) (*waiter, []dropped) {
 	a.editLocked(&e.entry)
 	a.serviceChangedLocked()
 	return a.waiterLocked(id, &e.entry), gone
+}
+
+// removeSidecarLocked removes the sidecar that a service has asked for, if it has.
+func (a *Agent) removeSidecarLocked(id string) (*waiter, []dropped) {
+	e := a.services[id+sidecarSuffix]
+	if e == nil || e.deleted || e.def.SidecarOf != id {
+		return nil, nil
+	}
+	return a.removeServiceLocked(e)
 }
 
 // putCheckLocked makes c the definition of its id. Its service exists.

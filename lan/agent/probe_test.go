@@ -345,13 +345,14 @@ func TestCheckMetrics(t *testing.T) {
 // TestScriptsMustBeAllowed registers a script and a container's program, from the
 // API and from a file, with each setting.
 func TestScriptsMustBeAllowed(t *testing.T) {
+	const off = "Scripts are disabled on this agent; to enable, configure 'enable_script_checks' or 'enable_local_script_checks' to true"
 	const remote = "Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true"
-	const file = "check \"s\": Scripts are disabled on this agent; to enable, configure 'enable_script_checks' or 'enable_local_script_checks' to true"
+	const file = "check \"s\": " + off
 	for _, c := range []struct {
 		all, local bool
 		api, file  string
 	}{
-		{false, false, remote, file},
+		{false, false, off, file},
 		{false, true, remote, ""},
 		{true, false, "", ""},
 		{true, true, "", ""},
@@ -365,11 +366,12 @@ func TestScriptsMustBeAllowed(t *testing.T) {
 					for from, call := range map[string]struct {
 						err  error
 						want string
+						kind store.Kind
 					}{
-						"API":  {a.AddCheck(t.Context(), def), c.api},
-						"file": {a.ReloadDefinitions(nil, []*CheckDefinition{def}), c.file},
+						"API":  {a.AddCheck(t.Context(), def), c.api, store.KindBadRequest},
+						"file": {a.ReloadDefinitions(nil, []*CheckDefinition{def}), c.file, store.KindInvalid},
 					} {
-						if call.want == "" && call.err != nil || call.want != "" && (call.err == nil || call.err.Error() != call.want || store.KindOf(call.err) != store.KindInvalid) {
+						if call.want == "" && call.err != nil || call.want != "" && (call.err == nil || call.err.Error() != call.want || store.KindOf(call.err) != call.kind) {
 							t.Errorf("%s, all %t, local %t: %v, want %q", from, c.all, c.local, call.err, call.want)
 						}
 					}

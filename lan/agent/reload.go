@@ -3,6 +3,8 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"landbridge/store"
 )
@@ -96,6 +98,7 @@ func (a *Agent) normalizeFiles(services []*ServiceDefinition, checks []*CheckDef
 		}
 		wantServices[d.ID] = d
 	}
+	errs = append(errs, a.addSidecars(wantServices)...)
 	wantChecks := make(map[string]*CheckDefinition, len(checks))
 	for _, in := range checks {
 		c, err := a.normalizeCheck(in, FromFile)
@@ -112,6 +115,27 @@ func (a *Agent) normalizeFiles(services []*ServiceDefinition, checks []*CheckDef
 		return nil, nil, store.Errorf(store.KindInvalid, "%w", err)
 	}
 	return wantServices, wantChecks, nil
+}
+
+// addSidecars adds the sidecars that services from files ask for.
+func (a *Agent) addSidecars(want map[string]*ServiceDefinition) (errs []error) {
+	used := make(map[int]bool)
+	for _, d := range want {
+		used[d.Port] = true
+	}
+	for _, id := range slices.Sorted(maps.Keys(want)) {
+		s, err := sidecarOf(want[id])
+		if err == nil && s != nil {
+			s, err = a.finishSidecar(s, FromFile, used)
+		}
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("service %q: %w", id, err))
+		case s != nil && want[s.ID] == nil: // one that is written out wins
+			want[s.ID] = s
+		}
+	}
+	return errs
 }
 
 func firstOf(x, y string) string {

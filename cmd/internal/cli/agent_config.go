@@ -2,6 +2,7 @@ package cli
 
 import (
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -30,7 +31,8 @@ func nodeConfig(c *config.Config) node.Config {
 		SerfLANBind: c.SerfBind.LAN, SerfWANBind: c.SerfBind.WAN,
 		SerfLANAllowed: networks(c.SerfLANAllowed), SerfWANAllowed: networks(c.SerfWANAllowed),
 		Ports: node.Ports{DNS: c.Ports.DNS, HTTP: c.Ports.HTTP, HTTPS: c.Ports.HTTPS, GRPC: -1, GRPCTLS: -1,
-			SerfLAN: c.Ports.SerfLAN, SerfWAN: c.Ports.SerfWAN, Server: c.Ports.Server},
+			SerfLAN: c.Ports.SerfLAN, SerfWAN: c.Ports.SerfWAN, Server: c.Ports.Server,
+			SidecarMin: c.Ports.SidecarMin, SidecarMax: c.Ports.SidecarMax},
 		HTTPAddrs: listenAddrs(c.Listen.HTTP), HTTPSAddrs: listenAddrs(c.Listen.HTTPS), DNSAddrs: listenAddrs(c.Listen.DNS),
 		UnixSocket:    node.UnixSocket{User: c.UnixSockets.User, Group: c.UnixSockets.Group, Mode: c.UnixSockets.Mode},
 		TranslateWAN:  c.TranslateWAN,
@@ -166,6 +168,7 @@ func serviceDefinitions(list []config.Service) []agent.ServiceDefinition {
 		d := agent.ServiceDefinition{
 			ID: s.ID, Name: s.Name, Kind: s.Kind, Tags: s.Tags, Address: s.Address, Meta: s.Meta, Port: s.Port,
 			SocketPath: s.SocketPath, EnableTagOverride: s.EnableTagOverride, Token: s.Token,
+			Proxy: block(s.Proxy), Connect: block(s.Connect), Locality: block(s.Locality),
 		}
 		if s.Weights != nil {
 			d.Weights = &store.Weights{Passing: s.Weights.Passing, Warning: s.Weights.Warning}
@@ -183,6 +186,19 @@ func serviceDefinitions(list []config.Service) []agent.ServiceDefinition {
 		out = append(out, d)
 	}
 	return out
+}
+
+// block is an opaque block of a file as the JSON of a request's body. What a file
+// can hold always encodes.
+func block(v any) json.RawMessage {
+	if v == nil {
+		return nil
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("cli: a block of a file: %v", err))
+	}
+	return b
 }
 
 func checkDefinitions(list []config.Check) []agent.CheckDefinition {
@@ -254,7 +270,8 @@ func tryDefinitions(c *config.Config) error {
 	}
 	a, err := agent.New(agent.Config{Node: c.NodeName, Datacenter: c.Datacenter,
 		NodeInfo: func() *store.Node { return &store.Node{} }, Registrar: nobody{},
-		EnableScriptChecks: c.EnableScriptChecks, EnableLocalScriptChecks: c.EnableLocalScriptChecks})
+		EnableScriptChecks: c.EnableScriptChecks, EnableLocalScriptChecks: c.EnableLocalScriptChecks,
+		SidecarMinPort: c.Ports.SidecarMin, SidecarMaxPort: c.Ports.SidecarMax})
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -72,5 +73,34 @@ func TestScriptChecksInFiles(t *testing.T) {
 		if nc.EnableScriptChecks != cfg.EnableScriptChecks || nc.EnableLocalScriptChecks != cfg.EnableLocalScriptChecks {
 			t.Errorf("%q: the node's configuration says %t, %t", setting, nc.EnableScriptChecks, nc.EnableLocalScriptChecks)
 		}
+	}
+}
+
+// Blocks of the service mesh reach the agent, and the body of a registration, as
+// the file has them.
+func TestMeshBlocksOfServices(t *testing.T) {
+	l := &config.Loader{HCL: []string{`bind_addr = "127.0.0.1" data_dir = "x"
+		service { name = "db" port = 1
+			locality { region = "eu" }
+			connect { sidecar_service { proxy {
+				upstreams { destination_name = "a" }
+				upstreams { destination_name = "b" }
+				config { a_b = 1.5 } } } } }
+		service { name = "p" kind = "connect-proxy" port = 2 proxy { destination_service_name = "db" } }`}}
+	cfg, warnings, err := l.Load()
+	if err != nil || len(warnings) > 0 {
+		t.Fatal(err, warnings)
+	}
+	got := serviceDefinitions(cfg.Services)
+	const connect = `{"sidecar_service":{"proxy":{"config":{"a_b":1.5},"upstreams":[{"destination_name":"a"},{"destination_name":"b"}]}}}`
+	if string(got[0].Connect) != connect || string(got[0].Locality) != `{"region":"eu"}` || string(got[1].Proxy) != `{"destination_service_name":"db"}` || got[1].Connect != nil {
+		t.Errorf("got %s %s %s", got[0].Connect, got[0].Locality, got[1].Proxy)
+	}
+	if err := tryDefinitions(cfg); err != nil {
+		t.Error(err)
+	}
+	body, err := json.Marshal(serviceBody(cfg.Services[0])["Connect"])
+	if err != nil || string(body) != connect {
+		t.Errorf("registered as %s, %v", body, err)
 	}
 }

@@ -135,6 +135,11 @@ func serviceBody(s config.Service) map[string]any {
 	if len(s.TaggedAddresses) > 0 {
 		b["TaggedAddresses"] = s.TaggedAddresses
 	}
+	for name, block := range map[string]any{"Proxy": s.Proxy, "Connect": s.Connect, "Locality": s.Locality} {
+		if block != nil {
+			b[name] = block
+		}
+	}
 	var checks []map[string]any
 	for _, c := range s.Checks {
 		checks = append(checks, checkBody(c))

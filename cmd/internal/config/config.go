@@ -145,6 +145,9 @@ type Ports struct {
 	SerfLAN int `key:"serf_lan"`
 	SerfWAN int `key:"serf_wan"`
 	Server  int `key:"server"`
+	// Sidecars that name no port get one of these.
+	SidecarMin int `key:"sidecar_min_port"`
+	SidecarMax int `key:"sidecar_max_port"`
 }
 
 // Gossip holds a pool's timings; zero is the pool's own default.
@@ -282,7 +285,7 @@ func defaults() Config {
 	c.Domain = "consul."
 	c.BindAddr = "0.0.0.0"
 	c.ClientAddr = "127.0.0.1"
-	c.Ports = Ports{DNS: 8600, HTTP: 8500, HTTPS: -1, SerfLAN: 8301, SerfWAN: 8302, Server: 8300}
+	c.Ports = Ports{DNS: 8600, HTTP: 8500, HTTPS: -1, SerfLAN: 8301, SerfWAN: 8302, Server: 8300, SidecarMin: 21000, SidecarMax: 21255}
 	c.RetryInterval, c.RetryIntervalWAN = 30*time.Second, 30*time.Second
 	c.ReconnectTimeout, c.ReconnectTimeoutWAN = 72*time.Hour, 72*time.Hour
 	c.ServerRejoinAgeMax = 168 * time.Hour

@@ -220,7 +220,6 @@ func TestErrors(t *testing.T) {
 		{"same ports", []string{"-http-port=8300"}, "ports.server port 8300 already configured for ports.http"},
 		{"bind name", []string{"-bind=localhost"}, `bind_addr: "localhost" is not an IP address`},
 		{"format", []string{"-config-format=toml"}, "-config-format must be hcl or json"},
-		{"sidecar", []string{"-hcl", `service { name = "a" connect { sidecar_service {} } }`}, "service.connect: sidecar services and proxies are not built yet"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, _, err := load(t, c.args...)

@@ -34,6 +34,10 @@ func decodeValue(val any, v reflect.Value) {
 		v.Set(reflect.New(v.Type().Elem()))
 		v = v.Elem()
 	}
+	if v.Kind() == reflect.Interface {
+		v.Set(reflect.ValueOf(val)) // opaque
+		return
+	}
 	switch x := val.(type) {
 	case string:
 		v.SetString(x)

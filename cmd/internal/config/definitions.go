@@ -19,6 +19,10 @@ type Service struct {
 	Token             string                    `key:"token"`
 	Kind              string                    `key:"kind"`
 	Checks            []Check                   `key:"checks"`
+	// Blocks of the service mesh: passed on as they are.
+	Proxy    any `key:"proxy"`
+	Connect  any `key:"connect"`
+	Locality any `key:"locality"`
 }
 
 // ServiceAddress is one entry of tagged_addresses.

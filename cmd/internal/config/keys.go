@@ -71,8 +71,6 @@ func currentKeys() []keyEntry {
 			"acl.tokens.initial_management acl.tokens.default acl.tokens.agent acl.tokens.agent_recovery acl.tokens.replication " +
 			"acl.tokens.config_file_service_registration acl.tokens.dns"},
 		{fate: later, kind: kInt, def: "-1", paths: "ports.grpc ports.grpc_tls"},
-		{fate: later, kind: kInt, def: "21000", paths: "ports.sidecar_min_port"},
-		{fate: later, kind: kInt, def: "21255", paths: "ports.sidecar_max_port"},
 		{fate: later, kind: kInt, def: "21500", paths: "ports.expose_min_port"},
 		{fate: later, kind: kInt, def: "21755", paths: "ports.expose_max_port"},
 		{fate: later, kind: kDuration, def: "0s", paths: "federation.stale_if_error dns_config.stale_if_error"},
@@ -96,8 +94,6 @@ func currentKeys() []keyEntry {
 		{fate: protects, kind: kString, def: "disabled", paths: "limits.request_limits.mode"},
 
 		{fate: refused, kind: kAny, note: "Network segments are not supported in this version of Consul", paths: "segment segments"},
-		{fate: refused, kind: kAny, note: "sidecar services and proxies are not built yet", paths: "services.connect services.proxy"},
-		{fate: later, kind: kAny, paths: "services.locality"},
 
 		{fate: enterprise, paths: "partition license_path reporting.license.enabled read_replica audit.enabled audit.sink audit.rpc_enabled " +
 			"autopilot.redundancy_zone_tag autopilot.upgrade_version_tag autopilot.disable_upgrade_migration"},

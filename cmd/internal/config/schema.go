@@ -94,6 +94,8 @@ func typeNode(t reflect.Type, path string, loose bool) *node {
 		return &node{path: path, kind: kMap, elem: typeNode(t.Elem(), path, loose)}
 	case reflect.Struct:
 		return objectNode(t, path, loose)
+	case reflect.Interface:
+		return &node{path: path, kind: kAny}
 	}
 	panic("config: no kind of key for " + path + " " + t.String())
 }

@@ -185,6 +185,7 @@ func (k *checker) checkPorts(c *Config) {
 	}{
 		{"ports.dns", c.Ports.DNS, true}, {"ports.http", c.Ports.HTTP, true}, {"ports.https", c.Ports.HTTPS, true},
 		{"ports.serf_lan", c.Ports.SerfLAN, false}, {"ports.serf_wan", c.Ports.SerfWAN, true}, {"ports.server", c.Ports.Server, false},
+		{"ports.sidecar_min_port", c.Ports.SidecarMin, false}, {"ports.sidecar_max_port", c.Ports.SidecarMax, false},
 		{"federation.advertise_port", c.Federation.AdvertisePort, false},
 	} {
 		if p.port > 65535 || p.port < -1 || p.port < 0 && !p.off {
