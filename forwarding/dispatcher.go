@@ -3,6 +3,7 @@ package forwarding
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -72,12 +73,15 @@ type Config struct {
 // Dispatcher runs requests where they belong.
 type Dispatcher struct {
 	cfg     Config
+	timeLim atomic.Int64 // ClientTimeout, as last set
 	metrics *metrics
 }
 
 // New returns a dispatcher.
 func New(cfg Config) *Dispatcher {
-	return &Dispatcher{cfg: cfg, metrics: newMetrics(cfg.Registerer)}
+	d := &Dispatcher{cfg: cfg, metrics: newMetrics(cfg.Registerer)}
+	d.SetClientTimeout(cfg.ClientTimeout)
+	return d
 }
 
 // Do runs a request to its end. See rpc.Doer for its errors; kinds that callers
@@ -135,9 +139,12 @@ func (d *Dispatcher) route(ctx context.Context, req *rpc.Request, m *rpc.Method)
 	return d.here(ctx, req, m)
 }
 
+// SetClientTimeout replaces Config.ClientTimeout for the requests that follow.
+func (d *Dispatcher) SetClientTimeout(t time.Duration) { d.timeLim.Store(int64(t)) }
+
 // timeout is the deadline of a request that came without one.
 func (d *Dispatcher) timeout(req *rpc.Request, m *rpc.Method) time.Duration {
-	t := d.cfg.ClientTimeout
+	t := time.Duration(d.timeLim.Load())
 	if m.Blocking && req.MinIndex > 0 {
 		wait := req.Wait
 		if wait <= 0 {

@@ -336,9 +336,14 @@ func TestRequestsWithoutADeadlineGetOne(t *testing.T) {
 				got = time.Until(at)
 				return &rpc.Response{}, nil
 			}
-			w.dispatcher(true, true).Do(context.Background(), c.req)
+			d := w.dispatcher(true, true)
+			d.Do(context.Background(), c.req)
 			if got != c.want {
 				t.Errorf("deadline in %s, want %s", got, c.want)
+			}
+			d.SetClientTimeout(10 * time.Second)
+			if d.Do(context.Background(), c.req); got != c.want-50*time.Second {
+				t.Errorf("deadline in %s after a change, want %s", got, c.want-50*time.Second)
 			}
 		}
 	})

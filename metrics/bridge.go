@@ -12,7 +12,8 @@ import (
 // Bridge is where raft, memberlist and serf report to. It keeps the last complete
 // interval for the JSON form and registers the same series for Prometheus.
 type Bridge struct {
-	inmem *gometrics.InmemSink
+	inmem  *gometrics.InmemSink
+	global *gometrics.Metrics
 }
 
 // BridgeConfig names the telemetry settings (spec/config.md 4) the bridge honours.
@@ -43,11 +44,14 @@ func InstallBridge(cfg BridgeConfig) (*Bridge, error) {
 	conf.FilterDefault = cfg.FilterDefault
 	conf.AllowedPrefixes = cfg.AllowedPrefixes
 	conf.BlockedPrefixes = cfg.BlockedPrefixes
-	if _, err := gometrics.NewGlobal(conf, gometrics.FanoutSink{b.inmem, hostless{prom, cfg.HostName}}); err != nil {
+	if b.global, err = gometrics.NewGlobal(conf, gometrics.FanoutSink{b.inmem, hostless{prom, cfg.HostName}}); err != nil {
 		return nil, fmt.Errorf("metrics bridge: %w", err)
 	}
 	return b, nil
 }
+
+// SetFilter replaces the allowed and blocked prefixes.
+func (b *Bridge) SetFilter(allowed, blocked []string) { b.global.UpdateFilter(allowed, blocked) }
 
 // Summary returns the last complete interval in the shape of /v1/agent/metrics.
 func (b *Bridge) Summary() (any, error) { return b.inmem.DisplayMetrics(nil, nil) }

@@ -348,6 +348,19 @@ func TestAgentServicesAndChecks(t *testing.T) {
 	})
 }
 
+func TestUnprintablePaths(t *testing.T) {
+	for allow, status := range map[bool]int{false: 400, true: 404} {
+		n := newNode(t, func(c *Config) { c.AllowUnprintable = allow })
+		for target, want := range map[string]int{"/v1/kv/a%0ab": status, "/v1/kv/a%C2%A0b": status, "/v1/kv/a%7f": status, "/v1/kv/a%20b%C3%A4": 404} {
+			w := httptest.NewRecorder()
+			n.ServeHTTP(w, httptest.NewRequest("GET", target, nil))
+			if w.Code != want {
+				t.Errorf("%s with AllowUnprintable = %t: %d %s, want %d", target, allow, w.Code, w.Body, want)
+			}
+		}
+	}
+}
+
 func TestRestrictions(t *testing.T) {
 	n := newNode(t, func(c *Config) {
 		c.BlockEndpoints = []string{"/v1/agent/self", "/v1/operator/"}

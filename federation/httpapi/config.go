@@ -37,6 +37,7 @@ type Config struct {
 
 	KVMaxValueSize      int64 // limits.kv_max_value_size; 0: 512 KiB
 	TxnMaxReqLen        int64 // limits.txn_max_req_len; 0: KVMaxValueSize
+	AllowUnprintable    bool  // disable_http_unprintable_char_filter
 	MaxHeaderBytes      int   // http_config.max_header_bytes; 0: 1 MiB
 	TLSHandshakeTimeout time.Duration
 

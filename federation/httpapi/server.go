@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
 
 	"landbridge/federation/httpapi/h1"
 	"landbridge/store"
@@ -189,6 +190,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.redirect(cleanPath(raw))
 		return
 	}
+	if !s.cfg.AllowUnprintable && unprintable(r.URL.Path) {
+		c.fail(badRequest("Invalid URL path: it has characters that cannot be printed"))
+		return
+	}
 	if !s.permitted(c, raw) {
 		return
 	}
@@ -337,6 +342,17 @@ func dirty(p string) bool {
 		}
 	}
 	return p == "" || p[0] != '/'
+}
+
+// unprintable is whether a path has characters that do not show: a key named by
+// them could be taken for another one by who reads it in a list.
+func unprintable(path string) bool {
+	for i := range len(path) {
+		if c := path[i]; c < ' ' || c > '~' {
+			return strings.ContainsFunc(path, func(r rune) bool { return !unicode.IsPrint(r) })
+		}
+	}
+	return false
 }
 
 func cleanPath(p string) string {

@@ -15,6 +15,7 @@ import (
 	"landbridge/federation/trust"
 	"landbridge/federation/watch"
 	"landbridge/lan/agent"
+	"landbridge/lan/stream"
 	"landbridge/store"
 )
 
@@ -154,6 +155,9 @@ type Config struct {
 	MetricsSummary func() (any, error)
 	// Reload reads the configuration again for SIGHUP and the API; nil = refused.
 	Reload func() (*Config, error)
+	// Reloaded is called on what Reload returned, once the node has taken it over:
+	// for what the process holds itself.
+	Reloaded func()
 	// Network replaces sockets in tests; nil = the real ones.
 	Network Network
 }
@@ -194,11 +198,9 @@ type Gossip struct {
 
 // TLS is one block of the tls stanza, as functions that read the current files.
 type TLS struct {
-	Server         func() (*tls.Config, error)
-	Client         func() (*tls.Config, error)
-	VerifyIncoming bool
-	VerifyOutgoing bool
-	VerifyHostname bool // internal_rpc.verify_server_hostname
+	Server func() (*tls.Config, error)
+	Client func() (*tls.Config, error)
+	Verify func() stream.Verify // verify_incoming, _outgoing and _server_hostname as they are now
 }
 
 // Limits bounds what others may cost us (limits stanza).
@@ -241,6 +243,7 @@ type HTTP struct {
 	AllowWriteHTTPFrom []netip.Prefix
 	ResponseHeaders    map[string]string
 	MaxHeaderBytes     int
+	AllowUnprintable   bool // disable_http_unprintable_char_filter
 	UseCache           bool // false: ?cached says nothing
 }
 

@@ -48,7 +48,7 @@ func (realNetwork) ListenLAN(n *Node) (LANPort, error) {
 	if err != nil {
 		return nil, fmt.Errorf("server port: %w", err)
 	}
-	return streamPort{p, n.cfg.LANTLS != nil && n.cfg.LANTLS.VerifyHostname}, nil
+	return streamPort{p, n.cfg.LANTLS}, nil
 }
 
 func (realNetwork) DialLAN(n *Node) (func(context.Context, string) (rpc.Session, error), error) {
@@ -75,7 +75,7 @@ func (realNetwork) OpenStores(*Node) (*raftlog.Stores, error) { return nil, nil 
 // streamPort gives lan/stream's port the interface's types.
 type streamPort struct {
 	*stream.Port
-	verify bool // verify_server_hostname
+	tls *TLS // nil: none
 }
 
 // OnSession names a peer by what it proved. Without verify_server_hostname
@@ -85,7 +85,7 @@ func (p streamPort) OnSession(f func(rpc.Session, string)) {
 	p.Port.OnSession(func(sess *stream.Session) {
 		peer := sess.Peer()
 		switch {
-		case p.verify && !sess.FromServer():
+		case p.tls != nil && p.tls.Verify().ServerHostname && !sess.FromServer():
 			peer = ""
 		case peer == "":
 			peer = sess.RemoteAddr().String()

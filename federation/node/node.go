@@ -60,6 +60,7 @@ type Node struct {
 	leftOnce sync.Once
 	beat     atomic.Int64                      // when the main loop last went round, Unix ns
 	meta     atomic.Pointer[map[string]string] // node_meta, replaced by Reload
+	maxConns atomic.Int64                      // limits.rpc_max_conns_per_client, likewise
 }
 
 // New builds a node from its configuration. Its sockets are bound, except those of
@@ -80,6 +81,7 @@ func New(cfg Config) (_ *Node, err error) {
 	n.joining.Store(len(n.withoutSelf(cfg.RetryJoinLAN)) > 0)
 	n.started = time.Now()
 	n.meta.Store(&cfg.NodeMeta)
+	n.maxConns.Store(int64(cfg.Limits.RPCMaxConnsPerClient))
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.stack.stop(context.Background()))
@@ -125,7 +127,7 @@ func New(cfg Config) (_ *Node, err error) {
 	n.dispatcher = forwarding.New(fwd)
 	n.views = view.New(view.Config{
 		Do: n.dispatcher, Datacenter: cfg.Datacenter, Server: cfg.Server,
-		QueryTime: cfg.DefaultQueryTime, CallTime: cfg.Limits.RPCClientTimeout, Limits: cfg.viewLimits(),
+		QueryTime: cfg.DefaultQueryTime, Limits: cfg.viewLimits(),
 		Logger: n.logger("view"), Registerer: cfg.Registerer,
 	})
 	if err := n.newLAN(); err != nil {
@@ -320,16 +322,17 @@ func (n *Node) streamConfig(bind netip.AddrPort) stream.Config {
 	c := stream.Config{
 		Bind: bind, Datacenter: cfg.Datacenter, Domain: cfg.Domain,
 		HandshakeTimeout:  cfg.Limits.RPCHandshakeTimeout,
-		MaxConnsPerClient: func() int { return cfg.Limits.RPCMaxConnsPerClient },
+		MaxConnsPerClient: func() int { return int(n.maxConns.Load()) },
 		Logger:            n.logger("lan"), Registerer: cfg.Registerer,
 	}
 	if cfg.Server {
 		c.Advertise = net.TCPAddrFromAddrPort(n.lanAddr(cfg.Ports.Server))
 	}
 	if t := cfg.LANTLS; t != nil {
+		now := t.Verify()
 		c.TLS = stream.TLS{
-			Incoming: t.Server, Outgoing: t.Client,
-			VerifyIncoming: t.VerifyIncoming, VerifyOutgoing: t.VerifyOutgoing, VerifyServerHostname: t.VerifyHostname,
+			Incoming: t.Server, Outgoing: t.Client, Verify: t.Verify,
+			VerifyIncoming: now.Incoming, VerifyOutgoing: now.Outgoing, VerifyServerHostname: now.ServerHostname,
 		}
 	}
 	return c

@@ -25,7 +25,7 @@ func (n *Node) loadDefinitions(cfg *Config) error {
 
 // Reload reads the configuration again and applies what may change while running:
 // services and checks, watches, limits, DNS settings, snapshot settings, node metadata, the
-// enrolment rule. On an error the old settings stay. What else differs waits for a
+// enrolment rule, certificates. On an error the old settings stay. What else differs waits for a
 // restart; who reads the files says so.
 func (n *Node) Reload(context.Context) error {
 	if n.cfg.Reload == nil {
@@ -48,16 +48,21 @@ func (n *Node) Reload(context.Context) error {
 	n.http.Reload(next.httpReloadable())
 	n.dns.Reload(next.DNS.settings())
 	n.views.Reload(next.viewLimits())
+	n.dispatcher.SetClientTimeout(next.Limits.RPCClientTimeout)
+	n.maxConns.Store(int64(next.Limits.RPCMaxConnsPerClient))
 	if n.srv != nil {
 		if err := n.srv.raft.ReloadSnapshots(next.snapshots()); err != nil {
 			return err
 		}
 		n.srv.authority.SetEnrollByKey(next.EnrollByKey)
-		if err := n.srv.authority.ReloadOperator(); err != nil {
+		if err := n.srv.authority.ReloadOperator(next.OperatorCerts); err != nil {
 			return err
 		}
 	}
 	n.setMeta(next.NodeMeta)
+	if next.Reloaded != nil {
+		next.Reloaded()
+	}
 	n.log.Info("configuration reloaded", "services", len(next.Services), "checks", len(next.Checks), "watches", len(next.Watches))
 	return nil
 }

@@ -30,7 +30,7 @@ func (n *Node) newFrontEnds() (err error) {
 		Version: httpapi.Version{HumanVersion: cfg.Version, Release: cfg.Release},
 		DevMode: cfg.DevMode, TranslateWAN: cfg.TranslateWAN, Streaming: cfg.UseStreaming,
 		DefaultQueryTime: cfg.DefaultQueryTime, MaxQueryTime: cfg.MaxQueryTime,
-		KVMaxValueSize: cfg.Limits.KVMaxValueSize, TxnMaxReqLen: cfg.Limits.TxnMaxReqLen, MaxHeaderBytes: cfg.HTTP.MaxHeaderBytes, TLSHandshakeTimeout: cfg.Limits.HTTPSHandshakeTimeout,
+		KVMaxValueSize: cfg.Limits.KVMaxValueSize, TxnMaxReqLen: cfg.Limits.TxnMaxReqLen, AllowUnprintable: cfg.HTTP.AllowUnprintable, MaxHeaderBytes: cfg.HTTP.MaxHeaderBytes, TLSHandshakeTimeout: cfg.Limits.HTTPSHandshakeTimeout,
 		BlockEndpoints: cfg.HTTP.BlockEndpoints, AllowWriteFrom: cfg.HTTP.AllowWriteHTTPFrom, ResponseHeaders: cfg.HTTP.ResponseHeaders,
 		Reloadable: cfg.httpReloadable(), LogStream: cfg.LogStream, Gatherer: cfg.Gatherer,
 		Logger: n.logger("http"), Registerer: cfg.Registerer,
@@ -51,7 +51,7 @@ func (c *Config) httpReloadable() httpapi.Reloadable {
 }
 
 func (c *Config) viewLimits() view.Limits {
-	return view.Limits{FetchRate: c.Cache.EntryFetchRate, FetchBurst: c.Cache.EntryFetchMaxBurst}
+	return view.Limits{FetchRate: c.Cache.EntryFetchRate, FetchBurst: c.Cache.EntryFetchMaxBurst, CallTime: c.Limits.RPCClientTimeout}
 }
 
 func (d *DNS) settings() dnsapi.Settings {

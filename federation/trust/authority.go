@@ -98,8 +98,9 @@ func New(cfg Config) (*Authority, error) {
 // SetEnrollByKey changes federation.enroll_by_key.
 func (a *Authority) SetEnrollByKey(on bool) { a.enrollByKey.Store(on) }
 
-// ReloadOperator reads the operator's certificate files again.
-func (a *Authority) ReloadOperator() error { return a.operator.reload() }
+// ReloadOperator reads the operator's certificate files again, or those that
+// stand in their place now. It is not called twice at once.
+func (a *Authority) ReloadOperator(files Operator) error { return a.operator.reload(files) }
 
 // Ready is closed once this server has a certificate and roots to check others
 // with.

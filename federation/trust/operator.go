@@ -37,7 +37,7 @@ func newOperator(cfg *Config, now time.Time) (*operatorTLS, error) {
 	if !o.cfg.set() {
 		return o, nil
 	}
-	c, err := o.read()
+	c, err := o.cfg.read()
 	if err != nil {
 		return nil, err
 	}
@@ -66,12 +66,13 @@ func (o *operatorTLS) certificate() *tls.Certificate { return &o.current.Load().
 
 func (o *operatorTLS) wanted() string { return o.node + ".server." + o.dc + "." + o.domain }
 
-// reload reads the files again; an error leaves what was in force.
-func (o *operatorTLS) reload() error {
-	if !o.on() {
+// reload reads the files again; an error leaves what was in force. Going over to
+// operator certificates, or away from them, takes a restart.
+func (o *operatorTLS) reload(files Operator) error {
+	if !o.on() || !files.set() {
 		return nil
 	}
-	c, err := o.read()
+	c, err := files.read()
 	if err != nil {
 		return err
 	}
@@ -86,23 +87,23 @@ func (o *operatorTLS) reload() error {
 	return nil
 }
 
-func (o *operatorTLS) read() (*operatorCerts, error) {
-	cert, err := tls.LoadX509KeyPair(o.cfg.CertFile, o.cfg.KeyFile)
+func (o Operator) read() (*operatorCerts, error) {
+	cert, err := tls.LoadX509KeyPair(o.CertFile, o.KeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("tls.internal_rpc: %w", err)
 	}
 	c := &operatorCerts{cert: cert, pool: x509.NewCertPool()}
 	files := []string{}
-	if o.cfg.CAFile != "" {
-		files = append(files, o.cfg.CAFile)
+	if o.CAFile != "" {
+		files = append(files, o.CAFile)
 	} else {
-		entries, err := os.ReadDir(o.cfg.CAPath)
+		entries, err := os.ReadDir(o.CAPath)
 		if err != nil {
 			return nil, fmt.Errorf("tls.internal_rpc.ca_path: %w", err)
 		}
 		for _, e := range entries {
 			if !e.IsDir() {
-				files = append(files, filepath.Join(o.cfg.CAPath, e.Name()))
+				files = append(files, filepath.Join(o.CAPath, e.Name()))
 			}
 		}
 	}

@@ -179,11 +179,11 @@ func TestOperatorFiles(t *testing.T) {
 	if err := os.WriteFile(op.CertFile, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.ReloadOperator(); err == nil || a.certificate() != before {
+	if err := a.ReloadOperator(op); err == nil || a.certificate() != before {
 		t.Errorf("broken file reloaded: %v", err)
 	}
 	ca.issue("s1.server.dc1.consul")
-	if err := a.ReloadOperator(); err != nil || a.certificate() == before {
+	if err := a.ReloadOperator(op); err != nil || a.certificate() == before {
 		t.Errorf("reload: %v", err)
 	}
 	if store.KindOf(a.Join(t.Context(), "x")) != store.KindNoLeader {

@@ -97,7 +97,7 @@ func (s *Set) leads(ctx context.Context, req *rpc.Request, m *rpc.Method, key st
 // joins waits for the answer of a call that another one leads.
 func (s *Set) joins(ctx context.Context, req *rpc.Request, m *rpc.Method, key string, call *flight) (*rpc.Response, error) {
 	began := time.Now()
-	most := s.cfg.CallTime
+	most := time.Duration(s.callMax.Load())
 	if blocks(req, m) {
 		most = req.Wait
 		if most <= 0 {

@@ -25,10 +25,8 @@ type Config struct {
 	Server bool
 	// QueryTime is how long a view's blocking query waits; 0: 5 minutes.
 	QueryTime time.Duration
-	// CallTime bounds the wait for a call that somebody else made; 0: a minute.
-	CallTime time.Duration
-	MaxViews int   // 0: 4096
-	MaxBytes int64 // of all bodies together; 0: 64 MB
+	MaxViews  int   // 0: 4096
+	MaxBytes  int64 // of all bodies together; 0: 64 MB
 	Limits
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -38,6 +36,9 @@ type Config struct {
 type Limits struct {
 	FetchRate  float64 // fetches of one view a second (cache.entry_fetch_rate); at or below 0: no limit
 	FetchBurst int     // cache.entry_fetch_max_burst
+	// CallTime bounds the wait for a call that somebody else made
+	// (limits.rpc_client_timeout); 0: a minute.
+	CallTime time.Duration
 }
 
 const (
@@ -55,6 +56,7 @@ const (
 type Set struct {
 	cfg     Config
 	limit   atomic.Pointer[rate.Limit]
+	callMax atomic.Int64 // Limits.CallTime
 	metrics *metrics
 	door    *memory // keys that were asked over DNS once
 	local   *memory // keys of ?cached that this server answers from its own state
@@ -83,9 +85,6 @@ func New(cfg Config) *Set {
 	if cfg.QueryTime <= 0 {
 		cfg.QueryTime = store.DefaultQueryTime
 	}
-	if cfg.CallTime <= 0 {
-		cfg.CallTime = time.Minute
-	}
 	if cfg.MaxViews <= 0 {
 		cfg.MaxViews = 4096
 	}
@@ -106,6 +105,7 @@ func New(cfg Config) *Set {
 // Reload takes new limits.
 func (s *Set) Reload(l Limits) {
 	s.limit.Store(&rate.Limit{PerSecond: l.FetchRate, Burst: l.FetchBurst})
+	s.callMax.Store(int64(cmp.Or(l.CallTime, time.Minute)))
 }
 
 // Stop ends all views and waits for their goroutines, at most until ctx ends. From

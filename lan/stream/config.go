@@ -44,6 +44,19 @@ type TLS struct {
 	VerifyIncoming       bool
 	VerifyOutgoing       bool
 	VerifyServerHostname bool
+	// Verify is asked for each connection in place of the three, once there are
+	// connections; nil: the three stay.
+	Verify func() Verify
+}
+
+// Verify are the rules that may change while a port is open.
+type Verify struct{ Incoming, Outgoing, ServerHostname bool }
+
+func (t *TLS) rules() Verify {
+	if t.Verify != nil {
+		return t.Verify()
+	}
+	return Verify{t.VerifyIncoming, t.VerifyOutgoing, t.VerifyServerHostname}
 }
 
 // Validate reports all problems at once.

@@ -63,7 +63,7 @@ func (d *Dialer) connect(ctx context.Context, addr string, proto byte) (net.Conn
 	conn.SetDeadline(time.Now().Add(d.cfg.HandshakeTimeout))
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if d.cfg.TLS.VerifyOutgoing {
+	if d.cfg.TLS.rules().Outgoing {
 		t, err := d.cfg.outgoingTLS()
 		if err != nil {
 			return fail(conn, err)

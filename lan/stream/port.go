@@ -280,10 +280,10 @@ func (p *Port) identify(conn *net.TCPConn) (net.Conn, byte, identity, error) {
 			return fail("silent", err)
 		}
 	}
-	switch {
-	case p.cfg.TLS.VerifyIncoming && !isTLS:
+	switch rules := p.cfg.TLS.rules(); {
+	case rules.Incoming && !isTLS:
 		return fail("plain", errors.New("a connection without TLS, but verify_incoming is set"))
-	case first[0] == protoRaft && p.cfg.TLS.VerifyIncoming && p.cfg.TLS.VerifyServerHostname && !id.server:
+	case first[0] == protoRaft && rules.Incoming && rules.ServerHostname && !id.server:
 		return fail("not_server", fmt.Errorf("a Raft connection whose certificate lacks the name %s", p.cfg.serverName()))
 	case first[0] != protoRaft && first[0] != protoRPC:
 		return fail("garbage", fmt.Errorf("first byte %#x", first[0]))

@@ -14,7 +14,7 @@ func (c *Config) incomingTLS() (*tls.Config, error) {
 		return nil, err
 	}
 	t := base.Clone()
-	if c.TLS.VerifyIncoming {
+	if c.TLS.rules().Incoming {
 		if t.ClientCAs == nil {
 			// The system's authorities would let in anybody with a web certificate.
 			return nil, errors.New("verify_incoming without an authority")
@@ -37,7 +37,7 @@ func (c *Config) outgoingTLS() (*tls.Config, error) {
 	}
 	t.DynamicRecordSizingDisabled = true
 	t.ServerName = c.serverName()
-	if c.TLS.VerifyServerHostname {
+	if c.TLS.rules().ServerHostname {
 		t.InsecureSkipVerify = false
 		return t, nil
 	}

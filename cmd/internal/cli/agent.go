@@ -103,9 +103,9 @@ func (c *call) runAgent(l *config.Loader) error {
 	if err != nil {
 		return startError(err)
 	}
-	a := &agentProcess{call: c, loader: l, cfg: cfg, log: log, warned: map[string]bool{}}
+	a := &agentProcess{call: c, loader: l, cfg: cfg, tls: tlsFilesOf(cfg), log: log, bridge: bridge, warned: map[string]bool{}}
 	a.warn(warnings)
-	nc := nodeConfig(cfg)
+	nc := nodeConfig(cfg, a.tls)
 	if nc.NodeID == "" && nc.DataDir == "" {
 		nc.NodeID = randomUUID() // an agent in memory has nowhere to keep one
 	}
@@ -149,7 +149,9 @@ type agentProcess struct {
 	*call
 	loader *config.Loader
 	cfg    *config.Config // as started with
+	tls    tlsFiles       // in use
 	log    *logs.Log
+	bridge *metrics.Bridge
 
 	reloading sync.Mutex
 	warned    map[string]bool // warnings that were given; guarded by reloading once the node runs
@@ -178,6 +180,20 @@ func (a *agentProcess) supervise(n runner, signals <-chan os.Signal) error {
 	left := make(chan error, 1) // the outcome of a leave that a signal asked for
 	leaving, failed := false, false
 	reloads := make(chan struct{}, 1) // one runs, one may wait: more would read the same
+	reload := func() {
+		select {
+		case reloads <- struct{}{}:
+		default:
+		}
+	}
+	if a.cfg.AutoReload {
+		tasks.Go(func() {
+			a.loader.Watch(ctx, func() {
+				logger.Info("configuration files changed, reloading")
+				reload()
+			})
+		})
+	}
 	tasks.Go(func() {
 		for {
 			select {
@@ -196,10 +212,7 @@ func (a *agentProcess) supervise(n runner, signals <-chan os.Signal) error {
 			switch {
 			case sig == syscall.SIGHUP:
 				logger.Info("caught signal, reloading", "signal", sig.String())
-				select {
-				case reloads <- struct{}{}:
-				default:
-				}
+				reload()
 			case told != nil:
 				logger.Warn("caught signal again, stopping at once", "signal", sig.String())
 				return exit(1)
@@ -233,8 +246,7 @@ func (a *agentProcess) supervise(n runner, signals <-chan os.Signal) error {
 	}
 }
 
-// reload loads the configuration again for the node, which applies it. The log
-// level is the process's own, and changes here.
+// reload loads the configuration again for the node, which applies it.
 func (a *agentProcess) reload() (*node.Config, error) {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
@@ -246,32 +258,56 @@ func (a *agentProcess) reload() (*node.Config, error) {
 		return nil, errors.New(problems(err))
 	}
 	a.warn(warnings)
+	nc := nodeConfig(next, tlsFilesOf(next))
+	nc.Reloaded = func() { a.reloaded(next) }
+	return &nc, nil
+}
+
+// reloaded takes over what the process holds itself, and names what cannot change
+// while it runs.
+func (a *agentProcess) reloaded(next *config.Config) {
 	logger := a.log.Logger().With("component", "agent")
-	if _, restart := config.Diff(a.cfg, next); len(restart) > 0 {
+	_, restart := config.Diff(a.cfg, next)
+	if restart = append(restart, a.tls.use(tlsFilesOf(next))...); len(restart) > 0 {
 		logger.Warn("changed settings wait for a restart", "keys", strings.Join(restart, ","))
+	}
+	if a.bridge != nil {
+		a.bridge.SetFilter(prefixFilter(next))
 	}
 	if level, err := config.ParseLevel(next.LogLevel); err == nil && level != a.log.Level() {
 		a.log.SetLevel(level)
 		logger.Info("log level changed", "level", strings.ToLower(next.LogLevel))
 	}
-	nc := nodeConfig(next)
-	return &nc, nil
 }
 
-// openLog makes the process's log: standard output, and a file if configured.
+// openLog makes the process's log: standard output, and a file and syslog if
+// configured.
 func openLog(stdout io.Writer, cfg *config.Config) (*logs.Log, func(), error) {
 	level, err := config.ParseLevel(cfg.LogLevel)
 	if err != nil {
 		return nil, nil, err
 	}
-	if cfg.LogFile == "" {
-		return logs.New(stdout, level, cfg.LogJSON), func() {}, nil
+	out, end := stdout, func() {}
+	if cfg.LogFile != "" {
+		f, err := logs.OpenFile(logs.FileConfig{Path: cfg.LogFile, MaxBytes: cfg.LogRotateBytes, MaxAge: cfg.LogRotateDuration, MaxFiles: cfg.LogRotateMaxFiles})
+		if err != nil {
+			return nil, nil, err
+		}
+		out, end = io.MultiWriter(stdout, f), func() { f.Close() }
 	}
-	f, err := logs.OpenFile(logs.FileConfig{Path: cfg.LogFile, MaxBytes: cfg.LogRotateBytes, MaxAge: cfg.LogRotateDuration, MaxFiles: cfg.LogRotateMaxFiles})
-	if err != nil {
-		return nil, nil, err
+	log := logs.New(out, level, cfg.LogJSON)
+	if !cfg.EnableSyslog {
+		return log, end, nil
 	}
-	return logs.New(io.MultiWriter(stdout, f), level, cfg.LogJSON), func() { f.Close() }, nil
+	facility, err := config.SyslogFacility(cfg.SyslogFacility)
+	if err == nil {
+		var stop func()
+		if stop, err = log.Syslog(facility, "landbridge"); err == nil {
+			return log, func() { stop(); end() }, nil
+		}
+	}
+	end()
+	return nil, nil, err
 }
 
 // installBridge takes over the process-wide metrics of raft, memberlist and serf.
@@ -283,14 +319,20 @@ func installBridge(cfg *config.Config, reg prometheus.Registerer) (*metrics.Brid
 	t := cfg.Telemetry
 	b := metrics.BridgeConfig{Prefix: t.MetricsPrefix, HostName: host, DisableHostname: t.DisableHostname,
 		FilterDefault: t.FilterDefault, Registerer: reg}
-	for _, f := range t.PrefixFilter {
+	b.AllowedPrefixes, b.BlockedPrefixes = prefixFilter(cfg)
+	return metrics.InstallBridge(b)
+}
+
+// prefixFilter takes telemetry.prefix_filter apart.
+func prefixFilter(cfg *config.Config) (allowed, blocked []string) {
+	for _, f := range cfg.Telemetry.PrefixFilter {
 		if name := f[1:]; f[0] == '+' {
-			b.AllowedPrefixes = append(b.AllowedPrefixes, name)
+			allowed = append(allowed, name)
 		} else {
-			b.BlockedPrefixes = append(b.BlockedPrefixes, name)
+			blocked = append(blocked, name)
 		}
 	}
-	return metrics.InstallBridge(b)
+	return allowed, blocked
 }
 
 // nodeID is the node's ID for the banner: as configured, or as the node keeps

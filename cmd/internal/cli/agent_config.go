@@ -13,11 +13,28 @@ import (
 	"landbridge/federation/trust"
 	"landbridge/federation/watch"
 	"landbridge/lan/agent"
+	"landbridge/lan/stream"
 	"landbridge/store"
 )
 
+// tlsFiles are the certificates of a configuration; nil where there are none.
+type tlsFiles struct{ lan, https *config.TLSFiles }
+
+func tlsFilesOf(c *config.Config) tlsFiles { return tlsFiles{c.LANTLS(), c.HTTPSTLS()} }
+
+// use takes over those of next, and returns the blocks that wait for a restart.
+func (f tlsFiles) use(next tlsFiles) (waiting []string) {
+	if !f.https.Use(next.https) {
+		waiting = append(waiting, "tls.https")
+	}
+	if !f.lan.Use(next.lan) {
+		waiting = append(waiting, "tls.internal_rpc")
+	}
+	return waiting
+}
+
 // nodeConfig translates what users write into what a node takes.
-func nodeConfig(c *config.Config) node.Config {
+func nodeConfig(c *config.Config, files tlsFiles) node.Config {
 	nc := node.Config{
 		NodeName: c.NodeName, NodeID: c.NodeID, HostNodeID: !c.DisableHostNodeID, NodeMeta: c.NodeMeta,
 		Datacenter: c.Datacenter, Primary: c.PrimaryDatacenter,
@@ -84,7 +101,7 @@ func nodeConfig(c *config.Config) node.Config {
 		HTTP: node.HTTP{
 			BlockEndpoints: c.HTTP.BlockEndpoints, AllowWriteHTTPFrom: networks(c.HTTP.AllowWriteHTTPFrom),
 			ResponseHeaders: c.HTTP.ResponseHeaders, MaxHeaderBytes: c.HTTP.MaxHeaderBytes,
-			UseCache: c.HTTP.UseCache,
+			UseCache: c.HTTP.UseCache, AllowUnprintable: c.Unprintable,
 		},
 		Cache:        node.Cache{EntryFetchRate: c.Cache.EntryFetchRate, EntryFetchMaxBurst: c.Cache.EntryFetchMaxBurst},
 		UseStreaming: c.Streaming,
@@ -103,17 +120,27 @@ func nodeConfig(c *config.Config) node.Config {
 	if c.CheckUpdateInterval == 0 {
 		nc.CheckUpdateInterval = -1 // 0 is the agent's default; the user wants no wait at all
 	}
-	if f := c.LANTLS(); f != nil {
+	if f := files.lan; f != nil {
 		nc.LANTLS = nodeTLS(f)
 		nc.OperatorCerts = trust.Operator(f.Files())
 		if f.HasCertificate() {
 			nc.LANTLS.Server = f.Server
 		}
 	}
-	if f := c.CheckTLS(); f != nil {
+	if f := files.lan; f != nil && c.EnableAgentTLSForChecks {
 		nc.CheckTLS = f.Client
+		if c.ServerName != "" {
+			nc.CheckTLS = func() (*tls.Config, error) {
+				cfg, err := f.Client()
+				if err == nil {
+					cfg = cfg.Clone()
+					cfg.ServerName = c.ServerName
+				}
+				return cfg, err
+			}
+		}
 	}
-	if f := c.HTTPSTLS(); f != nil && f.HasCertificate() {
+	if f := files.https; f != nil && f.HasCertificate() {
 		nc.HTTPSTLS = nodeTLS(f)
 		// The front end asks once, at its start.
 		nc.HTTPSTLS.Server = f.Listener
@@ -141,7 +168,10 @@ func checkEnvironment(nc *node.Config, getenv func(string) string) {
 }
 
 func nodeTLS(f *config.TLSFiles) *node.TLS {
-	return &node.TLS{Client: f.Client, VerifyIncoming: f.Incoming, VerifyOutgoing: f.Outgoing, VerifyHostname: f.Hostname}
+	return &node.TLS{Client: f.Client, Verify: func() stream.Verify {
+		r := f.Rules()
+		return stream.Verify{Incoming: r.Incoming, Outgoing: r.Outgoing, ServerHostname: r.Hostname}
+	}}
 }
 
 func listenAddrs(list []config.Addr) []node.ListenAddr {
@@ -363,7 +393,7 @@ func debugConfig(c *config.Config) map[string]any {
 		"SkipLeaveOnInt":            *c.SkipLeaveOnInterrupt,
 		"TranslateWANAddrs":         c.TranslateWAN,
 		"UIConfig":                  map[string]any{"Enabled": false, "ContentPath": "/ui/"},
-		"VerifyIncomingInternalRPC": c.LANTLS() != nil && c.LANTLS().Incoming,
-		"VerifyOutgoing":            c.LANTLS() != nil && c.LANTLS().Outgoing,
+		"VerifyIncomingInternalRPC": c.LANTLS() != nil && c.LANTLS().Rules().Incoming,
+		"VerifyOutgoing":            c.LANTLS() != nil && c.LANTLS().Rules().Outgoing,
 	}
 }

@@ -69,7 +69,7 @@ func TestScriptChecksInFiles(t *testing.T) {
 		if err := tryDefinitions(cfg); (err == nil) != allowed || err != nil && err.Error() != want {
 			t.Errorf("%q: %v", setting, err)
 		}
-		nc := nodeConfig(cfg)
+		nc := nodeConfig(cfg, tlsFilesOf(cfg))
 		if nc.EnableScriptChecks != cfg.EnableScriptChecks || nc.EnableLocalScriptChecks != cfg.EnableLocalScriptChecks {
 			t.Errorf("%q: the node's configuration says %t, %t", setting, nc.EnableScriptChecks, nc.EnableLocalScriptChecks)
 		}

@@ -175,10 +175,15 @@ func TestReloadChangesTheLogLevel(t *testing.T) {
 	a := &agentProcess{loader: l, cfg: cfg, log: log, warned: map[string]bool{}}
 	a.warn(warnings)
 	write("debug", `datacenter = "other"`)
-	for range 2 {
-		if _, err := a.reload(); err != nil {
+	for n := range 2 {
+		next, err := a.reload()
+		if err != nil {
 			t.Fatal(err)
 		}
+		if n == 0 && log.Level() != slog.LevelInfo {
+			t.Error("the level changed before the node took the rest over")
+		}
+		next.Reloaded()
 	}
 	if log.Level() != slog.LevelDebug {
 		t.Errorf("level %s", log.Level())

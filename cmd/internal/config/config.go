@@ -78,15 +78,17 @@ type Config struct {
 	RaftTrailingLogs      int           `key:"raft_trailing_logs" reload:"yes"`
 	Autopilot             Autopilot     `key:"autopilot"`
 
-	TLS        TLS        `key:"tls"`
-	Federation Federation `key:"federation"`
-	Connect    Connect    `key:"connect"`
-	Limits     Limits     `key:"limits"`
-	HTTP       HTTP       `key:"http_config"`
-	DNS        DNS        `key:"dns_config" reload:"yes"`
-	Cache      Cache      `key:"cache" reload:"yes"`
-	Streaming  bool       `key:"use_streaming_backend"`
-	Recursors  []string   `key:"recursors" reload:"yes"`
+	TLS         TLS        `key:"tls"`
+	ServerName  string     `key:"server_name"`
+	Federation  Federation `key:"federation"`
+	Connect     Connect    `key:"connect"`
+	Limits      Limits     `key:"limits"`
+	HTTP        HTTP       `key:"http_config"`
+	Unprintable bool       `key:"disable_http_unprintable_char_filter"`
+	DNS         DNS        `key:"dns_config" reload:"yes"`
+	Cache       Cache      `key:"cache" reload:"yes"`
+	Streaming   bool       `key:"use_streaming_backend"`
+	Recursors   []string   `key:"recursors" reload:"yes"`
 
 	DefaultQueryTime  time.Duration `key:"default_query_time"`
 	MaxQueryTime      time.Duration `key:"max_query_time"`
@@ -113,6 +115,9 @@ type Config struct {
 	LogRotateBytes    int           `key:"log_rotate_bytes"`
 	LogRotateDuration time.Duration `key:"log_rotate_duration"`
 	LogRotateMaxFiles int           `key:"log_rotate_max_files"`
+	EnableSyslog      bool          `key:"enable_syslog"`
+	SyslogFacility    string        `key:"syslog_facility"`
+	AutoReload        bool          `key:"auto_reload_config"`
 	PidFile           string        `key:"pid_file"`
 
 	Protocol     int `key:"protocol"`
@@ -175,21 +180,20 @@ type TLS struct {
 	HTTPS       TLSBlock `key:"https"`
 	InternalRPC struct {
 		TLSBlock
-		VerifyServerHostname bool `key:"verify_server_hostname"`
+		VerifyServerHostname bool `key:"verify_server_hostname" reload:"yes"`
 	} `key:"internal_rpc"`
 }
 
-// TLSBlock is one listener's part of the tls stanza. The files are read again
-// on reload.
+// TLSBlock is one listener's part of the tls stanza.
 type TLSBlock struct {
-	CAFile         string   `key:"ca_file"`
-	CAPath         string   `key:"ca_path"`
-	CertFile       string   `key:"cert_file"`
-	KeyFile        string   `key:"key_file"`
+	CAFile         string   `key:"ca_file" reload:"yes"`
+	CAPath         string   `key:"ca_path" reload:"yes"`
+	CertFile       string   `key:"cert_file" reload:"yes"`
+	KeyFile        string   `key:"key_file" reload:"yes"`
 	MinVersion     string   `key:"tls_min_version"`
 	CipherSuites   []string `key:"tls_cipher_suites"`
-	VerifyIncoming *bool    `key:"verify_incoming"`
-	VerifyOutgoing *bool    `key:"verify_outgoing"`
+	VerifyIncoming *bool    `key:"verify_incoming" reload:"yes"`
+	VerifyOutgoing *bool    `key:"verify_outgoing" reload:"yes"`
 }
 
 // Federation is landbridge's own stanza.
@@ -264,7 +268,7 @@ type Telemetry struct {
 	MetricsPrefix   string   `key:"metrics_prefix"`
 	DisableHostname bool     `key:"disable_hostname"`
 	FilterDefault   bool     `key:"filter_default"`
-	PrefixFilter    []string `key:"prefix_filter"`
+	PrefixFilter    []string `key:"prefix_filter" reload:"yes"`
 }
 
 // Listen is where the front ends listen; empty when their port is off.
@@ -318,6 +322,7 @@ func defaults() Config {
 	c.DisableRemoteExec = true
 	c.Telemetry = Telemetry{MetricsPrefix: "consul", FilterDefault: true}
 	c.LogLevel = "INFO"
+	c.SyslogFacility = "LOCAL0"
 	c.LogRotateDuration = 24 * time.Hour
 	c.Protocol, c.RaftProtocol = 2, 3
 	return c

@@ -249,7 +249,7 @@ func TestWarnings(t *testing.T) {
 		name, hcl string
 		want      string // "" is none
 	}{
-		{"later", `ui = true auto_reload_config = true`, "landbridge does not have these yet; they are accepted and have no effect: auto_reload_config, ui_config.enabled"},
+		{"later", `ui = true federation { relay = true }`, "landbridge does not have these yet; they are accepted and have no effect: federation.relay, ui_config.enabled"},
 		{"later at its default", `ports { grpc = -1 } ui_config { enabled = false content_path = "/ui/" } acl { default_policy = "allow" tokens {} }`, ""},
 		{"no effect", `disable_update_check = true peering { enabled = false } version = "1.2"`, ""},
 		{"enterprise", `license_path = "x"`, `"license_path" is a Consul Enterprise configuration and will have no effect`},
@@ -329,7 +329,7 @@ func TestCheckKeys(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if cfg.EnableScriptChecks != c.all || cfg.EnableLocalScriptChecks != c.local || cfg.CheckTLS() != nil {
+		if cfg.EnableScriptChecks != c.all || cfg.EnableLocalScriptChecks != c.local {
 			t.Errorf("%s: %+v", c.hcl, cfg)
 		}
 		got := strings.Join(warnings, "\n")
@@ -431,6 +431,58 @@ func TestDiff(t *testing.T) {
 	if reload, restart := Diff(a, a); reload != nil || restart != nil {
 		t.Errorf("a configuration differs from itself: %q %q", reload, restart)
 	}
+}
+
+// TestDiffNamesEveryKey changes each key by itself: a running agent either takes
+// it over or has to say that it waits for a restart.
+func TestDiffNamesEveryKey(t *testing.T) {
+	base := defaults()
+	var visit func(v reflect.Value, path string, can bool)
+	visit = func(v reflect.Value, path string, can bool) {
+		for i := range v.NumField() {
+			f := v.Type().Field(i)
+			key, ok := f.Tag.Lookup("key")
+			if !ok && !f.Anonymous {
+				continue
+			}
+			at, can := path, can || f.Tag.Get("reload") != ""
+			if ok {
+				at = join(path, key)
+			}
+			fv := v.Field(i)
+			if fv.Kind() == reflect.Struct {
+				visit(fv, at, can)
+				continue
+			}
+			before := reflect.ValueOf(fv.Interface())
+			switch fv.Kind() {
+			case reflect.String:
+				fv.SetString("changed")
+			case reflect.Bool:
+				fv.SetBool(!fv.Bool())
+			case reflect.Int, reflect.Int64:
+				fv.SetInt(fv.Int() + 1)
+			case reflect.Float64:
+				fv.SetFloat(fv.Float() + 1)
+			case reflect.Slice:
+				fv.Set(reflect.MakeSlice(fv.Type(), 1, 1))
+			case reflect.Map:
+				fv.Set(reflect.MakeMap(fv.Type()))
+			case reflect.Pointer:
+				fv.Set(reflect.New(fv.Type().Elem()))
+			default:
+				t.Fatalf("%s is of kind %s", at, fv.Kind())
+			}
+			want := []string{at}
+			fresh := defaults()
+			reload, restart := Diff(&fresh, &base)
+			if can && (!slices.Equal(reload, want) || restart != nil) || !can && (!slices.Equal(restart, want) || reload != nil) {
+				t.Errorf("%s, which a running agent can take over: %t: reload %q, restart %q", at, can, reload, restart)
+			}
+			fv.Set(before)
+		}
+	}
+	visit(reflect.ValueOf(&base).Elem(), "", false)
 }
 
 // TestEveryKeyIsKnown holds the list of the interface's keys against the tree.

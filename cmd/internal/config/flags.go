@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Loader gathers the sources of a configuration and loads it.
@@ -18,6 +19,9 @@ type Loader struct {
 	Machine Machine
 
 	flags tree
+
+	mu           sync.Mutex
+	certificates []string // files that the configuration loaded last names; guarded by mu
 }
 
 // agentFlag is a flag that sets a key.

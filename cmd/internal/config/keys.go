@@ -41,7 +41,7 @@ func currentKeys() []keyEntry {
 
 		{fate: noEffect, paths: "disable_update_check disable_anonymous_signature version revision version_metadata version_prerelease build_date " +
 			"experiments cloud.resource_id cloud.client_id cloud.client_secret cloud.hostname cloud.auth_url cloud.scada_address reap " +
-			"peering.enabled telemetry.prometheus_retention_time " +
+			"peering.enabled telemetry.disable_per_tenancy_usage_metrics telemetry.prometheus_retention_time " +
 			"telemetry.circonus_api_app telemetry.circonus_api_token telemetry.circonus_api_url telemetry.circonus_broker_id " +
 			"telemetry.circonus_broker_select_tag telemetry.circonus_check_display_name telemetry.circonus_check_force_metric_activation " +
 			"telemetry.circonus_check_id telemetry.circonus_check_instance_id telemetry.circonus_check_search_tag telemetry.circonus_check_tags " +
@@ -51,9 +51,7 @@ func currentKeys() []keyEntry {
 			"rpc.enable_streaming xds.update_max_per_second dns_config.prefer_namespace"},
 
 		{fate: later, kind: kBool, def: "true", paths: "enable_central_service_config telemetry.retry_failed_connection"},
-		{fate: later, kind: kBool, def: "false", paths: "auto_reload_config disable_http_unprintable_char_filter " +
-			"enable_syslog " +
-			"telemetry.enable_host_metrics telemetry.disable_per_tenancy_usage_metrics " +
+		{fate: later, kind: kBool, def: "false", paths: "telemetry.enable_host_metrics " +
 			"tls.grpc.use_auto_cert auto_encrypt.tls auto_encrypt.allow_tls auto_config.enabled federation.relay " +
 			"connect.enable_mesh_gateway_wan_federation connect.enable_serverless_plugin connect.test_ca_leaf_root_change_spread " +
 			"ui_config.enabled"},
@@ -61,7 +59,6 @@ func currentKeys() []keyEntry {
 			"ui_config.metrics_proxy.base_url " +
 			"telemetry.statsd_address telemetry.statsite_address telemetry.dogstatsd_addr"},
 		{fate: later, kind: kString, def: "/ui/", paths: "ui_config.content_path"},
-		{fate: later, kind: kString, def: "LOCAL0", paths: "syslog_facility"},
 		{fate: later, kind: kString, def: "consul", paths: "connect.ca_provider"},
 		{fate: later, kind: kAny, paths: "ui_config.metrics_provider_files ui_config.metrics_proxy.path_allowlist ui_config.metrics_proxy.add_headers " +
 			"ui_config.dashboard_url_templates telemetry.dogstatsd_tags " +
@@ -82,7 +79,7 @@ func currentKeys() []keyEntry {
 		{fate: later, kind: kInt, def: "10", paths: "acl.replication_guard.min"},
 		{fate: later, kind: kFloat, def: "0.05", paths: "acl.replication_guard.share"},
 		{fate: later, kind: kAny, paths: "tls.grpc.ca_file tls.grpc.ca_path tls.grpc.cert_file tls.grpc.key_file " +
-			"tls.grpc.tls_min_version tls.grpc.tls_cipher_suites tls.server_name server_name " +
+			"tls.grpc.tls_min_version tls.grpc.tls_cipher_suites " +
 			"connect.ca_config.private_key connect.ca_config.root_cert connect.ca_config.leaf_cert_ttl " +
 			"connect.ca_config.intermediate_cert_ttl connect.ca_config.root_cert_ttl connect.ca_config.private_key_type " +
 			"connect.ca_config.private_key_bits connect.ca_config.csr_max_per_second connect.ca_config.csr_max_concurrent"},
@@ -133,6 +130,7 @@ func oldKeys() []keyEntry {
 		to("tls.https.verify_incoming", "verify_incoming_https"),
 		to("tls.defaults.verify_outgoing", "verify_outgoing"),
 		to("tls.internal_rpc.verify_server_hostname", "verify_server_hostname"),
+		to("server_name", "tls.server_name"),
 		to("raft_logstore.boltdb", "raft_boltdb"),
 		to("read_replica", "non_voting_server"),
 		to("ports.grpc", "ports.xds"),

@@ -46,6 +46,7 @@ func (l *Loader) Load() (*Config, []string, error) {
 	if err = errors.Join(err, invalid); err != nil {
 		return nil, unique(warnings), flatten(err)
 	}
+	l.watched(&c)
 	return &c, unique(warnings), nil
 }
 

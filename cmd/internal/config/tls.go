@@ -35,20 +35,49 @@ func (b TLSBlock) over(defaults TLSBlock) TLSBlock {
 // A pair of files is replaced in two steps, so a moment between them may not
 // load: then the last good configuration goes on.
 type TLSFiles struct {
-	block    TLSBlock
-	Incoming bool // verify_incoming
-	Outgoing bool // verify_outgoing
-	Hostname bool // verify_server_hostname
-
-	mu     sync.Mutex
+	mu     sync.Mutex // guards all
+	block  TLSBlock
+	rules  TLSRules
 	stamp  []stamp
 	server *tls.Config // nil without a certificate
 	client *tls.Config
 }
 
+// TLSRules are verify_incoming, verify_outgoing and verify_server_hostname.
+type TLSRules struct{ Incoming, Outgoing, Hostname bool }
+
+// Rules are those in force.
+func (f *TLSFiles) Rules() TLSRules {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.rules
+}
+
 // Files names the authority, certificate and key.
 func (f *TLSFiles) Files() struct{ CAFile, CAPath, CertFile, KeyFile string } {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	return struct{ CAFile, CAPath, CertFile, KeyFile string }{f.block.CAFile, f.block.CAPath, f.block.CertFile, f.block.KeyFile}
+}
+
+// Use takes over the files and the rules of next, which was loaded without
+// complaint; versions and cipher suites stay. It says whether it did: having a
+// certificate or an authority is not begun or ended while connections are made by it.
+func (f *TLSFiles) Use(next *TLSFiles) bool {
+	if f == nil || next == nil {
+		return f == next
+	}
+	now, rules := next.Files(), next.Rules()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b := &f.block
+	if (b.CertFile == "") != (now.CertFile == "") || (b.CAFile == "" && b.CAPath == "") != (now.CAFile == "" && now.CAPath == "") {
+		return false
+	}
+	b.CAFile, b.CAPath, b.CertFile, b.KeyFile = now.CAFile, now.CAPath, now.CertFile, now.KeyFile
+	f.rules = rules
+	f.stamp = nil // loads on the next question
+	return true
 }
 
 // stamp identifies a version of a file.
@@ -61,8 +90,8 @@ type stamp struct {
 // LANTLS is what tls.internal_rpc asks for, or nil when nothing is configured.
 func (c *Config) LANTLS() *TLSFiles {
 	f := newTLSFiles(c.TLS.InternalRPC.TLSBlock.over(c.TLS.Defaults))
-	f.Hostname = c.TLS.InternalRPC.VerifyServerHostname
-	if !f.configured() && !f.Hostname {
+	f.rules.Hostname = c.TLS.InternalRPC.VerifyServerHostname
+	if !f.configured() && !f.rules.Hostname {
 		return nil
 	}
 	return f
@@ -76,15 +105,6 @@ func (c *Config) HTTPSTLS() *TLSFiles {
 	return nil
 }
 
-// CheckTLS is the certificate and the authorities that health checks use with
-// enable_agent_tls_for_checks, or nil.
-func (c *Config) CheckTLS() *TLSFiles {
-	if !c.EnableAgentTLSForChecks {
-		return nil
-	}
-	return c.LANTLS()
-}
-
 // DockerTLS is the client's side of a Docker Engine's TLS: the files that Docker's
 // own tools keep in the folder that DOCKER_CERT_PATH names.
 func DockerTLS(dir string) *TLSFiles {
@@ -92,14 +112,14 @@ func DockerTLS(dir string) *TLSFiles {
 }
 
 func newTLSFiles(b TLSBlock) *TLSFiles {
-	return &TLSFiles{block: b,
+	return &TLSFiles{block: b, rules: TLSRules{
 		Incoming: b.VerifyIncoming != nil && *b.VerifyIncoming,
-		Outgoing: b.VerifyOutgoing != nil && *b.VerifyOutgoing}
+		Outgoing: b.VerifyOutgoing != nil && *b.VerifyOutgoing}}
 }
 
 func (f *TLSFiles) configured() bool {
 	b := f.block
-	return b.CAFile != "" || b.CAPath != "" || b.CertFile != "" || b.KeyFile != "" || f.Incoming || f.Outgoing
+	return b.CAFile != "" || b.CAPath != "" || b.CertFile != "" || b.KeyFile != "" || f.rules.Incoming || f.rules.Outgoing
 }
 
 // Server returns what a listener uses. The result is shared: clone before
@@ -116,28 +136,25 @@ func (f *TLSFiles) Server() (*tls.Config, error) {
 	return f.server, nil
 }
 
-// Listener returns what a listener uses that asks only once: certificates and
-// authorities are looked up anew for each connection.
+// Listener returns what an HTTPS listener uses that asks only once: certificates,
+// authorities and rules are looked up anew for each connection.
 func (f *TLSFiles) Listener() (*tls.Config, error) {
-	server, err := f.Server()
-	if err != nil {
+	if _, err := f.Server(); err != nil {
 		return nil, err
 	}
-	cfg := server.Clone()
-	cfg.Certificates, cfg.ClientCAs = nil, nil
-	cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	protocols := []string{"h2", "http/1.1"}
+	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		now, err := f.Server()
 		if err != nil {
 			return nil, err
 		}
-		return &now.Certificates[0], nil
-	}
-	if f.Incoming {
-		// crypto/tls would verify by the authorities of the start.
-		cfg.ClientAuth = tls.RequireAnyClientCert
-		cfg.VerifyConnection = f.verifyClient
-	}
-	return cfg, nil
+		cfg := now.Clone()
+		cfg.NextProtos = protocols
+		if cfg.ClientAuth != tls.NoClientCert {
+			cfg.VerifyConnection = f.verifyClient // resumed sessions too, by the authorities of now
+		}
+		return cfg, nil
+	}}, nil
 }
 
 func (f *TLSFiles) verifyClient(s tls.ConnectionState) error {
@@ -157,7 +174,7 @@ func (f *TLSFiles) verifyClient(s tls.ConnectionState) error {
 }
 
 // HasCertificate says whether Server has something to show.
-func (f *TLSFiles) HasCertificate() bool { return f.block.CertFile != "" }
+func (f *TLSFiles) HasCertificate() bool { return f.Files().CertFile != "" }
 
 // Client returns what a dialer uses. The result is shared: clone before
 // changing it. It verifies against the configured authorities and lacks the
@@ -233,7 +250,7 @@ func (f *TLSFiles) load() (server, client *tls.Config, err error) {
 	client.Certificates = base.Certificates
 	server = base.Clone()
 	server.ClientCAs = pool
-	if f.Incoming {
+	if f.rules.Incoming {
 		server.ClientAuth = tls.RequireAndVerifyClientCert
 	}
 	return server, client, nil
@@ -305,18 +322,18 @@ func (k *checker) checkTLS(c *Config) {
 		if t.TLSFiles == nil {
 			continue
 		}
-		b, before := t.block, len(k.errs)
+		b, rules, before := t.block, t.rules, len(k.errs)
 		noCA, noCert := b.CAFile == "" && b.CAPath == "", b.CertFile == "" || b.KeyFile == ""
-		if t.Incoming && noCA {
+		if rules.Incoming && noCA {
 			k.bad("%s.verify_incoming is set, and there is no ca_file or ca_path", t.key)
 		}
-		if t.Incoming && noCert {
+		if rules.Incoming && noCert {
 			k.bad("%s.verify_incoming is set, and there is no cert_file with its key_file", t.key)
 		}
-		if t.Outgoing && noCA {
+		if rules.Outgoing && noCA {
 			k.bad("%s.verify_outgoing is set, and there is no ca_file or ca_path", t.key)
 		}
-		if t.Hostname && !t.Outgoing {
+		if rules.Hostname && !rules.Outgoing {
 			k.bad("%s.verify_server_hostname needs verify_outgoing, which is not set", t.key)
 		}
 		if (b.CertFile == "") != (b.KeyFile == "") {

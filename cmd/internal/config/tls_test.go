@@ -176,13 +176,65 @@ func TestTLSFilesFollowTheFiles(t *testing.T) {
 	}
 }
 
+// A reload may name other files and turn verify_incoming off and on; the listener
+// stays.
+func TestTLSFilesAreReplaced(t *testing.T) {
+	dir, next := t.TempDir(), t.TempDir()
+	newAuthority(t, "first").issue(t, dir, "s1")
+	second := newAuthority(t, "second")
+	second.issue(t, next, "s1")
+	files := tlsConfig(t, dir, "").HTTPSTLS()
+	listener, err := files.Listener()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := func(dir string, cert bool) *tls.Config {
+		t.Helper()
+		f := newTLSFiles(TLSBlock{CAFile: dir + "/ca.pem"})
+		if cert {
+			f = newTLSFiles(TLSBlock{CAFile: dir + "/ca.pem", CertFile: dir + "/s1.pem", KeyFile: dir + "/s1-key.pem"})
+		}
+		cfg, err := f.Client()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg = cfg.Clone()
+		cfg.ServerName = "s1"
+		return cfg
+	}
+	if _, err := shake(t, listener, client(dir, false)); err != nil {
+		t.Fatal(err)
+	}
+	if !files.Use(tlsConfig(t, next, "verify_incoming = true").HTTPSTLS()) {
+		t.Fatal("other files are not taken over")
+	}
+	if _, err := shake(t, listener, client(next, true)); err != nil {
+		t.Errorf("after the change: %v", err)
+	}
+	if _, err := shake(t, listener, client(next, false)); err == nil {
+		t.Error("a client without a certificate was let in after verify_incoming was set")
+	}
+	if _, err := shake(t, listener, client(dir, true)); err == nil {
+		t.Error("the listener still shows the old certificate")
+	}
+	if files.Use(newTLSFiles(TLSBlock{CAFile: next + "/ca.pem"})) || files.Use(nil) || (*TLSFiles)(nil).Use(files) {
+		t.Error("TLS is switched by a reload")
+	}
+	if !(*TLSFiles)(nil).Use(nil) {
+		t.Error("no TLS before and after is a change")
+	}
+	if _, err := shake(t, listener, client(next, true)); err != nil {
+		t.Errorf("after a change that was refused: %v", err)
+	}
+}
+
 func TestTLSBlocks(t *testing.T) {
 	dir := t.TempDir()
 	newAuthority(t, "ca").issue(t, dir, "s1")
 	c := tlsConfig(t, dir, `verify_outgoing = true tls_min_version = "TLSv1_3" } internal_rpc { verify_server_hostname = true verify_incoming = true } https { verify_outgoing = false `)
 	lan, https := c.LANTLS(), c.HTTPSTLS()
-	if !lan.Outgoing || !lan.Incoming || !lan.Hostname || https.Outgoing || https.Incoming {
-		t.Errorf("internal_rpc %v %v %v, https %v %v", lan.Outgoing, lan.Incoming, lan.Hostname, https.Outgoing, https.Incoming)
+	if got, want := lan.Rules(), (TLSRules{true, true, true}); got != want || https.Rules() != (TLSRules{}) {
+		t.Errorf("internal_rpc %+v, https %+v", got, https.Rules())
 	}
 	srv, err := lan.Server()
 	if err != nil {
@@ -198,31 +250,6 @@ func TestTLSBlocks(t *testing.T) {
 	}
 	if plain, _, err := load(t, "-data-dir=x"); err != nil || plain.LANTLS() != nil || plain.HTTPSTLS() != nil {
 		t.Errorf("TLS without being asked for: %v", err)
-	}
-}
-
-func TestCheckTLS(t *testing.T) {
-	dir := t.TempDir()
-	newAuthority(t, "ca").issue(t, dir, "agent")
-	files := `tls { defaults { ca_file = "` + dir + `/ca.pem" cert_file = "` + dir + `/agent.pem" key_file = "` + dir + `/agent-key.pem" } }`
-	for _, c := range []struct {
-		hcl  string
-		want bool
-	}{{files, false}, {files + ` enable_agent_tls_for_checks = true`, true}} {
-		cfg, warnings, err := load(t, "-dev", "-hcl", c.hcl)
-		if err != nil || len(warnings) > 0 {
-			t.Fatal(err, warnings)
-		}
-		f := cfg.CheckTLS()
-		if (f != nil) != c.want {
-			t.Fatalf("%s: %v, want %t", c.hcl, f, c.want)
-		}
-		if f == nil {
-			continue
-		}
-		if got, err := f.Client(); err != nil || len(got.Certificates) != 1 || got.RootCAs == nil {
-			t.Errorf("%v %v, want a certificate and an authority", got, err)
-		}
 	}
 }
 

@@ -366,4 +366,7 @@ func (k *checker) checkLog(c *Config) {
 	if _, err := ParseLevel(c.LogLevel); err != nil {
 		k.errs = append(k.errs, fmt.Errorf("log_level: %w", err))
 	}
+	if _, err := SyslogFacility(c.SyslogFacility); err != nil {
+		k.errs = append(k.errs, err)
+	}
 }

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"net"
@@ -24,7 +25,7 @@ func bound(ctx context.Context, conn net.Conn) (stop func() bool) {
 
 // TLS says how a check speaks TLS.
 type TLS struct {
-	ServerName string // "": the host of the address
+	ServerName string // "": the one of Agent's result, else the host of the address
 	SkipVerify bool
 	// Agent returns the agent's own certificate and authorities, which the check
 	// uses then; nil: the system's authorities, and no certificate. It is asked at
@@ -41,7 +42,7 @@ func (t TLS) config(protocols ...string) (*tls.Config, error) {
 		}
 		cfg = own.Clone()
 	}
-	cfg.ServerName, cfg.InsecureSkipVerify, cfg.NextProtos = t.ServerName, t.SkipVerify, protocols //nolint:gosec // the definition asks for it
+	cfg.ServerName, cfg.InsecureSkipVerify, cfg.NextProtos = cmp.Or(t.ServerName, cfg.ServerName), t.SkipVerify, protocols //nolint:gosec // the definition asks for it
 	return cfg, nil
 }
 

@@ -20,6 +20,7 @@ type Log struct {
 	held      [][]byte // lines before Open
 	open      bool
 	followers map[*follower]struct{}
+	syslog    chan syslogLine // nil: none
 	buf       []byte
 }
 
@@ -188,6 +189,12 @@ func (l *Log) write(e *entry) error {
 		}
 		if cap(l.buf) > math.MaxUint16 { // one huge line shall not stay for ever
 			l.buf = nil
+		}
+	}
+	if l.syslog != nil && e.level >= slog.Level(l.level.Load()) {
+		select {
+		case l.syslog <- syslogLine{e.level, e.append(nil, false)}:
+		default:
 		}
 	}
 	for f := range l.followers {
