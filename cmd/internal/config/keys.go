@@ -64,7 +64,7 @@ func currentKeys() []keyEntry {
 			"ui_config.dashboard_url_templates telemetry.dogstatsd_tags " +
 			"auto_encrypt.dns_san auto_encrypt.ip_san auto_config.intro_token auto_config.intro_token_file auto_config.server_addresses " +
 			"auto_config.dns_sans auto_config.ip_sans auto_config.authorization " +
-			"config_entries.bootstrap locality addresses.grpc addresses.grpc_tls kv_replication " +
+			"locality addresses.grpc addresses.grpc_tls kv_replication " +
 			"acl.tokens.initial_management acl.tokens.default acl.tokens.agent acl.tokens.agent_recovery acl.tokens.replication " +
 			"acl.tokens.config_file_service_registration acl.tokens.dns"},
 		{fate: later, kind: kInt, def: "-1", paths: "ports.grpc ports.grpc_tls"},
@@ -90,6 +90,7 @@ func currentKeys() []keyEntry {
 		{fate: protects, kind: kInt, def: "1000", paths: "limits.rpc_max_burst"},
 		{fate: protects, kind: kString, def: "disabled", paths: "limits.request_limits.mode"},
 
+		{fate: refused, kind: kAny, note: "config entries are not built yet: an intention among them would protect nothing", paths: "config_entries.bootstrap"},
 		{fate: refused, kind: kAny, note: "Network segments are not supported in this version of Consul", paths: "segment segments"},
 
 		{fate: enterprise, paths: "partition license_path reporting.license.enabled read_replica audit.enabled audit.sink audit.rpc_enabled " +
