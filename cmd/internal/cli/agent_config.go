@@ -88,7 +88,9 @@ func nodeConfig(c *config.Config, files tlsFiles) node.Config {
 			HTTPMaxConnsPerClient: c.Limits.HTTPMaxConnsPerClient, HTTPSHandshakeTimeout: c.Limits.HTTPSHandshakeTimeout,
 			RPCHandshakeTimeout: c.Limits.RPCHandshakeTimeout, RPCMaxConnsPerClient: c.Limits.RPCMaxConnsPerClient,
 			RPCClientTimeout: c.Limits.RPCClientTimeout,
-			KVMaxValueSize:   int64(c.Limits.KVMaxValueSize), TxnMaxReqLen: int64(c.Limits.TxnMaxReqLen),
+			KVMaxValueSize:   int64(c.Limits.KVMaxValueSize),
+			// A value that may be put alone may be put in a transaction.
+			TxnMaxReqLen: int64(max(c.Limits.TxnMaxReqLen, c.Limits.KVMaxValueSize)),
 		},
 		DNS: node.DNS{
 			AllowStale: c.DNS.AllowStale, MaxStale: c.DNS.MaxStale, NodeTTL: c.DNS.NodeTTL, ServiceTTL: c.DNS.ServiceTTL,
@@ -392,6 +394,7 @@ func debugConfig(c *config.Config) map[string]any {
 		"SessionTTLMin":             c.SessionTTLMin.String(),
 		"SkipLeaveOnInt":            *c.SkipLeaveOnInterrupt,
 		"TranslateWANAddrs":         c.TranslateWAN,
+		"TxnMaxReqLen":              c.Limits.TxnMaxReqLen,
 		"UIConfig":                  map[string]any{"Enabled": false, "ContentPath": "/ui/"},
 		"VerifyIncomingInternalRPC": c.LANTLS() != nil && c.LANTLS().Rules().Incoming,
 		"VerifyOutgoing":            c.LANTLS() != nil && c.LANTLS().Rules().Outgoing,

@@ -38,6 +38,26 @@ func TestWatchDefinitions(t *testing.T) {
 	}
 }
 
+func TestTransactionLimit(t *testing.T) {
+	for _, tc := range []struct {
+		hcl  string
+		want int64
+	}{
+		{``, 512 << 10},
+		{`limits { txn_max_req_len = 700000 }`, 700000},
+		{`limits { txn_max_req_len = 700000 kv_max_value_size = 800000 }`, 800000},
+		{`limits { kv_max_value_size = 1000 }`, 512 << 10},
+	} {
+		cfg, warnings, err := (&config.Loader{HCL: []string{`bind_addr = "127.0.0.1" data_dir = "x"`, tc.hcl}}).Load()
+		if err != nil || len(warnings) > 0 {
+			t.Fatal(err, warnings)
+		}
+		if got := nodeConfig(cfg).Limits.TxnMaxReqLen; got != tc.want {
+			t.Errorf("%q: %d, want %d", tc.hcl, got, tc.want)
+		}
+	}
+}
+
 func TestCheckEnvironment(t *testing.T) {
 	env := map[string]string{}
 	getenv := func(name string) string { return env[name] }

@@ -82,13 +82,13 @@ func TestDefaultsAreTheSpecs(t *testing.T) {
 	got := map[string]any{
 		"dc": c.Datacenter, "node": c.NodeName, "lan": c.LAN.String(), "wan": c.WAN.String(), "http": c.Listen.HTTP, "dns": c.Listen.DNS,
 		"https": c.Listen.HTTPS, "mult": c.Performance.RaftMultiplier, "leave": *c.LeaveOnTerminate, "skip": *c.SkipLeaveOnInterrupt,
-		"reconnect": c.ReconnectTimeout, "kv": c.Limits.KVMaxValueSize, "suspicion": c.GossipLAN.SuspicionMult, "domain": c.Domain,
+		"reconnect": c.ReconnectTimeout, "kv": c.Limits.KVMaxValueSize, "txn": c.Limits.TxnMaxReqLen, "suspicion": c.GossipLAN.SuspicionMult, "domain": c.Domain,
 	}
 	want := map[string]any{
 		"dc": "dc1", "node": "box", "lan": "10.1.2.3", "wan": "10.1.2.3",
 		"http": []Addr{{AddrPort: netip.MustParseAddrPort("127.0.0.1:8500")}}, "dns": []Addr{{AddrPort: netip.MustParseAddrPort("127.0.0.1:8600")}},
 		"https": []Addr(nil), "mult": 5, "leave": true, "skip": false,
-		"reconnect": 72 * time.Hour, "kv": 524288, "suspicion": 3, "domain": "consul.",
+		"reconnect": 72 * time.Hour, "kv": 524288, "txn": 524288, "suspicion": 3, "domain": "consul.",
 	}
 	if d := cmp.Diff(fmt.Sprint(want), fmt.Sprint(got)); d != "" {
 		t.Error(d)
