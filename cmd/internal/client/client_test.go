@@ -3,6 +3,7 @@ package client
 import (
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -68,8 +69,11 @@ func TestFromEnv(t *testing.T) {
 		t.Errorf("flags do not win: %+v", o)
 	}
 	env["CONSUL_HTTP_SSL"] = "perhaps"
-	if _, err := (Options{}).FromEnv(get); err == nil {
-		t.Error("a boolean that is none is accepted")
+	env["LANDBRIDGE_HTTP_SSL_VERIFY"] = "maybe"
+	_, err = Options{}.FromEnv(get)
+	if want := "environment variable CONSUL_HTTP_SSL must be a boolean, is \"perhaps\"\n" +
+		"environment variable LANDBRIDGE_HTTP_SSL_VERIFY must be a boolean, is \"maybe\""; fmt.Sprint(err) != want {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }
 

@@ -62,7 +62,11 @@ func (o Options) FromEnv(getenv func(string) string) (Options, error) {
 		}
 		b, err := strconv.ParseBool(v)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("environment variable %s must be a boolean, is %q", name, v))
+			full := "CONSUL_" + name
+			if getenv("LANDBRIDGE_"+name) != "" {
+				full = "LANDBRIDGE_" + name
+			}
+			errs = append(errs, fmt.Errorf("environment variable %s must be a boolean, is %q", full, v))
 		}
 		return b
 	}
