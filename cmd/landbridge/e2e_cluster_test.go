@@ -230,6 +230,41 @@ func TestTakenNodeName(t *testing.T) {
 	servers[1].want("PUT", "/v1/kv/after", "x", "true")
 }
 
+// TestTwoClustersOfOneName has a cluster that was made apart, with the same
+// datacenter name and no gossip key to tell them apart, join a living one.
+func TestTwoClustersOfOneName(t *testing.T) {
+	dir := t.TempDir()
+	servers := cluster(t, dir, "dc1", 36, 3, nil)
+	other := newAgent(t, dir, "other", "dc1", "127.9.37.1", map[string]any{"bootstrap_expect": 1})
+	other.start()
+	until(t, 10*time.Second, "the other cluster writes", func() bool { _, b := other.do("PUT", "/v1/kv/its", "x"); return b == "true" })
+	client := newAgent(t, dir, "client", "dc1", "127.9.37.2", map[string]any{"server": false, "retry_join": []string{other.IP}})
+	client.start()
+	until(t, 10*time.Second, "its client sees the leader", client.hasLeader)
+	for i := range 20 {
+		servers[i%3].want("PUT", fmt.Sprint("/v1/kv/ours/", i), "x", "true")
+	}
+	for _, from := range []*agentProcess{other, client} {
+		for _, pair := range [][2]*agentProcess{{from, servers[0]}, {servers[1], from}} {
+			out, err := pair[0].run("join", pair[1].IP)
+			if err == nil || !strings.Contains(out, "another cluster of datacenter") {
+				t.Errorf("%s joins %s: %v\n%s", pair[0].Name, pair[1].Name, err, out)
+			}
+		}
+	}
+	time.Sleep(3 * time.Second) // what a leader takes to add servers, several times
+	for i := range 20 {
+		servers[i%3].want("GET", fmt.Sprintf("/v1/kv/ours/%d?raw&consistent", i), "", "x")
+	}
+	other.want("GET", "/v1/kv/its?raw&consistent", "", "x")
+	for _, s := range servers {
+		_, peers := s.do("GET", "/v1/status/peers", "")
+		if _, members := s.do("GET", "/v1/agent/members", ""); strings.Contains(peers+members, "127.9.37.") {
+			t.Errorf("%s took in the other cluster: %s %s", s.Name, peers, members)
+		}
+	}
+}
+
 // TestGarbageOnEveryPort sends noise everywhere and checks that the server is as
 // well as before, and that its log is not flooded.
 func TestGarbageOnEveryPort(t *testing.T) {

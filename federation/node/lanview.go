@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -30,6 +31,7 @@ type lanView struct {
 	mu      sync.Mutex
 	servers []forwarding.Peer // in the order of preference
 	names   map[string]string // Raft id -> node name
+	id      string            // the cluster's, as a living server tells
 }
 
 // serverPeer reads a LAN member that is a server.
@@ -47,7 +49,7 @@ func (v *lanView) refresh(members []gossip.Member) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	now := map[string]forwarding.Peer{}
-	v.names = map[string]string{}
+	v.names, v.id = map[string]string{}, ""
 	for _, m := range members {
 		p, ok := serverPeer(m)
 		if !ok {
@@ -56,6 +58,7 @@ func (v *lanView) refresh(members []gossip.Member) {
 		v.names[m.Tags["id"]] = m.Name
 		if m.Status == gossip.Alive && m.Name != v.self {
 			now[p.Name] = p
+			v.id = cmp.Or(m.Tags[clusterTag], v.id)
 		}
 	}
 	next := make([]forwarding.Peer, 0, len(now))
@@ -69,6 +72,12 @@ func (v *lanView) refresh(members []gossip.Member) {
 		next = slices.Insert(next, rand.IntN(len(next)+1), p)
 	}
 	v.servers = next
+}
+
+func (v *lanView) cluster() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.id
 }
 
 func (v *lanView) Servers() []forwarding.Peer {

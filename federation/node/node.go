@@ -220,7 +220,11 @@ func (n *Node) newLAN() (err error) {
 		AllowedCIDRs: cfg.SerfLANAllowed, SnapshotFile: n.dataFile("serf", "local.snapshot"),
 		RejoinAfterLeave: cfg.RejoinAfterLeave, ReconnectTimeout: cfg.ReconnectTimeoutLAN,
 		DisableCoordinates: cfg.DisableCoordinates, OnUserEvent: n.receiveEvent,
-		Logger: n.logger("gossip"), Registerer: cfg.Registerer,
+		AdmitPool: n.sameCluster,
+		Logger:    n.logger("gossip"), Registerer: cfg.Registerer,
+	}
+	if cfg.Server {
+		gc.Admit = n.sameCluster
 	}
 	if !cfg.DisableKeyringFile {
 		gc.KeyringFile = n.dataFile("serf", "local.keyring")
@@ -285,6 +289,9 @@ func (n *Node) lanTags() map[string]string {
 		return t
 	}
 	t := n.serverTags()
+	if id := n.srv.cluster(); id != "" {
+		t[clusterTag] = id
+	}
 	if n.cfg.Federated() {
 		t["wan_join_port"] = strconv.Itoa(n.cfg.Ports.SerfWAN)
 	}
@@ -323,6 +330,7 @@ func (n *Node) streamConfig(bind netip.AddrPort) stream.Config {
 		Bind: bind, Datacenter: cfg.Datacenter, Domain: cfg.Domain,
 		HandshakeTimeout:  cfg.Limits.RPCHandshakeTimeout,
 		MaxConnsPerClient: func() int { return int(n.maxConns.Load()) },
+		Cluster:           n.cluster,
 		Logger:            n.logger("lan"), Registerer: cfg.Registerer,
 	}
 	if cfg.Server {

@@ -266,23 +266,6 @@ func (n *Node) Stop(ctx context.Context) error {
 	return n.stack.stop(ctx)
 }
 
-// markCluster writes the cluster's id beside the log once it is known: a server
-// that finds the mark without a log then knows whose state it lost.
-func (s *server) markCluster(ctx context.Context) error {
-	t := time.NewTicker(time.Second)
-	defer t.Stop()
-	for {
-		if id := s.state.ClusterID(); id != "" {
-			return s.stores.SetCluster(id)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-t.C:
-		}
-	}
-}
-
 // drain ends sessions in good order: calls under way are answered, and callers are
 // told to go elsewhere, before their port closes.
 func drain(cancel context.CancelFunc, sessions *sync.WaitGroup) func(context.Context) error {

@@ -106,6 +106,9 @@ type Config struct {
 	// Admit is asked about each member heard of, after the checks of this
 	// package; an error keeps it out. It must not call the Pool.
 	Admit func(Member) error
+	// AdmitPool is asked about each living member of the other side when two
+	// pools become one; an error keeps them apart. It must not call the Pool.
+	AdmitPool func(Member) error
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer

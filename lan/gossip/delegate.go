@@ -31,13 +31,27 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 // NotifyMerge refuses a join, in both directions, with the reason.
 func (d delegate) NotifyMerge(nodes []*memberlist.Node) error {
 	known := d.p.byName()
+	holders := make(map[string]Member, len(known))
+	for _, m := range known {
+		if id := m.Tags["id"]; id != "" && m.Status == Alive {
+			holders[id] = m
+		}
+	}
 	for _, n := range nodes {
 		m, err := d.admit(n)
 		if err != nil {
 			return err
 		}
-		if err := d.taken(m, n, known); err != nil {
+		if n.State != memberlist.StateAlive && n.State != memberlist.StateSuspect {
+			continue
+		}
+		if err := d.taken(m, known, holders); err != nil {
 			return err
+		}
+		if ask := d.p.cfg.AdmitPool; ask != nil && m.Name != d.p.cfg.Name {
+			if err := ask(m); err != nil {
+				return d.refuse("refused", fmt.Errorf("member %q: %w", m.Name, err))
+			}
 		}
 	}
 	return nil
@@ -82,23 +96,27 @@ func (d delegate) admit(n *memberlist.Node) (Member, error) {
 	return m, nil
 }
 
-// taken refuses a name that lives elsewhere under another node id. A name whose
-// holder failed or left is free, and so is one that is claimed from the holder's
-// own address: the holder was restarted there without its data.
-func (d delegate) taken(m Member, n *memberlist.Node, known map[string]Member) error {
-	if n.State != memberlist.StateAlive && n.State != memberlist.StateSuspect {
+// taken refuses a name that lives elsewhere under another node id, and a node id
+// that lives elsewhere under another name. A name or id whose holder failed or
+// left is free, and so is one that is claimed from the holder's own address: the
+// holder was restarted there, without its data or with a new name.
+func (d delegate) taken(m Member, known, holders map[string]Member) error {
+	theirs := m.Tags["id"]
+	if theirs == "" {
 		return nil
 	}
-	holder, ok := known[m.Name]
-	if !ok || holder.Status != Alive || holder.AddrPort() == m.AddrPort() {
-		return nil
+	if holder, ok := known[m.Name]; ok && holder.Status == Alive && holder.AddrPort() != m.AddrPort() {
+		// With one id it is the same node, which moved: memberlist decides by its state.
+		if ours := holder.Tags["id"]; ours != "" && ours != theirs {
+			return d.refuse("name", fmt.Errorf("node name %q is held by node %s at %s and wanted by node %s at %s: give one of them another node_name",
+				m.Name, ours, holder.AddrPort(), theirs, m.AddrPort()))
+		}
 	}
-	theirs, ours := m.Tags["id"], holder.Tags["id"]
-	if theirs == ours || theirs == "" || ours == "" {
-		return nil // the same node, which moved: memberlist decides by its state
+	if holder, ok := holders[theirs]; ok && holder.Name != m.Name && holder.AddrPort() != m.AddrPort() {
+		return d.refuse("id", fmt.Errorf("node id %s is held by %q at %s and wanted by %q at %s: give one of them another node_id, or remove the file node-id of a copied data_dir",
+			theirs, holder.Name, holder.AddrPort(), m.Name, m.AddrPort()))
 	}
-	return d.refuse("name", fmt.Errorf("node name %q is held by node %s at %s and wanted by node %s at %s: give one of them another node_name",
-		m.Name, ours, holder.AddrPort(), theirs, m.AddrPort()))
+	return nil
 }
 
 func (d delegate) refuse(reason string, err error) error {

@@ -13,7 +13,7 @@ type metrics struct {
 }
 
 var (
-	refusals   = []string{"name", "address", "tags", "datacenter", "refused"}
+	refusals   = []string{"name", "id", "address", "tags", "datacenter", "refused"}
 	eventKinds = []EventKind{Joined, Updated, Gone, Lost, Reaped}
 	statuses   = []Status{Alive, Leaving, Left, Failed}
 )

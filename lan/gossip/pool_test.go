@@ -220,6 +220,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"another datacenter", func(c *gossip.Config) { c.Datacenter = "dc2" }, `is in datacenter "dc1", this pool is of "dc2"`},
 		{"a taken name", func(c *gossip.Config) { c.Name = "n1" }, `node name "n1" is held by node id-2 at 10.0.0.2:8301 and wanted by node id-1 at 10.0.0.1:8301`},
+		{"a taken id", func(c *gossip.Config) { c.ID = "id-1" }, `node id id-1 is held by "n2" at 10.0.0.2:8301 and wanted by "n1" at 10.0.0.1:8301`},
 		{"a hook's refusal", func(c *gossip.Config) {
 			c.Admit = func(m gossip.Member) error { return fmt.Errorf("%s looks odd", m.Name) }
 		}, `"n1": n1 looks odd`},
@@ -243,6 +244,41 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestPoolsApart: both sides refuse to become one, and stay as they were.
+func TestPoolsApart(t *testing.T) {
+	gossiptest.Bubble(t, func(t *testing.T) {
+		net := gossiptest.NewNetwork(1)
+		of := func(color string) option {
+			return func(c *gossip.Config) {
+				c.Tags = map[string]string{"color": color}
+				c.AdmitPool = func(m gossip.Member) error {
+					if theirs := m.Tags["color"]; theirs != color {
+						return fmt.Errorf("it is %s", theirs)
+					}
+					return nil
+				}
+			}
+		}
+		a, b := agent(t, net, 1, of("red")), agent(t, net, 2, of("red"))
+		c, d := agent(t, net, 3, of("blue")), agent(t, net, 4, of("blue"))
+		pools := []*gossip.Pool{a, b, c, d}
+		for _, p := range pools {
+			defer stop(t, p)
+		}
+		join(t, a, 2)
+		join(t, c, 4)
+		if _, err := a.Join(t.Context(), []string{addrOf(3).String()}); err == nil || !strings.Contains(err.Error(), ": it is blue") {
+			t.Errorf("join = %v", err)
+		}
+		time.Sleep(time.Minute)
+		for i, p := range pools {
+			if n := len(p.Members()); n != 2 {
+				t.Errorf("n%d has %d members", i+1, n)
+			}
+		}
+	})
+}
+
 // TestNameIsFreeAfterFailure: a machine is replaced by another with its name.
 func TestNameIsFreeAfterFailure(t *testing.T) {
 	gossiptest.Bubble(t, func(t *testing.T) {
@@ -260,6 +296,23 @@ func TestNameIsFreeAfterFailure(t *testing.T) {
 		defer stop(t, b)
 		join(t, b, 1)
 		until(t, 10*time.Second, "the new n2 is alive", func() bool { return status(a, "n2") == gossip.Alive && status(c, "n2") == gossip.Alive })
+	})
+}
+
+// TestRename: the same address and id, another name: accepted at once, though the
+// others have not missed the old name yet.
+func TestRename(t *testing.T) {
+	gossiptest.Bubble(t, func(t *testing.T) {
+		net := gossiptest.NewNetwork(1)
+		a, b := agent(t, net, 1), agent(t, net, 2)
+		defer stop(t, a)
+		join(t, b, 1)
+		net.Crash(addrOf(2))
+		stop(t, b)
+		b = agent(t, net, 2, func(c *gossip.Config) { c.Name = "renamed" })
+		defer stop(t, b)
+		join(t, b, 1)
+		until(t, 5*time.Second, "the new name is known", func() bool { return status(a, "renamed") == gossip.Alive })
 	})
 }
 

@@ -71,6 +71,7 @@ const (
 	reconcileInterval = time.Minute
 	applyTimeout      = 30 * time.Second
 	parallelWrites    = 32
+	statusTimeout     = 2 * time.Second
 	// reapGrace is how long a node must be missing from gossip before it is
 	// removed, if this server never saw it as a member: a leader that has just
 	// started may not know all members.

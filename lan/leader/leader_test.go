@@ -298,6 +298,38 @@ func TestBootstrapOnce(t *testing.T) {
 	})
 }
 
+// TestTwoClusters lets the leaders of two clusters see each other's servers, as
+// nothing but a gap in gossip's own check could: neither takes in the other's.
+func TestTwoClusters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.stopAll()
+		group := []*server{w.add(1, 3), w.add(2, 3), w.add(3, 3)}
+		alone := w.add(4, 1)
+		for _, s := range group {
+			w.hidden[s.name] = []string{"s4"}
+			s.start()
+		}
+		w.hidden["s4"] = []string{"s1", "s2", "s3"}
+		alone.start()
+		time.Sleep(time.Minute)
+		theirs, its := group[0].state.ClusterID(), alone.state.ClusterID()
+		w.mu.Lock()
+		clear(w.hidden)
+		w.mu.Unlock()
+		w.notify()
+		time.Sleep(5 * time.Minute)
+		for _, s := range group {
+			if got := s.state.ClusterID(); got != theirs || len(s.node.Servers()) != 3 {
+				t.Errorf("%s: cluster %s of %v, want %s of three servers", s.name, got, s.node.Servers(), theirs)
+			}
+		}
+		if got := alone.state.ClusterID(); got != its || got == theirs || len(alone.node.Servers()) != 1 {
+			t.Errorf("s4: cluster %s of %v, want %s of one server", got, alone.node.Servers(), its)
+		}
+	})
+}
+
 func TestPromise(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, err := NewBootstrapper(BootstrapConfig{NodeID: "b", Expect: 3, Members: func() []Member { return nil },

@@ -117,7 +117,7 @@ func (r *reconciler) pass(ctx context.Context, all bool) error {
 	// Servers first, one by one: each change of the group needs the one before.
 	for _, m := range due {
 		if m.Server {
-			if err := r.server(m, members); err != nil {
+			if err := r.server(ctx, m, members); err != nil {
 				errs = append(errs, fmt.Errorf("server %s: %w", m.Name, err))
 			}
 		}
@@ -298,7 +298,7 @@ func (r *reconciler) write(ctx context.Context, kind store.CommandKind, payload 
 }
 
 // server makes the Raft group follow one server.
-func (r *reconciler) server(m Member, members []Member) error {
+func (r *reconciler) server(ctx context.Context, m Member, members []Member) error {
 	if m.ID == "" || m.Port == 0 {
 		return errors.New("its tags hold no id or port")
 	}
@@ -331,6 +331,9 @@ func (r *reconciler) server(m Member, members []Member) error {
 	if m.Bootstrap && r.cfg.Bootstrap {
 		return errors.New("it bootstraps, and so does this server: only one may (start it without -bootstrap)")
 	}
+	if err := r.foreign(ctx, m); err != nil {
+		return err
+	}
 	// A known name with a new id is a machine that lost its state: the old id's
 	// vote goes first.
 	if n, _ := r.node(m.Name); n != nil && n.ID != m.ID {
@@ -345,6 +348,19 @@ func (r *reconciler) server(m Member, members []Member) error {
 	return r.pilot.ap.Load().AddServer(&autopilot.Server{
 		ID: raft.ServerID(m.ID), Name: m.Name, Address: raft.ServerAddress(m.RaftAddress()), RaftVersion: 3,
 	})
+}
+
+// foreign refuses a server that has another cluster's state: in the group it would
+// be a second source of the log. One that does not answer is added all the same:
+// Raft does not get through to it either, nor past the cluster's id.
+func (r *reconciler) foreign(ctx context.Context, m Member) error {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	st, err := r.cfg.ServerStatus(ctx, m)
+	if ours := r.cfg.State.ClusterID(); err == nil && st.ClusterID != "" && st.ClusterID != ours {
+		return fmt.Errorf("it belongs to another cluster of the same datacenter name (%s, this one is %s): remove its state first, or give its datacenter another name", st.ClusterID, ours)
+	}
+	return nil
 }
 
 // aliveElsewhere reports whether the id lives on under another name: a rename.

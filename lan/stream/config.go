@@ -22,6 +22,10 @@ type Config struct {
 	Datacenter string // with Domain: the name in servers' certificates
 	Domain     string
 
+	// Cluster returns the id of the cluster whose Raft group this server belongs
+	// to, "" before it knows one; nil: never. Raft connections of others are refused.
+	Cluster func() string
+
 	// HandshakeTimeout bounds the time from a connection to its first byte, TLS
 	// included, and a dial's handshake; default 5 s.
 	HandshakeTimeout time.Duration

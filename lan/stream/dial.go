@@ -10,8 +10,9 @@ import (
 
 // First bytes of a connection.
 const (
-	protoRaft byte = 0x01
+	// 0x01 was Raft without a hello.
 	protoRPC  byte = 0x02
+	protoRaft byte = 0x03
 	protoTLS  byte = 0x16 // of a TLS handshake record
 )
 
@@ -77,6 +78,11 @@ func (d *Dialer) connect(ctx context.Context, addr string, proto byte) (net.Conn
 	}
 	if _, err := conn.Write([]byte{proto}); err != nil {
 		return fail(conn, err)
+	}
+	if proto == protoRaft {
+		if err := d.cfg.greet(conn); err != nil {
+			return fail(conn, err)
+		}
 	}
 	if !stop() {
 		return fail(conn, context.Cause(ctx))

@@ -250,7 +250,7 @@ func (p *Port) handshake(conn *net.TCPConn, remote netip.Addr) {
 	p.mu.Unlock()
 }
 
-// identify reads the first byte, through TLS if there is TLS.
+// identify reads the first byte, through TLS if there is TLS, and the hello of Raft.
 func (p *Port) identify(conn *net.TCPConn) (net.Conn, byte, identity, error) {
 	var id identity
 	fail := func(reason string, err error) (net.Conn, byte, identity, error) {
@@ -287,6 +287,14 @@ func (p *Port) identify(conn *net.TCPConn) (net.Conn, byte, identity, error) {
 		return fail("not_server", fmt.Errorf("a Raft connection whose certificate lacks the name %s", p.cfg.serverName()))
 	case first[0] != protoRaft && first[0] != protoRPC:
 		return fail("garbage", fmt.Errorf("first byte %#x", first[0]))
+	}
+	if first[0] == protoRaft {
+		switch err := p.cfg.welcome(secured); {
+		case errors.Is(err, errCluster):
+			return fail("cluster", err)
+		case err != nil:
+			return fail("garbage", err)
+		}
 	}
 	return secured, first[0], id, nil
 }

@@ -69,7 +69,11 @@ func TestConnectionsRefused(t *testing.T) {
 		{"tls", stream.Config{}, "\x16\x03\x01"},
 		{"tls", secure, "\x16\x03\x01\x00\x05hello"},
 		{"plain", secure, "\x02"},
-		{"plain", secure, "\x01"},
+		{"plain", secure, "\x03"},
+		{"garbage", stream.Config{}, "\x01"}, // Raft without a hello
+		{"garbage", stream.Config{}, "\x03\xff\xff"},
+		{"garbage", stream.Config{}, "\x03\x00\x02\xff\xff"},
+		{"cluster", stream.Config{Cluster: func() string { return "ours" }}, "\x03\x00\x08\x0a\x06theirs"},
 	} {
 		t.Run(tt.reason, func(t *testing.T) {
 			reg := prometheus.NewRegistry()
@@ -188,16 +192,39 @@ func TestWhoIsAServer(t *testing.T) {
 		got.Close()
 
 		q, _ := listen(t, with(stream.TLS{Outgoing: ca.config(&agent), VerifyOutgoing: true}))
-		c, err = q.RaftLayer().Dial(raft.ServerAddress(addr), time.Second)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		c.SetReadDeadline(time.Now().Add(5 * time.Second))
-		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("a client agent's certificate speaks Raft: %v", err)
+		if c, err := q.RaftLayer().Dial(raft.ServerAddress(addr), 5*time.Second); err == nil {
+			c.Close()
+			t.Error("a client agent's certificate speaks Raft")
+		} else if errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a client agent's certificate is not told off: %v", err)
 		}
 	})
+}
+
+// A Raft group lets in who belongs to it or to none yet, and nobody else; both
+// ends are told why.
+func TestRaftOfAnotherCluster(t *testing.T) {
+	in := func(cluster string) stream.Config {
+		return stream.Config{Cluster: func() string { return cluster }}
+	}
+	for _, tt := range []struct {
+		from, to string
+		refused  bool
+	}{
+		{"", "", false}, {"a", "", false}, {"", "a", false}, {"a", "a", false}, {"a", "b", true},
+		{strings.Repeat("long", 1000), "a", true},
+	} {
+		from, _ := listen(t, in(tt.from))
+		to, _ := listen(t, in(tt.to))
+		c, err := from.RaftLayer().Dial(raft.ServerAddress(to.Addr().String()), 5*time.Second)
+		if err == nil {
+			c.Close()
+		}
+		want := "its server belongs to cluster b, this one to a"
+		if tt.refused != (err != nil) || tt.from == "a" && tt.refused && !strings.Contains(err.Error(), want) {
+			t.Errorf("%.5q dials %q: %v", tt.from, tt.to, err)
+		}
+	}
 }
 
 // Raft's own transport runs over the port, beside sessions.
@@ -330,7 +357,7 @@ func TestMetricsExistFromTheStart(t *testing.T) {
 	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
 		t.Errorf("lint: %v, %v", problems, err)
 	}
-	if n, err := testutil.GatherAndCount(reg); err != nil || n != 11 {
-		t.Errorf("%d series, %v; want 11", n, err)
+	if n, err := testutil.GatherAndCount(reg); err != nil || n != 12 {
+		t.Errorf("%d series, %v; want 12", n, err)
 	}
 }

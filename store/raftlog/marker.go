@@ -119,6 +119,12 @@ func (m *marker) durable(term uint64) {
 	}
 }
 
+func (m *marker) cluster() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.want.ClusterID
+}
+
 func (m *marker) setCluster(id string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -178,6 +178,14 @@ func (s *Stores) SetCluster(id string) error {
 	return s.disk.marker.setCluster(id)
 }
 
+// Cluster returns the cluster id in the marker, "" without.
+func (s *Stores) Cluster() string {
+	if s.disk == nil {
+		return ""
+	}
+	return s.disk.marker.cluster()
+}
+
 // Forget removes the marker and writes none again: the server completed its
 // leave, and what it keeps is no longer the cluster's.
 func (s *Stores) Forget() error {
