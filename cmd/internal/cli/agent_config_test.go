@@ -52,7 +52,7 @@ func TestTransactionLimit(t *testing.T) {
 		if err != nil || len(warnings) > 0 {
 			t.Fatal(err, warnings)
 		}
-		if got := nodeConfig(cfg).Limits.TxnMaxReqLen; got != tc.want {
+		if got := nodeConfig(cfg, tlsFilesOf(cfg)).Limits.TxnMaxReqLen; got != tc.want {
 			t.Errorf("%q: %d, want %d", tc.hcl, got, tc.want)
 		}
 	}
