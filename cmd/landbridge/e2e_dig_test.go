@@ -90,14 +90,16 @@ func TestDig(t *testing.T) {
 	a.put("/v1/agent/service/register", map[string]any{"name": "named", "port": 90, "address": "www.example.com"})
 	b.put("/v1/agent/service/register", map[string]any{"name": "far", "port": 443, "address": "10.2.2.2"})
 	a.send("POST", "/v1/query", map[string]any{"name": "anywhere", "service": map[string]any{"service": "far", "failover": map[string]any{"datacenters": []string{"dc2"}}}})
-	// 30 addresses fit the 1,232 bytes dig takes by UDP, 100 do not.
+	// They are on a node without an agent, which would take from the catalog what it
+	// does not know of. 30 addresses fit the 1,232 bytes dig takes by UDP, 100 do not.
+	a.put("/v1/catalog/register", map[string]any{"Node": "external", "Address": "192.0.2.1"})
 	for _, s := range []struct {
 		name string
 		n    int
 	}{{"several", 30}, {"many", 100}} {
 		var ops []any
 		for i := range s.n {
-			ops = append(ops, map[string]any{"Service": map[string]any{"Verb": "set", "Node": a.Name, "Service": map[string]any{
+			ops = append(ops, map[string]any{"Service": map[string]any{"Verb": "set", "Node": "external", "Service": map[string]any{
 				"ID": fmt.Sprint(s.name, i), "Service": s.name, "Port": 1000 + i, "Address": fmt.Sprintf("10.9.%d.%d", s.n, i),
 			}}})
 		}

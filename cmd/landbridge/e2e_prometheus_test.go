@@ -127,8 +127,8 @@ func (d *discovery) target(job, id string) map[string]string {
 // relabelling that users of Consul know.
 const prometheusConfig = `
 global:
-  scrape_interval: 500ms
-  scrape_timeout: 500ms
+  scrape_interval: 1s
+  scrape_timeout: 1s
 scrape_configs:
 - job_name: landbridge
   file_sd_configs:
