@@ -22,6 +22,7 @@ type Agent struct {
 	disk    disk
 	events  *Events
 	scripts check.Slots
+	ticks   ticks
 
 	discardOutput atomic.Bool
 
@@ -100,6 +101,7 @@ func New(cfg Config) (*Agent, error) {
 		checks:   make(map[string]*checkEntry),
 		changed:  make(chan struct{}),
 		scripts:  make(check.Slots, maxScripts),
+		ticks:    ticks{jitter(tick)},
 	}
 	a.disk.init(cfg.DataDir)
 	a.events = newEvents(a)

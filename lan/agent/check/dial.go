@@ -13,7 +13,9 @@ type Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 func (d Dial) orNet() Dial {
 	if d == nil {
-		return (&net.Dialer{}).DialContext
+		// A connection lives for one run: setting up keep-alive probes is four calls
+		// of the system for nothing.
+		return (&net.Dialer{KeepAlive: -1}).DialContext
 	}
 	return d
 }
