@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/go-sockaddr/template"
@@ -39,8 +40,9 @@ func renderTemplate(s string) (string, error) { return template.Parse(s) }
 
 // resolver turns address keys into addresses and collects what is wrong.
 type resolver struct {
-	machine Machine
-	errs    []error
+	machine  Machine
+	errs     []error
+	warnings []string
 }
 
 func (r *resolver) bad(format string, args ...any) {
@@ -162,7 +164,7 @@ func advertised(bind netip.Addr, interfaces func() ([]netip.Prefix, error)) (net
 }
 
 // resolve fills the derived addresses of c.
-func (c *Config) resolve(m Machine) error {
+func (c *Config) resolve(m Machine) ([]string, error) {
 	r := &resolver{machine: m}
 	c.Bind = r.single("bind_addr", c.BindAddr, false)
 	c.SerfBind.LAN = r.single("serf_lan", c.SerfLAN, true)
@@ -216,8 +218,8 @@ func (c *Config) resolve(m Machine) error {
 
 	c.RetryJoin = r.expand("retry_join", c.RetryJoin)
 	c.RetryJoinWAN = r.expand("retry_join_wan", c.RetryJoinWAN)
-	c.Recursors = r.expand("recursors", c.Recursors)
-	return errors.Join(r.errs...)
+	c.Recursors = r.recursors(c.Recursors, c.Listen.DNS)
+	return r.warnings, errors.Join(r.errs...)
 }
 
 func (r *resolver) firstOf(keys []string, values ...string) (first netip.Addr) {
@@ -248,6 +250,48 @@ func (r *resolver) expand(key string, list []string) []string {
 		out = append(out, s)
 	}
 	return unique(out)
+}
+
+// recursors completes the addresses of recursors with their port, and leaves out
+// those that are this agent's own: a question would come back to it.
+func (r *resolver) recursors(list []string, own []Addr) []string {
+	var out []string
+	for _, s := range r.expand("recursors", list) {
+		ap, err := netip.ParseAddrPort(s)
+		if err != nil {
+			a, err := parseIP(s)
+			if err != nil {
+				r.bad("recursors: %q is not an IP address, with or without a port", s)
+				continue
+			}
+			ap = netip.AddrPortFrom(a, 53)
+		}
+		ap = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+		if slices.ContainsFunc(own, func(l Addr) bool { return l.Unix == "" && r.reaches(ap, l.AddrPort) }) {
+			r.warnings = append(r.warnings, fmt.Sprintf("recursors: %s is this agent's own DNS address: left out", s))
+			continue
+		}
+		out = append(out, ap.String())
+	}
+	return unique(out)
+}
+
+// reaches is whether what is sent to an address comes to a socket of ours.
+func (r *resolver) reaches(to, listen netip.AddrPort) bool {
+	if to.Port() != listen.Port() {
+		return false
+	}
+	if !listen.Addr().IsUnspecified() {
+		return to.Addr() == listen.Addr()
+	}
+	if to.Addr().Is6() && listen.Addr().Is4() {
+		return false
+	}
+	if to.Addr().IsLoopback() || to.Addr().IsUnspecified() {
+		return true
+	}
+	all, err := r.machine.Interfaces()
+	return err == nil && slices.ContainsFunc(all, func(p netip.Prefix) bool { return p.Addr().Unmap().WithZone("") == to.Addr() })
 }
 
 // providerOf keeps the provider's name alone: the other fields hold secrets.

@@ -549,3 +549,40 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestRecursors(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		args []string
+		want []string
+		warn string
+		err  string
+	}{
+		{"ports", []string{"-recursor=192.0.2.1", "-recursor=192.0.2.2:5353", "-recursor=2001:db8::1", "-recursor=[2001:db8::2]:54", "-recursor=192.0.2.1:53"},
+			[]string{"192.0.2.1:53", "192.0.2.2:5353", "[2001:db8::1]:53", "[2001:db8::2]:54"}, "", ""},
+		{"a template", []string{"-recursor={{ GetPrivateIP }}"}, []string{"10.1.2.3:53"}, "", ""},
+		{"itself", []string{"-client=127.0.0.1", "-recursor=127.0.0.1:8600", "-recursor=127.0.0.1"}, []string{"127.0.0.1:53"}, "recursors: 127.0.0.1:8600 is this agent's own DNS address: left out", ""},
+		{"itself on every address", []string{"-client=0.0.0.0", "-recursor=10.1.2.3:8600", "-recursor=10.1.2.4:8600"}, []string{"10.1.2.4:8600"}, "recursors: 10.1.2.3:8600 is", ""},
+		{"itself on both families", []string{"-client=::", "-recursor=127.0.0.1:8600", "-recursor=[::1]:8600", "-recursor=192.0.2.1"}, []string{"192.0.2.1:53"}, "recursors: 127.0.0.1:8600 is", ""},
+		{"not itself", []string{"-client=0.0.0.0", "-recursor=[::1]:8600"}, []string{"[::1]:8600"}, "", ""},
+		{"a name", []string{"-recursor=dns.example"}, nil, "", `recursors: "dns.example" is not an IP address, with or without a port`},
+	} {
+		got, warnings, err := load(t, append([]string{"-data-dir=x"}, c.args...)...)
+		if c.err != "" {
+			if err == nil || !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%s: error %v, want %s", c.name, err, c.err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		if !slices.Equal(got.Recursors, c.want) {
+			t.Errorf("%s: got %v, want %v", c.name, got.Recursors, c.want)
+		}
+		if text := strings.Join(warnings, "; "); (c.warn == "") == strings.Contains(text, "recursors:") || !strings.Contains(text, c.warn) {
+			t.Errorf("%s: warnings %q, want %q", c.name, text, c.warn)
+		}
+	}
+}

@@ -70,9 +70,11 @@ func (c *Config) finish(m Machine) ([]string, error) {
 	if c.EnableAgentTLSForChecks && c.LANTLS() == nil {
 		k.warn("enable_agent_tls_for_checks is set, and neither tls.defaults nor tls.internal_rpc has anything that checks could use")
 	}
-	if err := c.resolve(m); err != nil {
+	warnings, err := c.resolve(m)
+	if err != nil {
 		k.errs = append(k.errs, err)
 	}
+	k.warnings = append(k.warnings, warnings...)
 	k.checkTLS(c)
 	return k.warnings, errors.Join(k.errs...)
 }
