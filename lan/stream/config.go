@@ -35,6 +35,8 @@ type Config struct {
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil: no metrics
+
+	sessions *slog.Logger // for yamux
 }
 
 // TLS says how connections are protected. The zero value is plain TCP.

@@ -27,6 +27,7 @@ func NewDialer(cfg Config) (*Dialer, error) {
 		return nil, fmt.Errorf("lan/stream: %w", err)
 	}
 	cfg.setDefaults()
+	cfg.sessions = newSessionLog(cfg.Logger)
 	return &Dialer{cfg: cfg}, nil
 }
 
@@ -36,7 +37,7 @@ func (d *Dialer) Dial(ctx context.Context, addr string) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := newSession(conn, false, id, d.cfg.Logger)
+	s, err := newSession(conn, false, id, d.cfg.sessions)
 	if err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("dial %s: %w", addr, err)

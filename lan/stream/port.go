@@ -228,7 +228,7 @@ func (p *Port) handshake(conn *net.TCPConn, remote netip.Addr) {
 		return
 	}
 	defer p.gone(remote)
-	sess, err := newSession(secured, true, id, p.cfg.Logger)
+	sess, err := newSession(secured, true, id, p.cfg.sessions)
 	if err != nil {
 		conn.Close()
 		return
