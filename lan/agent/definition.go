@@ -183,8 +183,8 @@ func (a *Agent) supported(c *CheckDefinition, from Source) error {
 		return store.Errorf(store.KindInvalid, "not implemented")
 	case kind != "script" && kind != "docker", a.cfg.EnableScriptChecks:
 		return nil
-	case from != FromFile && a.cfg.EnableLocalScriptChecks:
-		return store.Errorf(store.KindBadRequest, "Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true")
+	case from != FromFile: // status and text as the peer answers
+		return store.Errorf(store.KindInvalid, "Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true")
 	case !a.cfg.EnableLocalScriptChecks:
 		return store.Errorf(store.KindBadRequest, "Scripts are disabled on this agent; to enable, configure 'enable_script_checks' or 'enable_local_script_checks' to true")
 	}

@@ -36,8 +36,8 @@ func TestRegisterBodies(t *testing.T) {
 		{"no interval", `{"Name":"w2","Check":{"HTTP":"http://x"}}`, store.KindBadRequest, "Invalid check: Interval must be > 0 for Script, HTTP, H2PING, TCP, UDP or OSService checks"},
 		{"ttl and interval", `{"Name":"w2","Check":{"HTTP":"http://x","Interval":"1s","TTL":"1s"}}`, store.KindBadRequest, "Invalid check: Interval and TTL cannot both be specified"},
 		{"bad status", `{"Name":"w2","Check":{"TTL":"1s","Status":"odd"}}`, store.KindBadRequest, "Bad check status"},
-		{"script", `{"Name":"w2","Check":{"Args":["true"],"Interval":"1s"}}`, store.KindBadRequest, "Scripts are disabled on this agent; to enable, configure 'enable_script_checks' or 'enable_local_script_checks' to true"},
-		{"docker", `{"Name":"w2","Check":{"DockerContainerID":"c","Args":["true"],"Interval":"1s"}}`, store.KindBadRequest, "Scripts are disabled on this agent; to enable, configure 'enable_script_checks' or 'enable_local_script_checks' to true"},
+		{"script", `{"Name":"w2","Check":{"Args":["true"],"Interval":"1s"}}`, store.KindInvalid, "Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true"},
+		{"docker", `{"Name":"w2","Check":{"DockerContainerID":"c","Args":["true"],"Interval":"1s"}}`, store.KindInvalid, "Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true"},
 		{"grpc without interval", `{"Name":"w2","Check":{"GRPC":"x:1"}}`, store.KindBadRequest, "Invalid check: Interval must be > 0 for Script, HTTP, H2PING, TCP, UDP or OSService checks"},
 		{"alias with interval", `{"Name":"w2","Check":{"AliasService":"x","Interval":"1s"}}`, store.KindBadRequest, "Invalid check: Interval cannot be set for Alias checks"},
 		{"any address", `{"Name":"w","Address":"0.0.0.0"}`, store.KindBadRequest, "Invalid service address"},
@@ -83,7 +83,7 @@ func TestCheckBodies(t *testing.T) {
 		{`{"TTL":"1s"}`, store.KindBadRequest, "Missing check name"},
 		{`{"Name":"c","CheckID":"c","TTL":"1s"}`, store.KindBadRequest, `Request decode failed: json: unknown field "CheckID"`},
 		{`{"Name":"c","TTL":"1s","ServiceID":"nope"}`, store.KindNotFound, `ServiceID "nope" does not exist`},
-		{`{"Name":"scr","Args":["/bin/true"],"Interval":"10s"}`, store.KindBadRequest, "Scripts are disabled on this agent; to enable, configure 'enable_script_checks' or 'enable_local_script_checks' to true"},
+		{`{"Name":"scr","Args":["/bin/true"],"Interval":"10s"}`, store.KindInvalid, "Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true"},
 	} {
 		d, err := DecodeCheck([]byte(c.body))
 		if err == nil {

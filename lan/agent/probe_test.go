@@ -359,7 +359,7 @@ func TestScriptsMustBeAllowed(t *testing.T) {
 		all, local bool
 		api, file  string
 	}{
-		{false, false, off, file},
+		{false, false, remote, file},
 		{false, true, remote, ""},
 		{true, false, "", ""},
 		{true, true, "", ""},
@@ -375,7 +375,7 @@ func TestScriptsMustBeAllowed(t *testing.T) {
 						want string
 						kind store.Kind
 					}{
-						"API":  {a.AddCheck(t.Context(), def), c.api, store.KindBadRequest},
+						"API":  {a.AddCheck(t.Context(), def), c.api, store.KindInvalid},
 						"file": {a.ReloadDefinitions(nil, []*CheckDefinition{def}), c.file, store.KindInvalid},
 					} {
 						if call.want == "" && call.err != nil || call.want != "" && (call.err == nil || call.err.Error() != call.want || store.KindOf(call.err) != call.kind) {
