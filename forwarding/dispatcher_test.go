@@ -390,6 +390,41 @@ func TestBlockingQueriesMove(t *testing.T) {
 	})
 }
 
+// TestBlockingQueriesOutliveARollingRestart has every server of the other
+// datacenter die while the query waits there; the first one is back by then.
+func TestBlockingQueriesOutliveARollingRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.remote["dc2"] = []Peer{{Name: "r1.dc2"}, {Name: "r2.dc2"}}
+		died := map[string]bool{}
+		for _, p := range w.remote["dc2"] {
+			w.answer[p.Name] = func(context.Context, *rpc.Request) (*rpc.Response, error) {
+				time.Sleep(time.Second)
+				if died[p.Name] {
+					return &rpc.Response{}, nil
+				}
+				died[p.Name] = true
+				return nil, store.Errorf(store.KindUnreachable, "gone")
+			}
+		}
+		req := with(read, func(r *rpc.Request) { r.Datacenter, r.MinIndex, r.Wait = "dc2", 5, time.Minute })
+		if _, err := w.dispatcher(true, true).Do(t.Context(), req); err != nil || w.trace() != "r1.dc2 r2.dc2 r1.dc2" {
+			t.Errorf("tried %q: %v", w.trace(), err)
+		}
+		// When nobody comes back, the hold time-out ends it.
+		for name := range w.answer {
+			w.answer[name] = fails(store.KindUnreachable, "gone")
+		}
+		start := time.Now()
+		if _, err := w.dispatcher(true, true).Do(t.Context(), req); store.KindOf(err) != store.KindUnreachable {
+			t.Errorf("got %v", err)
+		}
+		if took := time.Since(start); took < 6*time.Second || took > 8*time.Second {
+			t.Errorf("took %s, want the hold time-out", took)
+		}
+	})
+}
+
 func TestWithoutWaiting(t *testing.T) {
 	for _, c := range []struct {
 		name    string

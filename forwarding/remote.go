@@ -36,20 +36,32 @@ func (d *Dispatcher) remote(ctx context.Context, req *rpc.Request, m *rpc.Method
 	start := time.Now()
 	var tried []attempt
 	var err error
-	for _, p := range servers {
-		began := time.Now()
-		var resp *rpc.Response
-		resp, err = d.forward(ctx, req, p, d.cfg.WAN.Dial)
-		if err == nil {
-			d.metrics.remote(dc, "ok", time.Since(start))
-			return resp, nil
+	r := d.newRetry(req, m, nil)
+rounds:
+	for {
+		for _, p := range servers {
+			began := time.Now()
+			var resp *rpc.Response
+			resp, err = d.forward(ctx, r.next(), p, d.cfg.WAN.Dial)
+			if err == nil {
+				d.metrics.remote(dc, "ok", time.Since(start))
+				return resp, nil
+			}
+			if !unanswered(err) {
+				break rounds // the datacenter answered: its word is final
+			}
+			tried = append(tried, attempt{p.Name, time.Since(began)})
+			if !retryable(req, m, err) || ctx.Err() != nil {
+				break rounds
+			}
 		}
-		if !unanswered(err) {
-			break // the datacenter answered: its word is final
-		}
-		tried = append(tried, attempt{p.Name, time.Since(began)})
-		if !retryable(req, m, err) || ctx.Err() != nil {
+		// A blocking query outlives a rolling restart: each server in turn dies while
+		// the query waits there, and those that died first are long back.
+		if !r.waits() || !r.again(ctx, err, nil) {
 			break
+		}
+		if again := d.cfg.WAN.Servers(dc); len(again) > 0 {
+			servers = again
 		}
 	}
 	d.metrics.remote(dc, outcome(err), time.Since(start))
