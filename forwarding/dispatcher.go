@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"landbridge/forwarding/internal/rate"
 	"landbridge/forwarding/rpc"
 	"landbridge/store"
 )
@@ -61,28 +62,41 @@ type Config struct {
 	// HoldTimeout is how long a request waits for a leader (or, on a client
 	// agent, for a server): performance.rpc_hold_timeout.
 	HoldTimeout time.Duration
-	// ClientTimeout bounds a request whose caller set no deadline, on top of a
-	// blocking query's own wait: limits.rpc_client_timeout.
-	ClientTimeout time.Duration
+	Limits
 	// MaxQueryTime caps a blocking query's wait.
 	DefaultQueryTime, MaxQueryTime time.Duration
 	Logger                         *slog.Logger
 	Registerer                     prometheus.Registerer
 }
 
+// Limits are the settings that Dispatcher.Reload can change.
+type Limits struct {
+	// ClientTimeout bounds a request whose caller set no deadline, on top of a
+	// blocking query's own wait: limits.rpc_client_timeout.
+	ClientTimeout time.Duration
+	// RPCRate is how many requests a second a client agent sends to servers, at most
+	// RPCBurst at once (limits.rpc_rate, rpc_max_burst); at or below 0: no limit.
+	RPCRate  float64
+	RPCBurst int
+}
+
 // Dispatcher runs requests where they belong.
 type Dispatcher struct {
 	cfg     Config
-	timeLim atomic.Int64 // ClientTimeout, as last set
+	limits  atomic.Pointer[Limits]
+	sent    rate.Bucket // of RPCRate
 	metrics *metrics
 }
 
 // New returns a dispatcher.
 func New(cfg Config) *Dispatcher {
 	d := &Dispatcher{cfg: cfg, metrics: newMetrics(cfg.Registerer)}
-	d.SetClientTimeout(cfg.ClientTimeout)
+	d.Reload(cfg.Limits)
 	return d
 }
+
+// Reload takes new limits for the requests that come from now on.
+func (d *Dispatcher) Reload(l Limits) { d.limits.Store(&l) }
 
 // Do runs a request to its end. See rpc.Doer for its errors; kinds that callers
 // may retry are KindNoLeader, KindNoServers, KindUnreachable.
@@ -139,12 +153,9 @@ func (d *Dispatcher) route(ctx context.Context, req *rpc.Request, m *rpc.Method)
 	return d.here(ctx, req, m)
 }
 
-// SetClientTimeout replaces Config.ClientTimeout for the requests that follow.
-func (d *Dispatcher) SetClientTimeout(t time.Duration) { d.timeLim.Store(int64(t)) }
-
 // timeout is the deadline of a request that came without one.
 func (d *Dispatcher) timeout(req *rpc.Request, m *rpc.Method) time.Duration {
-	t := time.Duration(d.timeLim.Load())
+	t := d.limits.Load().ClientTimeout
 	if m.Blocking && req.MinIndex > 0 {
 		wait := req.Wait
 		if wait <= 0 {
@@ -217,14 +228,19 @@ func tooStale(req *rpc.Request, m *rpc.Method, resp *rpc.Response) bool {
 // toServer sends a request to a server of this datacenter: the way of a client
 // agent, which stays with one server until it fails.
 func (d *Dispatcher) toServer(ctx context.Context, req *rpc.Request, m *rpc.Method) (*rpc.Response, error) {
+	if l := d.limits.Load(); !d.sent.Take(rate.Limit{PerSecond: l.RPCRate, Burst: l.RPCBurst}) {
+		d.metrics.rateRefused.Inc()
+		return nil, store.ErrRPCRate
+	}
 	r := d.newRetry(req, m, store.ErrNoServers)
-	for {
+	for busy := 0; ; {
 		servers := d.cfg.LAN.Servers()
 		if len(servers) == 0 {
 			// Nobody to wait for: a client agent that knows no server says so at once.
 			return nil, store.ErrNoServers
 		}
-		resp, err := d.forward(ctx, r.next(), servers[0], d.cfg.LAN.Dial)
+		p := servers[busy%len(servers)]
+		resp, err := d.forward(ctx, r.next(), p, d.cfg.LAN.Dial)
 		if err == nil {
 			d.metrics.serverOK.Inc()
 			return resp, nil
@@ -234,7 +250,9 @@ func (d *Dispatcher) toServer(ctx context.Context, req *rpc.Request, m *rpc.Meth
 		case answered && req.Datacenter != "" && req.Datacenter != d.cfg.Datacenter:
 			return nil, err // it has tried all servers there
 		case !answered && unanswered(err):
-			d.cfg.LAN.Failed(servers[0])
+			d.cfg.LAN.Failed(p)
+		case store.KindOf(err) == store.KindRateLimited:
+			busy++ // only this request goes elsewhere
 		}
 		if !r.again(ctx, err, nil) {
 			return nil, r.err

@@ -96,7 +96,7 @@ func (w fakeWAN) Servers(dc string) []Peer { return w.remote[dc] }
 
 func (w *world) dispatcher(server, federated bool) *Dispatcher {
 	cfg := Config{
-		Datacenter: "dc1", LAN: w, HoldTimeout: 7 * time.Second, ClientTimeout: time.Minute,
+		Datacenter: "dc1", LAN: w, HoldTimeout: 7 * time.Second, Limits: Limits{ClientTimeout: time.Minute},
 		DefaultQueryTime: 5 * time.Minute, MaxQueryTime: 10 * time.Minute,
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Registerer: prometheus.NewRegistry(),
 	}
@@ -341,7 +341,7 @@ func TestRequestsWithoutADeadlineGetOne(t *testing.T) {
 			if got != c.want {
 				t.Errorf("deadline in %s, want %s", got, c.want)
 			}
-			d.SetClientTimeout(10 * time.Second)
+			d.Reload(Limits{ClientTimeout: 10 * time.Second})
 			if d.Do(context.Background(), c.req); got != c.want-50*time.Second {
 				t.Errorf("deadline in %s after a change, want %s", got, c.want-50*time.Second)
 			}

@@ -7,9 +7,9 @@ import (
 )
 
 type metrics struct {
-	local, leaderOK, leaderErr, serverOK, serverErr, noPath prometheus.Counter
-	remoteTotal                                             *prometheus.CounterVec
-	remoteSeconds                                           *prometheus.HistogramVec
+	local, leaderOK, leaderErr, serverOK, serverErr, noPath, rateRefused prometheus.Counter
+	remoteTotal                                                          *prometheus.CounterVec
+	remoteSeconds                                                        *prometheus.HistogramVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -27,6 +27,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "landbridge_forwarding_no_path_total",
 			Help: "Requests for a datacenter that was never a member of the federation.",
 		}),
+		rateRefused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "landbridge_forwarding_rate_refused_total",
+			Help: "Requests this client agent did not send because it sent too many (limits.rpc_rate).",
+		}),
 		remoteTotal: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "landbridge_forwarding_remote_requests_total",
 			Help: "Requests sent to another datacenter, by datacenter and outcome.",
@@ -37,7 +41,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Buckets: []float64{.002, .005, .01, .025, .05, .1, .2, .4, .8, 1.6, 5, 15, 60, 300},
 		}, []string{"dc"}),
 	}
-	reg.MustRegister(requests, m.noPath, m.remoteTotal, m.remoteSeconds)
+	reg.MustRegister(requests, m.noPath, m.rateRefused, m.remoteTotal, m.remoteSeconds)
 	return m
 }
 

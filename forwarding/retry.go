@@ -24,7 +24,7 @@ func retryable(req *rpc.Request, m *rpc.Method, err error) bool {
 		return false // its bytes are gone
 	}
 	switch store.KindOf(err) {
-	case store.KindNoLeader, store.KindNoServers, store.KindUnreachable:
+	case store.KindNoLeader, store.KindNoServers, store.KindUnreachable, store.KindRateLimited, store.KindBusy:
 		return true // not applied
 	case store.KindMaybeApplied:
 		return m.Repeatable

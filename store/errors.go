@@ -25,9 +25,21 @@ const (
 	KindTimeout          Kind = 10 // the deadline passed; HTTP 500
 	KindConflict         Kind = 11 // HTTP 409
 	KindTooLarge         Kind = 12 // HTTP 413
-	KindRateLimited      Kind = 13 // HTTP 429
+	KindRateLimited      Kind = 13 // a limit of whom was asked; nothing was applied; HTTP 429
 	KindNotBuilt         Kind = 14 // refused in words: not built yet; HTTP 500
+	KindBusy             Kind = 15 // a limit of the leader, so no other server helps: later; HTTP 503
 )
+
+// lastKind is the highest number above.
+const lastKind = KindBusy
+
+// Known returns k, or KindInternal for a number that this version does not know.
+func (k Kind) Known() Kind {
+	if k > lastKind {
+		return KindInternal
+	}
+	return k
+}
 
 // Error is an error with a kind. Errors of the same kind and, unless the target
 // has no message, the same message are equal under errors.Is, whether they
@@ -68,4 +80,5 @@ var (
 	ErrNoLeader  = &Error{Kind: KindNoLeader, Message: "No cluster leader"}
 	ErrNoServers = &Error{Kind: KindNoServers, Message: "No known Consul servers"}
 	ErrNoPath    = &Error{Kind: KindNoPath, Message: "No path to datacenter"}
+	ErrRPCRate   = &Error{Kind: KindRateLimited, Message: "RPC rate limit exceeded"}
 )

@@ -96,7 +96,7 @@ func rcode(err error) int {
 	switch store.KindOf(err) {
 	case store.KindNoPath, store.KindNotFound, store.KindPermissionDenied:
 		return dns.RcodeNameError
-	case store.KindRateLimited:
+	case store.KindRateLimited, store.KindBusy:
 		return dns.RcodeRefused
 	}
 	return dns.RcodeServerFailure

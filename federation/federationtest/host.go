@@ -77,6 +77,7 @@ func (h *Host) config(l *life) node.Config {
 			HTTPMaxConnsPerClient: 200, RPCHandshakeTimeout: 5 * time.Second, RPCMaxConnsPerClient: 100,
 			RPCClientTimeout: time.Minute, KVMaxValueSize: 512 << 10, TxnMaxReqLen: 512 << 10,
 		},
+		HTTP: node.HTTP{UseCache: true}, UseStreaming: true,
 		DefaultQueryTime: 5 * time.Minute, MaxQueryTime: 10 * time.Minute, DiscoveryMaxStale: 0,
 		CheckUpdateInterval: 5 * time.Minute, CheckOutputMaxSize: 4096,
 		Logger: h.log.logger(h.f.start), Registerer: reg, Gatherer: reg, Network: l,

@@ -26,6 +26,7 @@ var statuses = [...]int{
 	store.KindTooLarge:         http.StatusRequestEntityTooLarge,
 	store.KindRateLimited:      http.StatusTooManyRequests,
 	store.KindNotBuilt:         http.StatusInternalServerError,
+	store.KindBusy:             http.StatusServiceUnavailable,
 }
 
 // statusError is a refusal with a status that no kind has.

@@ -14,6 +14,7 @@ import (
 
 	"landbridge/federation/trust"
 	"landbridge/federation/watch"
+	"landbridge/forwarding"
 	"landbridge/lan/agent"
 	"landbridge/lan/stream"
 	"landbridge/store"
@@ -211,7 +212,23 @@ type Limits struct {
 	RPCMaxConnsPerClient  int
 	RPCClientTimeout      time.Duration
 	KVMaxValueSize        int64
-	TxnMaxReqLen          int64
+	TxnMaxReqLen          int64 // 0: KVMaxValueSize
+	// RPCRate and RPCMaxBurst bound what a client agent sends to servers; a rate at or
+	// below 0 is no limit.
+	RPCRate     float64
+	RPCMaxBurst int
+	// Requests bounds what a server takes from other agents.
+	Requests forwarding.RequestLimits
+}
+
+// RequestLimits makes Limits.Requests of its settings. A mode that is none is
+// disabled: who reads the configuration has refused it.
+func RequestLimits(mode string, reads, writes float64) forwarding.RequestLimits {
+	m, err := forwarding.ParseLimitMode(mode)
+	if err != nil {
+		m = forwarding.LimitDisabled
+	}
+	return forwarding.RequestLimits{Mode: m, ReadRate: reads, WriteRate: writes}
 }
 
 // DNS is the dns_config stanza.

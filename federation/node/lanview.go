@@ -27,6 +27,7 @@ type lanView struct {
 	// leader and leaderChanged are Raft's; on a client agent there is neither.
 	leader        func() (id, addr string)
 	leaderChanged func() <-chan struct{}
+	ping          func(context.Context, forwarding.Peer) error
 
 	mu      sync.Mutex
 	servers []forwarding.Peer // in the order of preference
@@ -43,8 +44,9 @@ func serverPeer(m gossip.Member) (forwarding.Peer, bool) {
 	return forwarding.Peer{Name: m.Name, Addr: net.JoinHostPort(m.Addr.String(), port), Federated: m.Tags["wan_join_port"] != ""}, true
 }
 
-// refresh takes over what the pool says. Servers that stay keep their place; new
-// ones come in at random, so that client agents spread over them.
+// refresh takes over what the pool says. Servers that stay keep their place, and
+// the first of them its calls; new ones come in behind it at random. That client
+// agents spread over them is the business of rotate.
 func (v *lanView) refresh(members []gossip.Member) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -68,8 +70,9 @@ func (v *lanView) refresh(members []gossip.Member) {
 			delete(now, p.Name)
 		}
 	}
+	first := min(len(next), 1)
 	for _, p := range now {
-		next = slices.Insert(next, rand.IntN(len(next)+1), p)
+		next = slices.Insert(next, first+rand.IntN(len(next)-first+1), p)
 	}
 	v.servers = next
 }

@@ -103,7 +103,7 @@ func New(cfg Config) (_ *Node, err error) {
 	n.lanView = &lanView{self: cfg.NodeName}
 	fwd := forwarding.Config{
 		Datacenter: cfg.Datacenter, LAN: n.lanView,
-		HoldTimeout: cfg.RPCHoldTimeout, ClientTimeout: cfg.Limits.RPCClientTimeout,
+		HoldTimeout: cfg.RPCHoldTimeout, Limits: cfg.callLimits(),
 		DefaultQueryTime: cfg.DefaultQueryTime, MaxQueryTime: cfg.MaxQueryTime,
 		Logger: n.logger("forwarding"), Registerer: cfg.Registerer,
 	}
@@ -124,6 +124,7 @@ func New(cfg Config) (_ *Node, err error) {
 		lanPool.Dial = func(ctx context.Context, addr, _ string) (rpc.Session, error) { return dial(ctx, addr) }
 	}
 	n.lanView.pool = rpc.NewPool(lanPool)
+	n.lanView.ping = n.lanView.pingServer
 	n.dispatcher = forwarding.New(fwd)
 	n.views = view.New(view.Config{
 		Do: n.dispatcher, Datacenter: cfg.Datacenter, Server: cfg.Server,

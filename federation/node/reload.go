@@ -48,12 +48,13 @@ func (n *Node) Reload(context.Context) error {
 	n.http.Reload(next.httpReloadable())
 	n.dns.Reload(next.DNS.settings())
 	n.views.Reload(next.viewLimits())
-	n.dispatcher.SetClientTimeout(next.Limits.RPCClientTimeout)
+	n.dispatcher.Reload(next.callLimits())
 	n.maxConns.Store(int64(next.Limits.RPCMaxConnsPerClient))
 	if n.srv != nil {
 		if err := n.srv.raft.ReloadSnapshots(next.snapshots()); err != nil {
 			return err
 		}
+		n.srv.limiter.Reload(next.Limits.Requests)
 		n.srv.authority.SetEnrollByKey(next.EnrollByKey)
 		if err := n.srv.authority.ReloadOperator(next.OperatorCerts); err != nil {
 			return err

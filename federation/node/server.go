@@ -17,6 +17,7 @@ import (
 
 	"landbridge/federation"
 	"landbridge/federation/trust"
+	"landbridge/forwarding"
 	"landbridge/forwarding/endpoint"
 	"landbridge/forwarding/rpc"
 	"landbridge/lan/gossip"
@@ -39,6 +40,7 @@ type server struct {
 	port                     LANPort
 	local                    *local
 	rpc                      *rpc.Server
+	limiter                  *forwarding.Limiter
 	leader                   *leader.Leader
 	boot                     *leader.Bootstrapper
 	lanSessions, wanSessions sync.WaitGroup // those being served
@@ -104,8 +106,14 @@ func (n *Node) newServer() (_ *server, err error) {
 	set.HandleSnapshots(s.snapshots())
 	set.HandleOperator(s.operator())
 	s.local = &local{set: set, raft: s.raft, hold: cfg.RPCHoldTimeout, askLeader: s.askLeader, ready: make(chan struct{})}
+	s.limiter = forwarding.NewLimiter(cfg.Limits.Requests, n.logger("limits"), cfg.Registerer)
 	s.rpc = rpc.NewServer(rpc.ServerConfig{
-		Handler:    rpc.DoerFunc(func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) { return n.dispatcher.Do(ctx, req) }),
+		Handler: rpc.DoerFunc(func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+			if err := s.limiter.Admit(req); err != nil {
+				return nil, err
+			}
+			return n.dispatcher.Do(ctx, req)
+		}),
 		Logger:     n.logger("rpc"),
 		Registerer: cfg.Registerer,
 	})

@@ -10,6 +10,7 @@ import (
 
 	"landbridge/federation/dnsapi"
 	"landbridge/federation/httpapi"
+	"landbridge/forwarding"
 	"landbridge/forwarding/rpc"
 	"landbridge/forwarding/view"
 	"landbridge/lan/gossip"
@@ -48,6 +49,10 @@ func (n *Node) newFrontEnds() (err error) {
 
 func (c *Config) httpReloadable() httpapi.Reloadable {
 	return httpapi.Reloadable{MaxConnsPerClient: c.Limits.HTTPMaxConnsPerClient, DiscoveryMaxStale: c.DiscoveryMaxStale, EnableDebug: c.EnableDebug}
+}
+
+func (c *Config) callLimits() forwarding.Limits {
+	return forwarding.Limits{ClientTimeout: c.Limits.RPCClientTimeout, RPCRate: c.Limits.RPCRate, RPCBurst: c.Limits.RPCMaxBurst}
 }
 
 func (c *Config) viewLimits() view.Limits {
@@ -100,6 +105,11 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	n.stack.push("LAN gossip", n.lan.Stop)
 	n.lanView.refresh(n.lan.Members())
 	n.stack.run("LAN members", n.fail, n.followLAN)
+	if n.srv == nil {
+		n.stack.run("server rotation", n.fail, func(ctx context.Context) error {
+			return n.lanView.rotate(ctx, func() int { return len(n.lan.Members()) })
+		})
+	}
 	if n.srv != nil {
 		if err := n.srv.startDuties(ctx); err != nil {
 			return err

@@ -52,9 +52,7 @@ func decodeError(b []byte) error {
 	for d.Next() {
 		switch d.Field {
 		case errKind:
-			if n := d.Uint(); n <= uint64(store.KindNotBuilt) {
-				e.Kind = store.Kind(n)
-			}
+			e.Kind = store.Kind(min(d.Uint(), 255)).Known()
 		case errMessage:
 			e.Message = clip(d.Bytes())
 		case errText:

@@ -91,6 +91,8 @@ func nodeConfig(c *config.Config, files tlsFiles) node.Config {
 			KVMaxValueSize:   int64(c.Limits.KVMaxValueSize),
 			// A value that may be put alone may be put in a transaction.
 			TxnMaxReqLen: int64(max(c.Limits.TxnMaxReqLen, c.Limits.KVMaxValueSize)),
+			RPCRate:      c.Limits.RPCRate, RPCMaxBurst: c.Limits.RPCMaxBurst,
+			Requests: node.RequestLimits(c.Limits.Requests.Mode, c.Limits.Requests.ReadRate, c.Limits.Requests.WriteRate),
 		},
 		DNS: node.DNS{
 			AllowStale: c.DNS.AllowStale, MaxStale: c.DNS.MaxStale, NodeTTL: c.DNS.NodeTTL, ServiceTTL: c.DNS.ServiceTTL,

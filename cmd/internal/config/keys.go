@@ -86,9 +86,6 @@ func currentKeys() []keyEntry {
 
 		{fate: protects, kind: kBool, def: "false", paths: "acl.enabled tls.grpc.verify_incoming tls.grpc.verify_outgoing"},
 		{fate: protects, kind: kString, def: "allow", paths: "acl.default_policy"},
-		{fate: protects, kind: kFloat, def: "-1", paths: "limits.rpc_rate limits.request_limits.read_rate limits.request_limits.write_rate"},
-		{fate: protects, kind: kInt, def: "1000", paths: "limits.rpc_max_burst"},
-		{fate: protects, kind: kString, def: "disabled", paths: "limits.request_limits.mode"},
 
 		{fate: refused, kind: kAny, note: "config entries are not built yet: an intention among them would protect nothing", paths: "config_entries.bootstrap"},
 		{fate: refused, kind: kAny, note: "Network segments are not supported in this version of Consul", paths: "segment segments"},

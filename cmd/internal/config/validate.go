@@ -271,6 +271,7 @@ func (k *checker) checkNumbers(c *Config) {
 		{"limits.http_max_conns_per_client", c.Limits.HTTPMaxConnsPerClient, 0},
 		{"limits.rpc_max_conns_per_client", c.Limits.RPCMaxConnsPerClient, 0},
 		{"limits.kv_max_value_size", c.Limits.KVMaxValueSize, 1}, {"limits.txn_max_req_len", c.Limits.TxnMaxReqLen, 1},
+		{"limits.rpc_max_burst", c.Limits.RPCMaxBurst, 1},
 		{"http_config.max_header_bytes", c.HTTP.MaxHeaderBytes, 0}, {"cache.entry_fetch_max_burst", c.Cache.EntryFetchMaxBurst, 1},
 		{"dns_config.udp_answer_limit", c.DNS.UDPAnswerLimit, 0}, {"dns_config.a_record_limit", c.DNS.ARecordLimit, 0},
 		{"dns_config.soa.refresh", c.DNS.SOA.Refresh, 0}, {"dns_config.soa.retry", c.DNS.SOA.Retry, 0},
@@ -281,6 +282,20 @@ func (k *checker) checkNumbers(c *Config) {
 		if n.value < n.lowest {
 			k.bad("%s cannot be %d. Must be at least %d", n.key, n.value, n.lowest)
 		}
+	}
+	for _, r := range []struct {
+		key   string
+		value float64
+	}{
+		{"rpc_rate", c.Limits.RPCRate},
+		{"request_limits.read_rate", c.Limits.Requests.ReadRate}, {"request_limits.write_rate", c.Limits.Requests.WriteRate},
+	} {
+		if r.value == 0 {
+			k.bad("limits.%s cannot be 0, which lets nothing through. Must be above 0, or -1 for no limit", r.key)
+		}
+	}
+	if m := c.Limits.Requests.Mode; m != "disabled" && m != "permissive" && m != "enforcing" {
+		k.bad("limits.request_limits.mode must be disabled, permissive or enforcing, is %q", m)
 	}
 	for name, ttl := range c.DNS.ServiceTTL {
 		if ttl < 0 {
