@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	gometrics "github.com/hashicorp/go-metrics"
@@ -10,10 +11,20 @@ import (
 )
 
 // Bridge is where raft, memberlist and serf report to. It keeps the last complete
-// interval for the JSON form and registers the same series for Prometheus.
+// interval for the JSON form and registers the same series for Prometheus. It adds
+// the names that users of the interface know and reads them off our own series.
 type Bridge struct {
+	cfg    BridgeConfig
 	inmem  *gometrics.InmemSink
 	global *gometrics.Metrics
+	names  []known
+
+	mu           sync.Mutex
+	allow, block []string         // prefixes
+	last         map[string]value // at the end of the last interval; nil before the first
+	lastAt       time.Time
+	current      Summary       // of the last interval, of our own series only
+	ticked       chan struct{} // closed when an interval ends
 }
 
 // BridgeConfig names the telemetry settings (spec/config.md 4) the bridge honours.
@@ -25,11 +36,12 @@ type BridgeConfig struct {
 	AllowedPrefixes []string
 	BlockedPrefixes []string
 	Registerer      prometheus.Registerer
+	Gatherer        prometheus.Gatherer // of our own series
 }
 
 // InstallBridge takes over go-metrics' process-global sink; call it once, from cmd.
 func InstallBridge(cfg BridgeConfig) (*Bridge, error) {
-	b := &Bridge{inmem: gometrics.NewInmemSink(10*time.Second, time.Minute)}
+	b := &Bridge{cfg: cfg, allow: cfg.AllowedPrefixes, block: cfg.BlockedPrefixes, inmem: gometrics.NewInmemSink(interval, time.Minute), names: knownNames(), lastAt: time.Now(), ticked: make(chan struct{})}
 	prom, err := gmprom.NewPrometheusSinkFrom(gmprom.PrometheusOpts{
 		// Series of members and peers that are gone are forgotten after this.
 		Expiration: 10 * time.Minute,
@@ -51,10 +63,12 @@ func InstallBridge(cfg BridgeConfig) (*Bridge, error) {
 }
 
 // SetFilter replaces the allowed and blocked prefixes.
-func (b *Bridge) SetFilter(allowed, blocked []string) { b.global.UpdateFilter(allowed, blocked) }
-
-// Summary returns the last complete interval in the shape of /v1/agent/metrics.
-func (b *Bridge) Summary() (any, error) { return b.inmem.DisplayMetrics(nil, nil) }
+func (b *Bridge) SetFilter(allowed, blocked []string) {
+	b.global.UpdateFilter(allowed, blocked)
+	b.mu.Lock()
+	b.allow, b.block = allowed, blocked
+	b.mu.Unlock()
+}
 
 // hostless drops the host from gauge names on their way to Prometheus, where the
 // instance label says it.

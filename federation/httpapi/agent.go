@@ -108,6 +108,28 @@ func (c *call) agentMetrics() error {
 	return nil
 }
 
+// agentMetricsStream writes a line whenever an interval of metrics ends, until the
+// client has had enough.
+func (c *call) agentMetricsStream() error {
+	if _, err := c.s.cfg.Agent.MetricsJSON(c.r.Context()); err != nil {
+		return err // there are none to wait for
+	}
+	out := http.NewResponseController(c.w)
+	c.w.Header()[hType] = typeJSON
+	c.w.WriteHeader(http.StatusOK)
+	err := out.Flush()
+	if err == nil {
+		err = c.s.cfg.Agent.MetricsFollow(c.r.Context(), func(line []byte) error {
+			if _, err := c.w.Write(line); err != nil {
+				return err
+			}
+			return out.Flush()
+		})
+	}
+	c.lost(err)
+	return nil
+}
+
 var logLevels = map[string]slog.Level{
 	"trace": slog.LevelDebug - 4, "debug": slog.LevelDebug, "info": slog.LevelInfo,
 	"warn": slog.LevelWarn, "err": slog.LevelError, "error": slog.LevelError,

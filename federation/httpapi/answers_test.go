@@ -406,3 +406,11 @@ func TestDevModeIndents(t *testing.T) {
 		{method: "GET", target: "/v1/status/peers?pretty", status: 200, want: "[\n    \"127.0.0.1:8300\"\n]\n"},
 	})
 }
+
+func TestMetricsStream(t *testing.T) {
+	n := newNode(t, nil)
+	w := n.ask(t, "GET", "/v1/agent/metrics/stream", "")
+	if w.Code != 200 || w.Header().Get("Content-Type") != "application/json" || w.Body.String() != "{\"n\":0}\n{\"n\":1}\n{\"n\":2}\n" {
+		t.Errorf("got %d %v %q", w.Code, w.Header(), w.Body)
+	}
+}

@@ -94,6 +94,9 @@ type Agent interface {
 	Reload(ctx context.Context) error
 	// MetricsJSON is the body of /v1/agent/metrics (spec http-agent 4).
 	MetricsJSON(ctx context.Context) ([]byte, error)
+	// MetricsFollow calls each with that body, and a newline, whenever an interval
+	// ends, until ctx does or each fails. An error comes before the first call.
+	MetricsFollow(ctx context.Context, each func(line []byte) error) error
 	// Host is the body of /v1/agent/host: the machine. It is encoded as JSON.
 	Host(ctx context.Context) (any, error)
 	// Federation is the body of /v1/internal/federation: which datacenters and

@@ -30,7 +30,6 @@ var (
 // unbuiltFamilies is the whole list. An entry goes when its endpoints come.
 var unbuiltFamilies = []unbuilt{
 	{"The config entry API", famConfig, noTenancy, []unbuiltPath{{"/v1/config", mPut}, {"/v1/config/", mGetDelete}}},
-	{"The metrics stream", famAgent, 0, []unbuiltPath{{"/v1/agent/metrics/stream", mGet}}},
 	{"Ingress health", famHealth, noTenancy, []unbuiltPath{{"/v1/health/ingress/", mGet}}},
 	{"Connect", famConnect, noTenancy, []unbuiltPath{
 		{"/v1/agent/connect/authorize", mPost}, {"/v1/agent/connect/ca/leaf/", mGet},

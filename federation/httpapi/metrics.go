@@ -8,6 +8,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	measure "landbridge/metrics"
 )
 
 // family groups endpoints for metrics and for the table of what is not built.
@@ -40,7 +42,7 @@ func (f family) String() string { return familyNames[f] }
 
 type metrics struct {
 	requests    [families][6]prometheus.Counter // by status / 100
-	seconds     [families]prometheus.Observer
+	other       measure.Timing                  // of what no endpoint answers
 	connections prometheus.Gauge
 	refused     prometheus.Counter
 	lost        prometheus.Counter
@@ -49,16 +51,11 @@ type metrics struct {
 	prometheus  http.Handler
 }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
+func newMetrics(reg prometheus.Registerer, t *table) *metrics {
 	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "landbridge_httpapi_requests_total",
 		Help: "HTTP requests answered, by family of endpoints and class of status.",
 	}, []string{"family", "code"})
-	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name:    "landbridge_httpapi_request_seconds",
-		Help:    "Time to answer HTTP requests, by family of endpoints; without blocking queries and streams.",
-		Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5, 10},
-	}, []string{"family"})
 	m := &metrics{
 		connections: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "landbridge_httpapi_connections",
@@ -78,21 +75,56 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Help: "Plain HTTP connections that went to the general server, for a stream or a request that is not a simple one.",
 	})
 	for f := range families {
-		m.seconds[f] = seconds.WithLabelValues(f.String())
 		for class := 2; class <= 5; class++ {
 			m.requests[f][class] = requests.WithLabelValues(f.String(), strconv.Itoa(class)+"xx")
 		}
 	}
-	reg.MustRegister(requests, seconds, m.connections, m.refused, m.lost, m.handed)
+	reg.MustRegister(requests, &timings{m, t}, m.connections, m.refused, m.lost, m.handed)
 	return m
 }
 
-func (m *metrics) observe(f family, status int, waited bool, took time.Duration) {
+func (m *metrics) observe(f family, status int, seconds *measure.Timing, took time.Duration) {
 	if c := m.requests[f][min(max(status/100, 2), 5)]; c != nil {
 		c.Inc()
 	}
-	if !waited {
-		m.seconds[f].Observe(took.Seconds())
+	if seconds != nil {
+		seconds.Observe(took)
+	}
+}
+
+var (
+	familySeconds = prometheus.NewDesc("landbridge_httpapi_request_seconds",
+		"Time to answer HTTP requests, by family of endpoints; without blocking queries and streams.", []string{"family"}, nil)
+	endpointSeconds = prometheus.NewDesc("landbridge_httpapi_endpoint_seconds",
+		"Time to answer HTTP requests, by endpoint, of those that were asked; without blocking queries and streams.", []string{"method", "path"}, nil)
+)
+
+// timings shows how long requests took, when it is scraped.
+type timings struct {
+	m *metrics
+	t *table
+}
+
+func (t *timings) Describe(ch chan<- *prometheus.Desc) {
+	ch <- familySeconds
+	ch <- endpointSeconds
+}
+
+func (t *timings) Collect(ch chan<- prometheus.Metric) {
+	var all [families]measure.Timings
+	all[famOther].Add(&t.m.other)
+	t.t.all(func(ep *entry) {
+		for i, r := range ep.routes {
+			var one measure.Timings
+			one.Add(ep.seconds[i])
+			all[ep.family].Add(ep.seconds[i])
+			if one.Count() > 0 {
+				ch <- one.Summary(endpointSeconds, r.method, ep.label())
+			}
+		}
+	})
+	for f := range all {
+		ch <- all[f].Histogram(familySeconds, family(f).String())
 	}
 }
 

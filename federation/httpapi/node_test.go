@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -87,6 +88,15 @@ func (f *fakeAgent) ForceLeave(_ context.Context, node string, prune, wan bool) 
 	return f.note("force-leave", node)
 }
 func (f *fakeAgent) Reload(context.Context) error { return f.note("reload") }
+func (f *fakeAgent) MetricsFollow(ctx context.Context, each func([]byte) error) error {
+	for i := range 3 {
+		if err := each(fmt.Appendf(nil, "{\"n\":%d}\n", i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (f *fakeAgent) MetricsJSON(context.Context) ([]byte, error) {
 	return []byte(`{"Timestamp":"2026-11-22 20:29:00 +0000 UTC","Gauges":[],"Points":[],"Counters":[],"Samples":[]}`), f.err
 }

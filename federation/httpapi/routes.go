@@ -3,6 +3,8 @@ package httpapi
 import (
 	"net/http"
 	"strings"
+
+	measure "landbridge/metrics"
 )
 
 // handler answers a request, or returns the error to answer with: nothing may
@@ -34,16 +36,28 @@ type entry struct {
 	stream bool // lasts as long as the client likes
 	cached bool // answered from the agent's cache, with or without ?cached
 	routes []route
-	allow  []string // header value: OPTIONS and the methods, in their order
+	// seconds are how long each of routes took.
+	seconds []*measure.Timing
+	allow   []string // header value: OPTIONS and the methods, in their order
 }
 
-func (ep *entry) handler(method string) handler {
+// handler returns what answers a method, and where to count how long it took.
+func (ep *entry) handler(method string) (handler, *measure.Timing) {
 	for i := range ep.routes {
 		if ep.routes[i].method == method {
-			return ep.routes[i].serve
+			return ep.routes[i].serve, ep.seconds[i]
 		}
 	}
-	return nil
+	return nil, nil
+}
+
+// label is the path as metrics name it: what stands for any text is left out.
+func (ep *entry) label() string {
+	l := strings.ReplaceAll(strings.TrimPrefix(ep.path, "/"), "/", "_")
+	if strings.HasSuffix(ep.path, "/") {
+		l += "_"
+	}
+	return l
 }
 
 // table finds endpoints by path.
@@ -51,6 +65,15 @@ type table struct {
 	kv, healthService *entry
 	exact             map[string]*entry
 	prefixes          map[string]*entry
+}
+
+// all calls f for each endpoint.
+func (t *table) all(f func(*entry)) {
+	for _, m := range []map[string]*entry{t.exact, t.prefixes} {
+		for _, ep := range m {
+			f(ep)
+		}
+	}
 }
 
 func newTable() *table {
@@ -61,6 +84,7 @@ func newTable() *table {
 			names := []string{"OPTIONS"}
 			for _, r := range ep.routes {
 				names = append(names, r.method)
+				ep.seconds = append(ep.seconds, new(measure.Timing))
 			}
 			ep.allow = []string{strings.Join(names, ",")}
 			if strings.HasSuffix(ep.path, "/") {
@@ -146,6 +170,7 @@ func built() []entry {
 		{path: "/v1/agent/force-leave/", family: famAgent, routes: put((*call).agentForceLeave)},
 		{path: "/v1/agent/reload", family: famAgent, routes: put((*call).agentReload)},
 		{path: "/v1/agent/metrics", family: famAgent, routes: get((*call).agentMetrics)},
+		{path: "/v1/agent/metrics/stream", family: famAgent, stream: true, routes: get((*call).agentMetricsStream)},
 		{path: "/v1/agent/monitor", family: famAgent, stream: true, routes: get((*call).agentMonitor)},
 		{path: "/v1/agent/maintenance", family: famAgent, routes: put((*call).agentMaintenance)},
 

@@ -82,7 +82,8 @@ func New(cfg Config) (*Server, error) {
 	if cfg.MaxQueryTime <= 0 {
 		cfg.MaxQueryTime = store.MaxQueryTime
 	}
-	s := &Server{cfg: cfg, metrics: newMetrics(cfg.Registerer), table: newTable()}
+	s := &Server{cfg: cfg, table: newTable()}
+	s.metrics = newMetrics(cfg.Registerer, s.table)
 	for k, v := range cfg.ResponseHeaders {
 		s.extra = append(s.extra, extraHeader{textproto.CanonicalMIMEHeaderKey(k), []string{v}})
 	}
@@ -165,7 +166,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	c := calls.Get().(*call)
 	*c = call{s: s, w: w, r: r, live: s.live.Load(), status: http.StatusOK}
-	fam := famOther
+	fam, seconds := famOther, &s.metrics.other
 	defer func() {
 		if p := recover(); p != nil {
 			if p != http.ErrAbortHandler {
@@ -173,7 +174,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 			panic(http.ErrAbortHandler) // the answer may be half out: net/http closes the connection
 		}
-		s.metrics.observe(fam, c.status, c.waits(), time.Since(start))
+		if c.waits() {
+			seconds = nil
+		}
+		s.metrics.observe(fam, c.status, seconds, time.Since(start))
 		*c = call{}
 		calls.Put(c)
 	}()
@@ -214,7 +218,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		c.rest = rest
 	}
-	serve := ep.handler(r.Method)
+	serve, timing := ep.handler(r.Method)
 	if serve == nil {
 		h[hAllow] = ep.allow
 		if r.Method == http.MethodOptions {
@@ -224,6 +228,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.fail(&statusError{http.StatusMethodNotAllowed, "method " + r.Method + " not allowed"})
 		return
 	}
+	seconds = timing
 	if r.URL.RawQuery != "" {
 		c.p.parse(r.URL.RawQuery)
 	}

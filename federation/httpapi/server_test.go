@@ -414,7 +414,7 @@ func (l *logStream) Follow(level slog.Level, json bool) (<-chan []byte, func()) 
 func TestMonitor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream := &logStream{lines: make(chan []byte, 2)}
-		s := &Server{cfg: Config{LogStream: stream}, metrics: newMetrics(prometheus.NewRegistry()), table: newTable(), stopping: t.Context()}
+		s := &Server{cfg: Config{LogStream: stream}, metrics: newMetrics(prometheus.NewRegistry(), newTable()), table: newTable(), stopping: t.Context()}
 		s.Reload(Reloadable{})
 		ctx, cancel := context.WithCancel(t.Context())
 		w := httptest.NewRecorder()

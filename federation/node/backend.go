@@ -169,6 +169,19 @@ func (b backend) MetricsJSON(context.Context) ([]byte, error) {
 	return json.Marshal(v)
 }
 
+func (b backend) MetricsFollow(ctx context.Context, each func(line []byte) error) error {
+	if b.n.cfg.MetricsFollow == nil {
+		return errors.New("no metrics are collected by this agent")
+	}
+	return b.n.cfg.MetricsFollow(ctx, func(v any) error {
+		line, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		return each(append(line, '\n'))
+	})
+}
+
 func (b backend) Host(context.Context) (any, error) { return machine.Read(b.n.cfg.DataDir), nil }
 
 // federationView is /v1/internal/federation.

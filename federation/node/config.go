@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -154,6 +155,9 @@ type Config struct {
 	Gatherer   prometheus.Gatherer
 	// MetricsSummary is the JSON form of /v1/agent/metrics; nil = refused.
 	MetricsSummary func() (any, error)
+	// MetricsFollow calls each with every interval that ends, until ctx does or each
+	// fails; nil = refused.
+	MetricsFollow func(ctx context.Context, each func(any) error) error
 	// Reload reads the configuration again for SIGHUP and the API; nil = refused.
 	Reload func() (*Config, error)
 	// Reloaded is called on what Reload returned, once the node has taken it over:

@@ -3,6 +3,8 @@ package node
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"landbridge/lan/gossip"
+	"landbridge/store/consensus"
 	"landbridge/store/state"
 )
 
@@ -19,8 +21,58 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 	for kind, v := range map[string]int{
 		"kv": n.KVEntries, "kv_tombstones": n.KVTombstones, "nodes": n.Nodes, "services": n.Services,
 		"service_instances": n.ServiceInstances, "checks": n.Checks, "watches": n.Watches,
-		"sessions": n.Sessions, "lock_delays": n.LockDelays,
+		"sessions": n.Sessions, "lock_delays": n.LockDelays, "connect_instances": total(n.ConnectInstances),
 	} {
 		ch <- prometheus.MustNewConstMetric(recordsDesc, prometheus.GaugeValue, float64(v), kind)
 	}
+}
+
+func total(m map[string]int) (n int) {
+	for _, v := range m {
+		n += v
+	}
+	return n
+}
+
+var (
+	appliedDesc = prometheus.NewDesc("landbridge_consensus_applied_index", "The last entry of the Raft log that this server has applied.", nil, nil)
+	lastDesc    = prometheus.NewDesc("landbridge_consensus_last_index", "The last entry of this server's Raft log.", nil, nil)
+	agentsDesc  = prometheus.NewDesc("landbridge_lan_agents", "Agents of the datacenter that gossip thinks alive, by role.", []string{"dc", "role"}, nil)
+)
+
+// raftCollector reads how far the log is when it is scraped.
+type raftCollector struct{ raft *consensus.Node }
+
+func (c *raftCollector) Describe(ch chan<- *prometheus.Desc) { ch <- appliedDesc; ch <- lastDesc }
+
+func (c *raftCollector) Collect(ch chan<- prometheus.Metric) {
+	var applied, last uint64
+	if r := c.raft.Raft(); r != nil {
+		applied, last = r.AppliedIndex(), r.LastIndex()
+	}
+	ch <- prometheus.MustNewConstMetric(appliedDesc, prometheus.GaugeValue, float64(applied))
+	ch <- prometheus.MustNewConstMetric(lastDesc, prometheus.GaugeValue, float64(last))
+}
+
+// agentsCollector counts the members of the LAN pool when it is scraped.
+type agentsCollector struct {
+	dc      string
+	members func() []gossip.Member
+}
+
+func (c *agentsCollector) Describe(ch chan<- *prometheus.Desc) { ch <- agentsDesc }
+
+func (c *agentsCollector) Collect(ch chan<- prometheus.Metric) {
+	var servers, clients int
+	for _, m := range c.members() {
+		switch {
+		case m.Status != gossip.Alive:
+		case m.Tags["role"] == "consul":
+			servers++
+		default:
+			clients++
+		}
+	}
+	ch <- prometheus.MustNewConstMetric(agentsDesc, prometheus.GaugeValue, float64(servers), c.dc, "server")
+	ch <- prometheus.MustNewConstMetric(agentsDesc, prometheus.GaugeValue, float64(clients), c.dc, "client")
 }

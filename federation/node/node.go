@@ -134,6 +134,7 @@ func New(cfg Config) (_ *Node, err error) {
 	if err := n.newLAN(); err != nil {
 		return nil, err
 	}
+	cfg.Registerer.MustRegister(&agentsCollector{cfg.Datacenter, n.lan.Members})
 	n.agent, err = agent.New(agent.Config{
 		Node: cfg.NodeName, Datacenter: cfg.Datacenter, NodeInfo: n.record, Registrar: registrar{n.dispatcher, &n.going},
 		Server: cfg.Server, ClusterSize: func() int { return len(n.lan.Members()) }, DataDir: cfg.DataDir,

@@ -10,6 +10,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"landbridge/metrics"
 )
 
 // TestSeries checks the series a server has before it does anything: they are well
@@ -49,6 +51,16 @@ func TestSeries(t *testing.T) {
 		have[f.GetName()] = true
 		if !strings.HasPrefix(f.GetName(), "landbridge_") {
 			t.Errorf("%s is not in our namespace", f.GetName())
+		}
+	}
+	for _, name := range metrics.Sources() {
+		switch name {
+		case "landbridge_build_info": // cmd has it
+		case "landbridge_httpapi_endpoint_seconds", "landbridge_forwarding_remote_seconds": // of what was asked for
+		default:
+			if !have[name] {
+				t.Errorf("%s does not exist, and users look for what is read off it", name)
+			}
 		}
 	}
 	for _, want := range []string{

@@ -118,7 +118,7 @@ func (n *Node) newServer() (_ *server, err error) {
 		Registerer: cfg.Registerer,
 	})
 	n.lanView.leader, n.lanView.leaderChanged = s.raft.Leader, s.raft.LeaderChanged
-	cfg.Registerer.MustRegister(&storeCollector{s.state})
+	cfg.Registerer.MustRegister(&storeCollector{s.state}, &raftCollector{s.raft})
 	if err := s.newTrust(); err != nil {
 		return nil, err
 	}

@@ -4,10 +4,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"landbridge/forwarding/rpc"
+	measure "landbridge/metrics"
 )
 
 type metrics struct {
 	ok, failed [maxMethod]prometheus.Counter // by method; nil for unknown ones
+	seconds    [maxMethod]*measure.Timing    // of writes and what is as dear; nil for all others
 	blocking   prometheus.Gauge
 	wakeups    prometheus.Counter
 	failover   struct{ ok, empty, failed prometheus.Counter }
@@ -29,6 +31,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 	}
 	for _, d := range rpc.Methods() {
+		if d.Write || d.ID == rpc.TxnRead || d.ID == rpc.QueryExecute {
+			m.seconds[d.ID] = new(measure.Timing)
+		}
 		m.ok[d.ID] = requests.WithLabelValues(d.Name, "ok")
 		m.failed[d.ID] = requests.WithLabelValues(d.Name, "error")
 	}
@@ -39,6 +44,24 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.failover.ok = failovers.WithLabelValues("ok")
 	m.failover.empty = failovers.WithLabelValues("empty")
 	m.failover.failed = failovers.WithLabelValues("error")
-	reg.MustRegister(failovers, requests, m.blocking, m.wakeups)
+	reg.MustRegister(failovers, requests, m.blocking, m.wakeups, (*timings)(&m.seconds))
 	return m
+}
+
+var writeSeconds = prometheus.NewDesc("landbridge_endpoint_write_seconds",
+	"Time this server took to answer writes, and reads that are as dear, by method.", []string{"method"}, nil)
+
+// timings shows durations when it is scraped.
+type timings [maxMethod]*measure.Timing
+
+func (t *timings) Describe(ch chan<- *prometheus.Desc) { ch <- writeSeconds }
+
+func (t *timings) Collect(ch chan<- prometheus.Metric) {
+	for id, timing := range t {
+		if timing != nil {
+			var s measure.Timings
+			s.Add(timing)
+			ch <- s.Summary(writeSeconds, rpc.Lookup(rpc.MethodID(id)).Name)
+		}
+	}
 }

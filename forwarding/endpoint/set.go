@@ -234,7 +234,15 @@ func (s *Set) Do(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
 			return nil, err
 		}
 	}
+	var begin time.Time
+	timing := s.metrics.seconds[req.Method]
+	if timing != nil {
+		begin = time.Now()
+	}
 	resp, err := f(ctx, req)
+	if timing != nil {
+		timing.Observe(time.Since(begin))
+	}
 	if err != nil {
 		s.metrics.failed[req.Method].Inc()
 		return nil, err

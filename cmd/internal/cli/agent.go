@@ -110,7 +110,7 @@ func (c *call) runAgent(l *config.Loader) error {
 		nc.NodeID = randomUUID() // an agent in memory has nowhere to keep one
 	}
 	nc.Logger, nc.LogStream = log.Logger(), log
-	nc.Registerer, nc.Gatherer, nc.MetricsSummary = reg, reg, bridge.Summary
+	nc.Registerer, nc.Gatherer, nc.MetricsSummary, nc.MetricsFollow = reg, bridge, bridge.Summary, bridge.Follow
 	nc.Reload = a.reload
 	checkEnvironment(&nc, c.Getenv)
 	// Signals are caught from here on: one that comes while the node is built
@@ -134,6 +134,10 @@ func (c *call) runAgent(l *config.Loader) error {
 	}
 	c.banner(cfg, nodeID(&nc))
 	log.Open()
+	counting, stopCounting := context.WithCancel(c.ctx)
+	counted := make(chan error, 1)
+	go func() { counted <- bridge.Run(counting) }()
+	defer func() { stopCounting(); <-counted }()
 	return a.supervise(n, signals)
 }
 
@@ -311,14 +315,14 @@ func openLog(stdout io.Writer, cfg *config.Config) (*logs.Log, func(), error) {
 }
 
 // installBridge takes over the process-wide metrics of raft, memberlist and serf.
-func installBridge(cfg *config.Config, reg prometheus.Registerer) (*metrics.Bridge, error) {
+func installBridge(cfg *config.Config, reg *prometheus.Registry) (*metrics.Bridge, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		host = cfg.NodeName
 	}
 	t := cfg.Telemetry
 	b := metrics.BridgeConfig{Prefix: t.MetricsPrefix, HostName: host, DisableHostname: t.DisableHostname,
-		FilterDefault: t.FilterDefault, Registerer: reg}
+		FilterDefault: t.FilterDefault, Registerer: reg, Gatherer: reg}
 	b.AllowedPrefixes, b.BlockedPrefixes = prefixFilter(cfg)
 	return metrics.InstallBridge(b)
 }
