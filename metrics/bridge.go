@@ -35,6 +35,7 @@ type BridgeConfig struct {
 	FilterDefault   bool
 	AllowedPrefixes []string
 	BlockedPrefixes []string
+	Collectors      []*Collector // get what comes too
 	Registerer      prometheus.Registerer
 	Gatherer        prometheus.Gatherer // of our own series
 }
@@ -50,13 +51,17 @@ func InstallBridge(cfg BridgeConfig) (*Bridge, error) {
 	if err != nil {
 		return nil, fmt.Errorf("metrics bridge: %w", err)
 	}
+	sinks := gometrics.FanoutSink{b.inmem, hostless{prom, cfg.HostName}}
+	for _, c := range cfg.Collectors {
+		sinks = append(sinks, c)
+	}
 	conf := gometrics.DefaultConfig(cfg.Prefix)
 	conf.HostName = cfg.HostName
 	conf.EnableHostname = !cfg.DisableHostname
 	conf.FilterDefault = cfg.FilterDefault
 	conf.AllowedPrefixes = cfg.AllowedPrefixes
 	conf.BlockedPrefixes = cfg.BlockedPrefixes
-	if b.global, err = gometrics.NewGlobal(conf, gometrics.FanoutSink{b.inmem, hostless{prom, cfg.HostName}}); err != nil {
+	if b.global, err = gometrics.NewGlobal(conf, sinks); err != nil {
 		return nil, fmt.Errorf("metrics bridge: %w", err)
 	}
 	return b, nil

@@ -144,6 +144,7 @@ type Config struct {
 	SystemBus               string                      // as the variable DBUS_SYSTEM_BUS_ADDRESS has it
 
 	EnableDebug bool
+	HostMetrics bool // telemetry.enable_host_metrics
 
 	// DebugConfig is shown by /v1/agent/self: runtime settings without secrets.
 	DebugConfig map[string]any

@@ -136,6 +136,9 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	n.stack.push("DNS", n.dns.Stop)
 	n.stack.run("join", n.fail, n.retryJoin)
 	n.stack.run("heartbeat", n.fail, n.heartbeat)
+	if n.cfg.HostMetrics {
+		n.stack.run("host metrics", n.fail, n.tellHost)
+	}
 	n.stack.push("HTTP", n.http.Stop)
 	// Above HTTP, which ends the queries of watches with an error.
 	n.stack.run("watches", n.fail, n.watches.Run)

@@ -99,7 +99,13 @@ func (c *call) runAgent(l *config.Loader) error {
 	defer closeLog()
 	reg := metrics.NewRegistry()
 	metrics.NewBuildInfo(reg, Release, Version)
-	bridge, err := installBridge(cfg, reg)
+	collectors, err := collectors(cfg, reg, log.Logger())
+	if err != nil {
+		log.Open()
+		return startError(err)
+	}
+	defer runCollectors(collectors)()
+	bridge, err := installBridge(cfg, reg, collectors)
 	if err != nil {
 		return startError(err)
 	}
@@ -315,14 +321,14 @@ func openLog(stdout io.Writer, cfg *config.Config) (*logs.Log, func(), error) {
 }
 
 // installBridge takes over the process-wide metrics of raft, memberlist and serf.
-func installBridge(cfg *config.Config, reg *prometheus.Registry) (*metrics.Bridge, error) {
+func installBridge(cfg *config.Config, reg *prometheus.Registry, collectors []*metrics.Collector) (*metrics.Bridge, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		host = cfg.NodeName
 	}
 	t := cfg.Telemetry
 	b := metrics.BridgeConfig{Prefix: t.MetricsPrefix, HostName: host, DisableHostname: t.DisableHostname,
-		FilterDefault: t.FilterDefault, Registerer: reg, Gatherer: reg}
+		FilterDefault: t.FilterDefault, Registerer: reg, Gatherer: reg, Collectors: collectors}
 	b.AllowedPrefixes, b.BlockedPrefixes = prefixFilter(cfg)
 	return metrics.InstallBridge(b)
 }

@@ -119,6 +119,7 @@ func nodeConfig(c *config.Config, files tlsFiles) node.Config {
 		EnableScriptChecks: c.EnableScriptChecks, EnableLocalScriptChecks: c.EnableLocalScriptChecks,
 
 		EnableDebug: c.EnableDebug,
+		HostMetrics: c.Telemetry.HostMetrics,
 		DebugConfig: debugConfig(c),
 	}
 	if c.CheckUpdateInterval == 0 {

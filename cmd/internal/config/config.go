@@ -269,13 +269,20 @@ type DNS struct {
 	} `key:"soa"`
 }
 
-// Telemetry is the part of the telemetry stanza that shapes the series of the
-// libraries below us.
+// Telemetry is the telemetry stanza: the filters and names of the libraries below
+// us, and where metrics are sent.
 type Telemetry struct {
 	MetricsPrefix   string   `key:"metrics_prefix"`
 	DisableHostname bool     `key:"disable_hostname"`
 	FilterDefault   bool     `key:"filter_default"`
 	PrefixFilter    []string `key:"prefix_filter" reload:"yes"`
+
+	StatsdAddr      string   `key:"statsd_address"`
+	StatsiteAddr    string   `key:"statsite_address"`
+	DogStatsdAddr   string   `key:"dogstatsd_addr"`
+	DogStatsdTags   []string `key:"dogstatsd_tags"`
+	RetryConnection bool     `key:"retry_failed_connection"`
+	HostMetrics     bool     `key:"enable_host_metrics"`
 }
 
 // Listen is where the front ends listen; empty when their port is off.
@@ -328,7 +335,7 @@ func defaults() Config {
 	c.CheckUpdateInterval = 5 * time.Minute
 	c.CheckOutputMaxSize = 4096
 	c.DisableRemoteExec = true
-	c.Telemetry = Telemetry{MetricsPrefix: "consul", FilterDefault: true}
+	c.Telemetry = Telemetry{MetricsPrefix: "consul", FilterDefault: true, RetryConnection: true}
 	c.LogLevel = "INFO"
 	c.SyslogFacility = "LOCAL0"
 	c.LogRotateDuration = 24 * time.Hour

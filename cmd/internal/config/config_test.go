@@ -200,6 +200,8 @@ func TestErrors(t *testing.T) {
 		{"duration", []string{"-hcl", `retry_interval = 30`}, `retry_interval: expected a duration such as "30s", got the number 30`},
 		{"segments", []string{"-hcl", `segment = "a"`}, "Network segments are not supported in this version of Consul"},
 		{"config entries", []string{"-hcl", `config_entries { bootstrap = [{ kind = "proxy-defaults" }] }`}, "config_entries.bootstrap: config entries are not built yet"},
+		{"statsd", []string{"-hcl", `telemetry { statsd_address = "collector" }`}, `telemetry.statsd_address: "collector" is not HOST:PORT`},
+		{"tags", []string{"-hcl", `telemetry { dogstatsd_tags = ["a|b"] }`}, `telemetry.dogstatsd_tags: "a|b" is not a tag`},
 		{"two maps", []string{"-hcl", "telemetry { } \n telemetry { }"}, "'telemetry' expected a map, got 'slice'"},
 		{"unknown extension", []string{"-config-file", plain}, "file " + plain + " has unknown extension; must be .hcl or .json, or config format must be set"},
 		{"missing file", []string{"-config-file", dir + "/none.hcl"}, "no such file"},

@@ -50,18 +50,17 @@ func currentKeys() []keyEntry {
 			"raft_logstore.boltdb.no_freelist_sync raft_logstore.wal.segment_size_mb " +
 			"rpc.enable_streaming xds.update_max_per_second dns_config.prefer_namespace"},
 
-		{fate: later, kind: kBool, def: "true", paths: "enable_central_service_config telemetry.retry_failed_connection"},
-		{fate: later, kind: kBool, def: "false", paths: "telemetry.enable_host_metrics " +
+		{fate: later, kind: kBool, def: "true", paths: "enable_central_service_config"},
+		{fate: later, kind: kBool, def: "false", paths: "" +
 			"tls.grpc.use_auto_cert auto_encrypt.tls auto_encrypt.allow_tls auto_config.enabled federation.relay " +
 			"connect.enable_mesh_gateway_wan_federation connect.enable_serverless_plugin connect.test_ca_leaf_root_change_spread " +
 			"ui_config.enabled"},
 		{fate: later, kind: kString, paths: "ui_config.dir ui_config.metrics_provider ui_config.metrics_provider_options_json " +
-			"ui_config.metrics_proxy.base_url " +
-			"telemetry.statsd_address telemetry.statsite_address telemetry.dogstatsd_addr"},
+			"ui_config.metrics_proxy.base_url "},
 		{fate: later, kind: kString, def: "/ui/", paths: "ui_config.content_path"},
 		{fate: later, kind: kString, def: "consul", paths: "connect.ca_provider"},
 		{fate: later, kind: kAny, paths: "ui_config.metrics_provider_files ui_config.metrics_proxy.path_allowlist ui_config.metrics_proxy.add_headers " +
-			"ui_config.dashboard_url_templates telemetry.dogstatsd_tags " +
+			"ui_config.dashboard_url_templates " +
 			"auto_encrypt.dns_san auto_encrypt.ip_san auto_config.intro_token auto_config.intro_token_file auto_config.server_addresses " +
 			"auto_config.dns_sans auto_config.ip_sans auto_config.authorization " +
 			"locality addresses.grpc addresses.grpc_tls kv_replication " +

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"net/netip"
 	"os"
 	"regexp"
@@ -308,6 +309,18 @@ func (k *checker) checkNumbers(c *Config) {
 	}{{"refresh", c.DNS.SOA.Refresh}, {"retry", c.DNS.SOA.Retry}, {"expire", c.DNS.SOA.Expire}, {"min_ttl", c.DNS.SOA.MinTTL}} {
 		if int64(n.value) > math.MaxInt32 { // RFC 2181, section 8
 			k.bad("dns_config.soa.%s cannot be %d. Must be at most %d", n.key, n.value, math.MaxInt32)
+		}
+	}
+	for _, a := range []struct{ key, addr string }{
+		{"statsd_address", c.Telemetry.StatsdAddr}, {"statsite_address", c.Telemetry.StatsiteAddr}, {"dogstatsd_addr", c.Telemetry.DogStatsdAddr},
+	} {
+		if host, port, err := net.SplitHostPort(a.addr); a.addr != "" && (err != nil || host == "" || port == "") {
+			k.bad("telemetry.%s: %q is not HOST:PORT", a.key, a.addr)
+		}
+	}
+	for _, tag := range c.Telemetry.DogStatsdTags {
+		if tag == "" || strings.ContainsAny(tag, "|,\n") {
+			k.bad("telemetry.dogstatsd_tags: %q is not a tag", tag)
 		}
 	}
 	for _, f := range c.Telemetry.PrefixFilter {
