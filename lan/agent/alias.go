@@ -100,16 +100,23 @@ func (a *Agent) aliasLoop(ctx context.Context) {
 		a.mu.Lock()
 		due := a.aliases.due
 		a.aliases.due = make(map[*checkEntry]struct{})
-		for e := range due {
-			if e.run == nil {
-				continue
-			}
-			status, output := a.mirrorLocked(e)
-			e.run.metrics.observe(status, false, 0)
-			a.setStatusLocked(e, status, a.aliasOutput(output))
-		}
 		a.mu.Unlock()
+		for e := range due {
+			a.lookAgain(e)
+		}
 	}
+}
+
+// lookAgain takes the lock for one alias at a time: there may be many.
+func (a *Agent) lookAgain(e *checkEntry) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if e.run == nil || e.run.mirrors == nil {
+		return // stopped meanwhile
+	}
+	status, output := a.mirrorLocked(e)
+	e.run.metrics.observe(status, false, 0)
+	a.setStatusLocked(e, status, a.aliasOutput(output))
 }
 
 // aliasOutput bounds an output by its beginning, which says which check it is of.
@@ -125,7 +132,7 @@ func (a *Agent) aliasOutput(output string) string {
 // mirrors count, and itself does not: aliases of each other would hold each
 // other critical for ever.
 func (a *Agent) mirrorLocked(alias *checkEntry) (status, output string) {
-	m := mirror{self: alias.def.ID, status: store.Passing}
+	var m mirror
 	seen := make(map[string]bool)
 	var walk func(of *CheckDefinition, service string)
 	walk = func(of *CheckDefinition, service string) {
@@ -137,13 +144,15 @@ func (a *Agent) mirrorLocked(alias *checkEntry) (status, output string) {
 			m.missing(of)
 			return
 		}
-		for _, c := range a.checksOfLocked(service) {
-			if c.record.Type == "alias" && a.isLocal(c.def) {
+		for id := range a.sync.groupChecks(service) {
+			switch c := a.checks[id]; {
+			case c == nil || c.deleted:
+			case c.record.Type == "alias" && a.isLocal(c.def):
 				m.any = m.any || c != alias
 				walk(c.def, c.def.AliasService)
-				continue
+			default:
+				m.take(c.record)
 			}
-			m.take(c.record)
 		}
 	}
 	walk(alias.def, alias.def.AliasService)
@@ -151,36 +160,32 @@ func (a *Agent) mirrorLocked(alias *checkEntry) (status, output string) {
 	return m.result()
 }
 
-// mirror finds the worst of checks.
+// mirror finds the worst of checks, the one with the smallest id of several.
 type mirror struct {
-	self   string // id of the alias
-	any    bool
-	status string
-	output string
+	any    bool // there are checks
+	worst  *store.Check
+	absent *CheckDefinition // an alias whose service does not exist, which is worse
 }
 
 func (m *mirror) take(c *store.Check) {
-	if c.CheckID == m.self {
-		return
-	}
 	m.any = true
-	if severity(c.Status) > severity(m.status) {
-		m.status, m.output = c.Status, fmt.Sprintf("Aliased check %q failing: %s", c.CheckID, c.Output)
+	if w := m.worst; w == nil || severity(c.Status) > severity(w.Status) || severity(c.Status) == severity(w.Status) && c.CheckID < w.CheckID {
+		m.worst = c
 	}
 }
 
 func (m *mirror) missing(alias *CheckDefinition) {
-	m.any = true
-	if severity(store.Critical) > severity(m.status) {
-		m.status = store.Critical
-		m.output = fmt.Sprintf("Service %s could not be found on node %s", alias.AliasService, alias.AliasNode)
+	if w := m.absent; w == nil || alias.AliasService < w.AliasService {
+		m.absent = alias
 	}
 }
 
 func (m *mirror) result() (status, output string) {
 	switch {
-	case severity(m.status) > severity(store.Passing):
-		return m.status, m.output
+	case m.absent != nil:
+		return store.Critical, fmt.Sprintf("Service %s could not be found on node %s", m.absent.AliasService, m.absent.AliasNode)
+	case m.worst != nil && severity(m.worst.Status) > severity(store.Passing):
+		return m.worst.Status, fmt.Sprintf("Aliased check %q failing: %s", m.worst.CheckID, m.worst.Output)
 	case !m.any:
 		return store.Passing, "No checks found."
 	}
@@ -243,7 +248,7 @@ func (a *Agent) mirrorRemote(ctx context.Context, def *CheckDefinition, index st
 	if next < index {
 		next = 0 // the catalog was restored: begin again
 	}
-	m := mirror{status: store.Passing}
+	var m mirror
 	found := def.AliasService == ""
 	for _, c := range checks {
 		if c.ServiceID == "" || c.ServiceID == def.AliasService {
@@ -257,7 +262,6 @@ func (a *Agent) mirrorRemote(ctx context.Context, def *CheckDefinition, index st
 			return "", "", 0, err
 		}
 		if node == nil || !slices.ContainsFunc(node.Services, func(s *store.Service) bool { return s.ID == def.AliasService }) {
-			m = mirror{status: store.Passing}
 			m.missing(def)
 		}
 	}

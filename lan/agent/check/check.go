@@ -24,7 +24,7 @@ func Once(ctx context.Context, p Probe, timeout time.Duration) (r Result, timedO
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	r = p.Run(ctx)
-	return r, ctx.Err() == context.DeadlineExceeded
+	return r, r.Status == store.Critical && ctx.Err() == context.DeadlineExceeded
 }
 
 // maxFailure bounds the text of an error: some carry what a peer sent.
