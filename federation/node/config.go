@@ -202,11 +202,14 @@ type Gossip struct {
 	SuspicionMult  int
 }
 
+// Verify is what a block of the tls stanza says about peers.
+type Verify = stream.Verify
+
 // TLS is one block of the tls stanza, as functions that read the current files.
 type TLS struct {
 	Server func() (*tls.Config, error)
 	Client func() (*tls.Config, error)
-	Verify func() stream.Verify // verify_incoming, _outgoing and _server_hostname as they are now
+	Verify func() Verify // verify_incoming, _outgoing and _server_hostname as they are now
 }
 
 // Limits bounds what others may cost us (limits stanza).

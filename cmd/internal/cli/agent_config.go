@@ -13,7 +13,6 @@ import (
 	"landbridge/federation/trust"
 	"landbridge/federation/watch"
 	"landbridge/lan/agent"
-	"landbridge/lan/stream"
 	"landbridge/store"
 )
 
@@ -173,9 +172,9 @@ func checkEnvironment(nc *node.Config, getenv func(string) string) {
 }
 
 func nodeTLS(f *config.TLSFiles) *node.TLS {
-	return &node.TLS{Client: f.Client, Verify: func() stream.Verify {
+	return &node.TLS{Client: f.Client, Verify: func() node.Verify {
 		r := f.Rules()
-		return stream.Verify{Incoming: r.Incoming, Outgoing: r.Outgoing, ServerHostname: r.Hostname}
+		return node.Verify{Incoming: r.Incoming, Outgoing: r.Outgoing, ServerHostname: r.Hostname}
 	}}
 }
 
