@@ -43,10 +43,14 @@ type Result struct {
 }
 
 // Cluster identifies a datacenter's history. The first leader writes it; a
-// restore, a peers.json recovery or a bootstrap makes a new HistoryID.
+// restore, a recovery or a bootstrap makes a new HistoryID.
 type Cluster struct {
 	ID        string // UUID, made once
 	HistoryID string // UUID
+	// Recoveries counts how often an operator made a part of the Raft group the
+	// whole of it. Servers that were left out hold a past that a lower count tells
+	// from the group's present.
+	Recoveries uint64
 }
 
 // AutopilotConfig is autopilot's stored configuration (durations in ns).

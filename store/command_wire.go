@@ -5,7 +5,8 @@ import "landbridge/store/wire"
 // AppendWire appends the record's fields.
 func (c *Cluster) AppendWire(b []byte) []byte {
 	b = wire.String(b, 1, c.ID)
-	return wire.String(b, 2, c.HistoryID)
+	b = wire.String(b, 2, c.HistoryID)
+	return wire.Uint(b, 3, c.Recoveries)
 }
 
 // DecodeWire replaces c by what AppendWire wrote.
@@ -18,6 +19,8 @@ func (c *Cluster) DecodeWire(b []byte) error {
 			c.ID = d.String()
 		case 2:
 			c.HistoryID = d.String()
+		case 3:
+			c.Recoveries = d.Uint()
 		}
 	}
 	return d.Err()

@@ -44,4 +44,6 @@ type ServerStatus struct {
 	// Started is when its process started, in Unix nanoseconds: another value
 	// without HasState means that it lost its state.
 	Started int64
+	// Recoveries is Cluster.Recoveries, with one that is not in the state yet.
+	Recoveries uint64
 }

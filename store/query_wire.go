@@ -50,7 +50,8 @@ func (s *ServerStatus) AppendWire(b []byte) []byte {
 	b = wire.Bool(b, 7, s.Leader)
 	b = wire.Bool(b, 8, s.HasState)
 	b = wire.Int(b, 9, int64(s.LastContact))
-	return wire.Int(b, 10, s.Started)
+	b = wire.Int(b, 10, s.Started)
+	return wire.Uint(b, 11, s.Recoveries)
 }
 
 // DecodeWire replaces s by what AppendWire wrote.
@@ -79,6 +80,8 @@ func (s *ServerStatus) DecodeWire(b []byte) error {
 			s.LastContact = time.Duration(d.Int())
 		case 10:
 			s.Started = d.Int()
+		case 11:
+			s.Recoveries = d.Uint()
 		}
 	}
 	return d.Err()

@@ -107,7 +107,7 @@ func TestWireRoundTrip(t *testing.T) {
 		roundTrip(t, in, &TxnCommand{Ops: []TxnOp{{Verb: "left over"}}})
 	}))
 	t.Run("cluster", rapid.MakeCheck(func(t *rapid.T) {
-		roundTrip(t, &Cluster{genString().Draw(t, "id"), genString().Draw(t, "history")}, new(Cluster))
+		roundTrip(t, &Cluster{genString().Draw(t, "id"), genString().Draw(t, "history"), rapid.Uint64().Draw(t, "recoveries")}, new(Cluster))
 	}))
 	t.Run("trust", rapid.MakeCheck(func(t *rapid.T) {
 		roundTrip(t, &TrustCommand{Trust: *genTrust(t)}, &TrustCommand{Trust: Trust{Primary: "left over"}})
@@ -145,7 +145,7 @@ func TestWireRoundTrip(t *testing.T) {
 		roundTrip(t, &ServerStatus{NodeID: genString().Draw(t, "id"), Node: genString().Draw(t, "n"),
 			ClusterID: genString().Draw(t, "c"), Peers: genStrings(t, "peers"), LastTerm: rapid.Uint64().Draw(t, "term"),
 			LastIndex: rapid.Uint64().Draw(t, "index"), Leader: rapid.Bool().Draw(t, "leader"), HasState: rapid.Bool().Draw(t, "state"),
-			LastContact: time.Duration(rapid.Int64().Draw(t, "contact"))}, new(ServerStatus))
+			LastContact: time.Duration(rapid.Int64().Draw(t, "contact")), Recoveries: rapid.Uint64().Draw(t, "recoveries")}, new(ServerStatus))
 	}))
 	t.Run("operator", rapid.MakeCheck(func(t *rapid.T) {
 		roundTrip(t, &RaftPeer{genString().Draw(t, "id"), genString().Draw(t, "address")}, &RaftPeer{"left", "over"})

@@ -14,8 +14,9 @@ type disk struct {
 
 func newDisk() *disk { return &disk{raft.NewInmemStore(), raft.NewInmemSnapshotStore()} }
 
-func (d *disk) stores() *raftlog.Stores {
-	return &raftlog.Stores{Log: d.log, Stable: d.log, Snapshots: d.snaps}
+// stores are on the simulated disk, but for the files beside the log.
+func (d *disk) stores(dir, raftID string) (*raftlog.Stores, error) {
+	return raftlog.Beside(dir, raftID, d.log, d.log, d.snaps)
 }
 
 // image is the disk as it was when the power went: an agent that is still being

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -44,7 +45,8 @@ type run struct {
 	node   *node.Node
 	cancel context.CancelFunc
 	done   chan struct{}
-	asked  bool // to end; guarded by the host's mu
+	err    error // of Run; set before done is closed
+	asked  bool  // to end; guarded by the host's mu
 }
 
 func (h *Host) hosts() []*Host { return []*Host{h} }
@@ -98,7 +100,7 @@ func (h *Host) config(l *life) node.Config {
 // is ready.
 func (h *Host) launch() {
 	h.f.T.Helper()
-	l := &life{net: h.f.net, addr: h.addr, disk: h.disk}
+	l := &life{net: h.f.net, addr: h.addr, dir: h.dir, disk: h.disk}
 	n, err := node.New(h.config(l))
 	if err != nil {
 		h.f.T.Fatalf("at %s: %s: %v", h.f.Now(), h.Name, err)
@@ -110,6 +112,7 @@ func (h *Host) launch() {
 	h.mu.Unlock()
 	go func() {
 		err := n.Run(ctx)
+		r.err = err
 		h.mu.Lock()
 		unasked := !r.asked
 		if h.run == r {
@@ -175,6 +178,48 @@ func (h *Host) Restart() {
 	h.f.net.powerOn(h.addr)
 	h.launch()
 }
+
+// Doomed says that the agent will end by itself. The function it returns waits for
+// that, and returns why.
+func (h *Host) Doomed() func(within time.Duration) error {
+	h.f.T.Helper()
+	r := h.ask()
+	if r == nil {
+		h.f.T.Fatalf("at %s: %s does not run", h.f.Now(), h.Name)
+	}
+	return func(within time.Duration) error {
+		h.f.T.Helper()
+		select {
+		case <-r.done:
+		case <-time.After(within):
+			h.f.T.Fatalf("at %s: the agent of %s did not end within %s", h.f.Now(), h.Name, within)
+		}
+		return r.err
+	}
+}
+
+// StartRefused tries to start the agent and returns why it does not start.
+func (h *Host) StartRefused() error {
+	h.f.net.powerOn(h.addr)
+	_, err := node.New(h.config(&life{net: h.f.net, addr: h.addr, dir: h.dir, disk: h.disk}))
+	if err == nil {
+		h.f.T.Fatalf("at %s: the agent of %s may start", h.f.Now(), h.Name)
+	}
+	return err
+}
+
+// Wipe gives the host, which must not run, empty disks.
+func (h *Host) Wipe() {
+	h.f.T.Helper()
+	for _, r := range h.old {
+		<-r.done
+	}
+	h.f.Must(os.RemoveAll(h.dir))
+	h.disk = newDisk()
+}
+
+// Dir is the host's data directory.
+func (h *Host) Dir() string { return h.dir }
 
 // Stop ends the agent as a signal does, without leaving: connections are closed.
 func (h *Host) Stop() { h.halt() }

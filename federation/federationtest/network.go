@@ -207,16 +207,19 @@ type streamConn struct {
 	end           *end
 	local, remote net.Addr
 
-	first sync.Once // on the accepting end: the byte that announces the stream
-	skip  bool
-	err   error
+	// On the accepting end: the byte that announces the stream, and the hello.
+	welcome func(net.Conn) error
+	first   sync.Once
+	err     error
 }
 
 func (c *streamConn) Read(b []byte) (int, error) {
-	if c.skip {
+	if c.welcome != nil {
 		c.first.Do(func() {
 			var one [1]byte
-			_, c.err = c.Conn.Read(one[:])
+			if _, c.err = c.Conn.Read(one[:]); c.err == nil {
+				c.err = c.welcome(c.Conn)
+			}
 		})
 		if c.err != nil {
 			return 0, c.err

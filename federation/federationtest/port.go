@@ -14,6 +14,7 @@ import (
 
 	"landbridge/federation/node"
 	"landbridge/forwarding/rpc"
+	"landbridge/lan/stream"
 	"landbridge/store/raftlog"
 )
 
@@ -21,14 +22,15 @@ import (
 type life struct {
 	net  *network
 	addr netip.Addr
+	dir  string // data_dir
 	disk *disk
 	dead bool // crashed; guarded by net.mu
 }
 
 var _ node.Network = (*life)(nil)
 
-func (l *life) ListenLAN(*node.Node) (node.LANPort, error) {
-	p := &port{life: l, addr: netip.AddrPortFrom(l.addr, serverPort), stopc: make(chan struct{}), open: map[*end]bool{}}
+func (l *life) ListenLAN(n *node.Node) (node.LANPort, error) {
+	p := &port{life: l, greeter: n.Greeter(), addr: netip.AddrPortFrom(l.addr, serverPort), stopc: make(chan struct{}), open: map[*end]bool{}}
 	p.raft = &raftLayer{p: p, accept: make(chan net.Conn, 16), done: make(chan struct{})}
 	return p, nil
 }
@@ -54,13 +56,14 @@ func (l *life) LANGossip(*node.Node) memberlist.Transport {
 	return l.net.gossip.Listen(netip.AddrPortFrom(l.addr, serfLANPort))
 }
 
-func (l *life) OpenStores(*node.Node) (*raftlog.Stores, error) { return l.disk.stores(), nil }
+func (l *life) OpenStores(n *node.Node) (*raftlog.Stores, error) { return l.disk.stores(l.dir, n.ID()) }
 
 // port is a server's TCP port.
 type port struct {
 	life      *life
 	addr      netip.AddrPort
 	raft      *raftLayer
+	greeter   *stream.Greeter
 	onSession func(rpc.Session, string)
 
 	stopc chan struct{}
@@ -212,7 +215,14 @@ func (r *raftLayer) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn
 	if err != nil {
 		return nil, err
 	}
-	return &streamConn{Conn: conn, end: e, local: r.p.Addr(), remote: tcpAddr(to)}, nil
+	c := &streamConn{Conn: conn, end: e, local: r.p.Addr(), remote: tcpAddr(to)}
+	if t, ok := ctx.Deadline(); ok {
+		_ = c.SetDeadline(t)
+	}
+	if err := r.p.greeter.Greet(c, string(to)); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, c.SetDeadline(time.Time{})
 }
 
 func tcpAddr(a raft.ServerAddress) net.Addr {
@@ -231,7 +241,7 @@ func (r *raftLayer) deliver(ctx context.Context, e *end, from net.Addr) error {
 	defer r.p.mu.Unlock()
 	e.closed = func() { r.p.forget(e) }
 	select {
-	case r.accept <- &streamConn{Conn: conn, end: e, skip: true, local: r.p.Addr(), remote: from}:
+	case r.accept <- &streamConn{Conn: conn, end: e, welcome: r.p.greeter.Welcome, local: r.p.Addr(), remote: from}:
 		return nil
 	default:
 		delete(r.p.open, e)

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -11,13 +12,32 @@ import (
 // clusterTag is the LAN tag in which a server tells its cluster's id.
 const clusterTag = "lb_cluster"
 
-// cluster is the id of the cluster this server has its state from: of the state,
-// or of the log that is not applied yet; "" before the first leader made one.
+// history is which cluster this server has its state from, and how often that was
+// recovered: of the state, or of the log that is not applied yet; with a recovery
+// that no leader has counted yet. The id is "" before the first leader made one.
+func (s *server) history() (id string, recoveries uint64) {
+	c := s.state.Cluster()
+	id, recoveries = s.stores.Cluster()
+	return cmp.Or(c.ID, id), max(c.Recoveries, recoveries, s.raft.RecoveryDue())
+}
+
 func (s *server) cluster() string {
-	if id := s.state.ClusterID(); id != "" {
-		return id
+	id, _ := s.history()
+	return id
+}
+
+// holder is the id of the server with that address, if the Raft group has only one
+// such.
+func (s *server) holder(addr string) (id string) {
+	for _, srv := range s.raft.Servers() {
+		if srv.Address == addr {
+			if id != "" {
+				return ""
+			}
+			id = srv.ID
+		}
 	}
-	return s.stores.Cluster()
+	return id
 }
 
 // cluster is what this agent takes for its datacenter's cluster.
@@ -40,27 +60,31 @@ func (n *Node) sameCluster(m gossip.Member) error {
 		"to move a server over, stop it and remove its state first", n.cfg.Datacenter, theirs, ours)
 }
 
-// markCluster writes the cluster's id beside the log once it is known, so that a
-// server which finds the mark without a log knows whose state it lost, and tells
-// the others of it.
+// markCluster keeps the cluster's id beside the log, so that a server which finds the
+// mark without a log knows whose state it lost, and one whose log is not applied yet
+// knows whose it is; and tells the others of it.
 func (s *server) markCluster(ctx context.Context) error {
 	t := time.NewTicker(100 * time.Millisecond)
 	defer t.Stop()
-	for s.state.ClusterID() == "" {
+	var said string
+	for told := false; ; {
+		if c := s.state.Cluster(); c.ID != "" {
+			if err := s.stores.SetCluster(c.ID, c.Recoveries); err != nil && err.Error() != said {
+				said = err.Error()
+				s.n.log.Warn("the mark beside the Raft log is not up to date, will retry", "err", err)
+			}
+			if !told && s.n.lan.Local().Tags[clusterTag] != c.ID {
+				if err := s.n.lan.SetTags(s.n.lanTags()); err != nil && ctx.Err() == nil {
+					s.n.log.Debug("the tag with the cluster's id goes out late", "err", err) // it is set: gossip repeats it
+				}
+			}
+			told = true
+			t.Reset(time.Second)
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-t.C:
 		}
 	}
-	if err := s.stores.SetCluster(s.state.ClusterID()); err != nil {
-		return err
-	}
-	if s.n.lan.Local().Tags[clusterTag] == s.cluster() {
-		return nil
-	}
-	if err := s.n.lan.SetTags(s.n.lanTags()); err != nil && ctx.Err() == nil {
-		s.n.log.Debug("the tag with the cluster's id goes out late", "err", err) // it is set: gossip repeats it
-	}
-	return nil
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 
 	"landbridge/forwarding/endpoint"
 	"landbridge/forwarding/rpc"
@@ -37,11 +38,28 @@ func (s *server) newLeader(set *endpoint.Set) (err error) {
 		Raft: s.raft.Servers, Bootstrap: s.raft.Bootstrap, Ask: s.askPromise,
 		Logger: n.logger("bootstrap"),
 	})
+	s.rivalsChanged = make(chan struct{}, 1)
+	s.rivals = leader.NewRivals(leader.RivalsConfig{
+		NodeID: n.id, Members: s.leaderMembers, Changed: s.rivalsChanged, History: s.history,
+		HasLeader: func() bool { id, _ := s.raft.Leader(); return id != "" },
+		Ask:       s.askStatus, Logger: n.logger("leader"), Registerer: cfg.Registerer,
+	})
 	set.Handle(rpc.StatusBootstrap, s.promise)
 	set.Handle(rpc.CoordinateUpdate, s.updateCoordinate)
 	set.Handle(rpc.EventFire, s.fireEvent)
 	set.Handle(rpc.KeyringRings, s.keyringRings)
 	set.Handle(rpc.KeyringRing, s.keyringRing)
+	return err
+}
+
+// watchRivals ends this server when its group was recovered without it, and sees
+// to it that it does not start again.
+func (s *server) watchRivals(ctx context.Context) error {
+	err := s.rivals.Run(ctx)
+	var over *leader.OverruledError
+	if errors.As(err, &over) {
+		return errors.Join(err, s.stores.Overrule(over.Recovery))
+	}
 	return err
 }
 

@@ -63,6 +63,21 @@ type Node struct {
 	maxConns atomic.Int64                      // limits.rpc_max_conns_per_client, likewise
 }
 
+// ID is the node's id, which is also its Raft id.
+func (n *Node) ID() string { return n.id }
+
+// Greeter keeps Raft connections apart that must not mix; nil on a client agent.
+func (n *Node) Greeter() *stream.Greeter {
+	if !n.cfg.Server {
+		return nil
+	}
+	return &stream.Greeter{
+		ID:      n.id,
+		History: func() (string, uint64) { return n.srv.history() },
+		Holder:  func(addr string) string { return n.srv.holder(addr) },
+	}
+}
+
 // New builds a node from its configuration. Its sockets are bound, except those of
 // the front ends; nothing runs yet. A node that is not started is freed by Stop.
 func New(cfg Config) (_ *Node, err error) {
@@ -332,7 +347,7 @@ func (n *Node) streamConfig(bind netip.AddrPort) stream.Config {
 		Bind: bind, Datacenter: cfg.Datacenter, Domain: cfg.Domain,
 		HandshakeTimeout:  cfg.Limits.RPCHandshakeTimeout,
 		MaxConnsPerClient: func() int { return int(n.maxConns.Load()) },
-		Cluster:           n.cluster,
+		Greeter:           n.Greeter(),
 		Logger:            n.logger("lan"), Registerer: cfg.Registerer,
 	}
 	if cfg.Server {

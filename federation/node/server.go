@@ -43,6 +43,8 @@ type server struct {
 	limiter                  *forwarding.Limiter
 	leader                   *leader.Leader
 	boot                     *leader.Bootstrapper
+	rivals                   *leader.Rivals
+	rivalsChanged            chan struct{}  // one slot: members may have changed
 	lanSessions, wanSessions sync.WaitGroup // those being served
 
 	authority *trust.Authority
@@ -84,7 +86,8 @@ func (n *Node) newServer() (_ *server, err error) {
 	s.raft, err = consensus.New(consensus.Config{
 		NodeID: n.id, Address: n.lanAddr(cfg.Ports.Server).String(),
 		FSM: fsm.New(s.state, n.logger("fsm")), EncodeBatch: fsm.AppendBatch,
-		Stores: s.stores, Transport: trans, Multiplier: cfg.RaftMultiplier,
+		Recoveries: func() uint64 { return s.state.Cluster().Recoveries },
+		Stores:     s.stores, Transport: trans, Multiplier: cfg.RaftMultiplier,
 		Snapshots: cfg.snapshots(),
 		Logger:    n.logger("raft"), Registerer: cfg.Registerer, Fatal: n.fail,
 	})
@@ -337,8 +340,9 @@ func (s *server) memberServers() []string {
 }
 
 func (s *server) status() store.ServerStatus {
+	cluster, recoveries := s.history()
 	st := store.ServerStatus{
-		NodeID: s.n.id, Node: s.n.cfg.NodeName, ClusterID: s.state.ClusterID(),
+		NodeID: s.n.id, Node: s.n.cfg.NodeName, ClusterID: cluster, Recoveries: recoveries,
 		Leader: s.raft.IsLeader(), HasState: s.raft.HasState(), LastContact: s.raft.LastContact(),
 		Started: s.n.started.UnixNano(),
 	}

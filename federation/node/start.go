@@ -205,6 +205,7 @@ func (s *server) startDuties(ctx context.Context) error {
 	n := s.n
 	n.stack.run("leader", n.fail, s.leader.Run)
 	n.stack.run("bootstrap", n.fail, s.boot.Run)
+	n.stack.run("rivals", n.fail, s.watchRivals)
 	n.stack.run("certificates", n.fail, s.authority.Run)
 	if s.wan != nil {
 		return s.startWAN(ctx)
@@ -242,9 +243,11 @@ func (n *Node) followLAN(ctx context.Context) error {
 			}
 			n.lanView.refresh(n.lan.Members())
 			if n.srv != nil {
-				select {
-				case n.membersChanged <- struct{}{}:
-				default: // it has not looked since the last one
+				for _, c := range []chan struct{}{n.membersChanged, n.srv.rivalsChanged} {
+					select {
+					case c <- struct{}{}:
+					default: // it has not looked since the last one
+					}
 				}
 			}
 			if ev.Kind == gossip.Joined || ev.Kind == gossip.Resync {

@@ -27,8 +27,10 @@ type Consensus interface {
 	// Acknowledged tells when a server last acknowledged this leader, in which term,
 	// and where its log ended then; not ok if it did not in this term.
 	Acknowledged(id string) (ago time.Duration, term, last uint64, ok bool)
-	// Recovered reports whether this start took its peers from peers.json.
-	Recovered() bool
+	// RecoveryDue is how many recoveries the state has to count, 0 if there was none
+	// that is not in it; RecoveryDone is called when it is.
+	RecoveryDue() uint64
+	RecoveryDone() error
 }
 
 // Task is run by each new leader.

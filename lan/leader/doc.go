@@ -17,6 +17,11 @@
 // only after every other server it knows has answered that it belongs to none,
 // and promised to let nobody else bootstrap meanwhile.
 //
+// Rivals, which every server runs, finds out that an operator recovered the Raft
+// group without this server: it ends then, unless its group has worked for long.
+//
+// Autopilot takes votes away only as far as that lets more of the others fail.
+//
 // Outside: how members are known (Config.Members), how peers are asked
 // (Config.ServerStatus), and what a task does. All methods may be called
 // concurrently.

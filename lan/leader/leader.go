@@ -3,10 +3,13 @@ package leader
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/hashicorp/raft"
 
 	"landbridge/store"
 )
@@ -20,8 +23,6 @@ type Leader struct {
 	// sessions are kept from the first moment of a leadership: the tasks of a new
 	// leader may take long, and renewals must not wait for them.
 	sessions *sessions
-	// recovered: the next leadership of this process writes a new history id.
-	recovered bool
 }
 
 // New checks the configuration; Run does the work.
@@ -35,7 +36,7 @@ func New(cfg Config) (*Leader, error) {
 	if cfg.Autopilot == (store.AutopilotConfig{}) {
 		cfg.Autopilot = DefaultAutopilot()
 	}
-	l := &Leader{cfg: cfg, metrics: newMetrics(cfg.Registerer), recovered: cfg.Consensus.Recovered()}
+	l := &Leader{cfg: cfg, metrics: newMetrics(cfg.Registerer)}
 	l.pilot = newPilot(&l.cfg, l.metrics)
 	l.sessions = newSessions(l)
 	return l, nil
@@ -139,20 +140,26 @@ func (l *Leader) apply(ctx context.Context, kind store.CommandKind, payload []by
 
 // identify gives a new cluster its id, and a recovered one a new history.
 func (l *Leader) identify(ctx context.Context) error {
-	c := l.cfg.State.Cluster()
-	if c.ID != "" && !l.recovered {
+	c, due := l.cfg.State.Cluster(), l.cfg.Consensus.RecoveryDue()
+	if c.ID == "" || c.Recoveries < due {
+		if c.ID == "" {
+			c.ID = newUUID()
+		}
+		c.HistoryID, c.Recoveries = newUUID(), max(c.Recoveries, due)
+		if _, err := l.apply(ctx, store.CmdCluster, c.AppendWire(nil)); err != nil {
+			return fmt.Errorf("write the cluster id: %w", err)
+		}
+		l.cfg.Logger.Info("cluster has an id", "cluster", l.cfg.State.Cluster().ID, "recoveries", c.Recoveries)
+	}
+	if due == 0 {
 		return nil
 	}
-	if c.ID == "" {
-		c.ID = newUUID()
+	// New servers begin with a snapshot. It must count the recovery, or they would
+	// be taken for some of the past until they have the log as well.
+	if err := l.cfg.Consensus.Raft().Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
+		return fmt.Errorf("snapshot after the recovery: %w", err)
 	}
-	c.HistoryID = newUUID()
-	if _, err := l.apply(ctx, store.CmdCluster, c.AppendWire(nil)); err != nil {
-		return fmt.Errorf("write the cluster id: %w", err)
-	}
-	l.recovered = false
-	l.cfg.Logger.Info("cluster has an id", "cluster", l.cfg.State.Cluster().ID)
-	return nil
+	return l.cfg.Consensus.RecoveryDone()
 }
 
 // configure stores the configured autopilot settings in a new cluster; later

@@ -350,15 +350,26 @@ func (r *reconciler) server(ctx context.Context, m Member, members []Member) err
 	})
 }
 
-// foreign refuses a server that has another cluster's state: in the group it would
-// be a second source of the log. One that does not answer is added all the same:
-// Raft does not get through to it either, nor past the cluster's id.
+// foreign refuses a server whose state is no beginning of ours: in the group it
+// would be a second source of the log, or drop what it acknowledged. One that does
+// not answer has to wait: Raft would not get through to it either.
 func (r *reconciler) foreign(ctx context.Context, m Member) error {
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
 	st, err := r.cfg.ServerStatus(ctx, m)
-	if ours := r.cfg.State.ClusterID(); err == nil && st.ClusterID != "" && st.ClusterID != ours {
-		return fmt.Errorf("it belongs to another cluster of the same datacenter name (%s, this one is %s): remove its state first, or give its datacenter another name", st.ClusterID, ours)
+	if err != nil {
+		return fmt.Errorf("it does not tell what state it has: %w", err)
+	}
+	ours := r.cfg.State.Cluster()
+	ours.Recoveries = max(ours.Recoveries, r.cfg.Consensus.RecoveryDue())
+	switch {
+	case st.ClusterID == "":
+	case st.ClusterID != ours.ID:
+		return fmt.Errorf("it belongs to another cluster of the same datacenter name (%s, this one is %s): remove its state first, or give its datacenter another name", st.ClusterID, ours.ID)
+	case st.Recoveries < ours.Recoveries:
+		return fmt.Errorf("it holds a past that this group has left by recovery %d: run `landbridge operator raft forget -yes` there", ours.Recoveries)
+	case st.Recoveries > ours.Recoveries:
+		return fmt.Errorf("it is of a group that recovery %d made without this server", st.Recoveries)
 	}
 	return nil
 }

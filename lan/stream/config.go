@@ -22,9 +22,9 @@ type Config struct {
 	Datacenter string // with Domain: the name in servers' certificates
 	Domain     string
 
-	// Cluster returns the id of the cluster whose Raft group this server belongs
-	// to, "" before it knows one; nil: never. Raft connections of others are refused.
-	Cluster func() string
+	// Greeter tells Raft connections of this server's group from others; nil: any
+	// is let in.
+	Greeter *Greeter
 
 	// HandshakeTimeout bounds the time from a connection to its first byte, TLS
 	// included, and a dial's handshake; default 5 s.

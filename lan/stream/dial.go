@@ -81,7 +81,7 @@ func (d *Dialer) connect(ctx context.Context, addr string, proto byte) (net.Conn
 		return fail(conn, err)
 	}
 	if proto == protoRaft {
-		if err := d.cfg.greet(conn); err != nil {
+		if err := d.cfg.Greeter.Greet(conn, addr); err != nil {
 			return fail(conn, err)
 		}
 	}

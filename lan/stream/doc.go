@@ -2,7 +2,7 @@
 // and RPC share it, told apart by a connection's first byte.
 //
 //	0x02  RPC: the rest is yamux, a session of many streams
-//	0x03  Raft: a hello with the cluster's id and its answer (hello.go), then
+//	0x03  Raft: a hello of who calls whom and its answer (hello.go), then
 //	      hashicorp/raft's network transport
 //	0x16  TLS (its handshake begins so): inside, again one of the first two
 //
@@ -21,8 +21,8 @@
 // # Promises
 //
 // Listen has bound the port when it returns. A connection that has not said what
-// it is within HandshakeTimeout is dropped. A Raft connection of another cluster is
-// refused, with the reason at both ends. Connections per remote address and
+// it is within HandshakeTimeout is dropped. A Raft connection of another cluster, of
+// a past of this one, or for another server is refused, with the reason at both ends. Connections per remote address and
 // handshakes under way are bounded. Start and Stop are idempotent; Stop ends all
 // sessions and Raft connections and waits for their goroutines. Sessions satisfy
 // forwarding/rpc's Session, their streams net.Conn with deadlines; all exported

@@ -15,7 +15,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}, []string{"protocol"})
 	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "landbridge_stream_refused_total",
-		Help: "Connections dropped by the server port, by reason: silent, garbage, plain (TLS is demanded), tls, not_server, cluster (another cluster's Raft), per_client, handshakes, raft_backlog.",
+		Help: "Connections dropped by the server port, by reason: silent, garbage, plain (TLS is demanded), tls, not_server, cluster, history, server (Raft of another cluster, of its past, or for another server), per_client, handshakes, raft_backlog.",
 	}, []string{"reason"})
 	m := &metrics{
 		conns: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -28,7 +28,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, v := range []string{"raft", "rpc"} {
 		m.accepted[v] = accepted.WithLabelValues(v)
 	}
-	for _, v := range []string{"silent", "garbage", "plain", "tls", "not_server", "cluster", "per_client", "handshakes", "raft_backlog"} {
+	for _, v := range []string{"silent", "garbage", "plain", "tls", "not_server", "cluster", "history", "server", "per_client", "handshakes", "raft_backlog"} {
 		m.refused[v] = refused.WithLabelValues(v)
 	}
 	if reg != nil {

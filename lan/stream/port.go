@@ -289,10 +289,11 @@ func (p *Port) identify(conn *net.TCPConn) (net.Conn, byte, identity, error) {
 		return fail("garbage", fmt.Errorf("first byte %#x", first[0]))
 	}
 	if first[0] == protoRaft {
-		switch err := p.cfg.welcome(secured); {
-		case errors.Is(err, errCluster):
-			return fail("cluster", err)
-		case err != nil:
+		if err := p.cfg.Greeter.Welcome(secured); err != nil {
+			var no *refusal
+			if errors.As(err, &no) {
+				return fail(no.reason, fmt.Errorf("a Raft connection told: %w", err))
+			}
 			return fail("garbage", err)
 		}
 	}

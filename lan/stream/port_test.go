@@ -73,7 +73,9 @@ func TestConnectionsRefused(t *testing.T) {
 		{"garbage", stream.Config{}, "\x01"}, // Raft without a hello
 		{"garbage", stream.Config{}, "\x03\xff\xff"},
 		{"garbage", stream.Config{}, "\x03\x00\x02\xff\xff"},
-		{"cluster", stream.Config{Cluster: func() string { return "ours" }}, "\x03\x00\x08\x0a\x06theirs"},
+		{"cluster", stream.Config{Greeter: &stream.Greeter{History: func() (string, uint64) { return "ours", 0 }}}, "\x03\x00\x08\x0a\x06theirs"},
+		{"history", stream.Config{Greeter: &stream.Greeter{History: func() (string, uint64) { return "ours", 1 }}}, "\x03\x00\x06\x0a\x04ours"},
+		{"server", stream.Config{Greeter: &stream.Greeter{ID: "y"}}, "\x03\x00\x03\x22\x01x"},
 	} {
 		t.Run(tt.reason, func(t *testing.T) {
 			reg := prometheus.NewRegistry()
@@ -201,29 +203,44 @@ func TestWhoIsAServer(t *testing.T) {
 	})
 }
 
-// A Raft group lets in who belongs to it or to none yet, and nobody else; both
-// ends are told why.
-func TestRaftOfAnotherCluster(t *testing.T) {
-	in := func(cluster string) stream.Config {
-		return stream.Config{Cluster: func() string { return cluster }}
+// A Raft group lets in who belongs to it or to none yet, means this server, and
+// holds no other history; both ends are told why.
+func TestRaftHello(t *testing.T) {
+	type side struct {
+		id, cluster string
+		recoveries  uint64
+		calls       string
+	}
+	greeter := func(s side) stream.Config {
+		return stream.Config{Greeter: &stream.Greeter{ID: s.id,
+			History: func() (string, uint64) { return s.cluster, s.recoveries }, Holder: func(string) string { return s.calls }}}
 	}
 	for _, tt := range []struct {
-		from, to string
-		refused  bool
+		name     string
+		from, to side
+		why      string // "": it is let in
 	}{
-		{"", "", false}, {"a", "", false}, {"", "a", false}, {"a", "a", false}, {"a", "b", true},
-		{strings.Repeat("long", 1000), "a", true},
+		{name: "two new servers"},
+		{name: "a new server is called", from: side{cluster: "a", calls: "y"}, to: side{id: "y"}},
+		{name: "a new server calls", to: side{cluster: "a", recoveries: 2}},
+		{name: "two of a group", from: side{"x", "a", 1, "y"}, to: side{"y", "a", 1, ""}},
+		{name: "another cluster", from: side{cluster: "a"}, to: side{cluster: "b"}, why: "its server belongs to cluster b, this one to a"},
+		{name: "the past calls", from: side{cluster: "a"}, to: side{cluster: "a", recoveries: 1}, why: "this server holds a past that the group has left by recovery 1"},
+		{name: "the past is called", from: side{cluster: "a", recoveries: 1}, to: side{cluster: "a"}, why: "its server was left out by recovery 1"},
+		{name: "who had the address before", from: side{"x", "a", 0, "old"}, to: side{"y", "a", 0, ""}, why: "server x calls old, this is y"},
+		{name: "too long a name", from: side{cluster: strings.Repeat("long", 1000)}, to: side{cluster: "a"}, why: "a hello of 4"},
 	} {
-		from, _ := listen(t, in(tt.from))
-		to, _ := listen(t, in(tt.to))
-		c, err := from.RaftLayer().Dial(raft.ServerAddress(to.Addr().String()), 5*time.Second)
-		if err == nil {
-			c.Close()
-		}
-		want := "its server belongs to cluster b, this one to a"
-		if tt.refused != (err != nil) || tt.from == "a" && tt.refused && !strings.Contains(err.Error(), want) {
-			t.Errorf("%.5q dials %q: %v", tt.from, tt.to, err)
-		}
+		t.Run(tt.name, func(t *testing.T) {
+			from, _ := listen(t, greeter(tt.from))
+			to, _ := listen(t, greeter(tt.to))
+			c, err := from.RaftLayer().Dial(raft.ServerAddress(to.Addr().String()), 5*time.Second)
+			if err == nil {
+				c.Close()
+			}
+			if (err != nil) != (tt.why != "") || err != nil && !strings.Contains(err.Error(), tt.why) {
+				t.Errorf("dial: %v, want %q", err, tt.why)
+			}
+		})
 	}
 }
 
@@ -357,7 +374,7 @@ func TestMetricsExistFromTheStart(t *testing.T) {
 	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
 		t.Errorf("lint: %v, %v", problems, err)
 	}
-	if n, err := testutil.GatherAndCount(reg); err != nil || n != 12 {
-		t.Errorf("%d series, %v; want 12", n, err)
+	if n, err := testutil.GatherAndCount(reg); err != nil || n != 14 {
+		t.Errorf("%d series, %v; want 14", n, err)
 	}
 }

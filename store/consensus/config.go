@@ -22,6 +22,9 @@ type Config struct {
 	// FSM is the state machine. Its Apply returns []store.Result, one for each
 	// command of the entry.
 	FSM raft.FSM
+	// Recoveries tells how often the state machine's cluster was recovered
+	// (store.Cluster); nil: nobody counts.
+	Recoveries func() uint64
 	// EncodeBatch appends commands in the form that FSM.Apply reads;
 	// nil means fsm.AppendBatch.
 	EncodeBatch func(b []byte, cmds []store.Command) []byte

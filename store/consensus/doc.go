@@ -56,6 +56,13 @@
 // Restore replaces the state of all servers. No command is on its way meanwhile:
 // those given before are applied, those that come wait.
 //
+// # Recovery
+//
+// A group that lost its majority for good is made anew from what one server has:
+// by Recover on the stores of a stopped server, or at Start by raft/peers.json, which
+// is read once. RecoveryDue tells, over restarts, that the state does not count it
+// yet; whoever leads next writes it and says RecoveryDone.
+//
 // What is outside: the encoding of commands (store/fsm), who should be a member
 // (lan/leader), where requests are forwarded (forwarding).
 package consensus

@@ -309,17 +309,23 @@ func (n *Node) refreshAlone() {
 
 // housekeepingLoop does what may take long and concerns nobody at once.
 func (n *Node) housekeepingLoop() {
-	n.writePeersInfo()
+	n.keepPeersInfo()
 	for {
 		select {
 		case <-n.confChange:
 			n.refreshAlone()
-			n.writePeersInfo()
+			n.keepPeersInfo()
 		case <-n.tooLarge:
 			n.snapshotForSize()
 		case <-n.quit:
 			return
 		}
+	}
+}
+
+func (n *Node) keepPeersInfo() {
+	if err := WritePeersInfo(n.cfg.Stores, n.Servers()); err != nil {
+		n.logger.Warn("the list of Raft servers is not up to date", "file", peersInfo, "err", err)
 	}
 }
 

@@ -2,11 +2,8 @@ package consensus
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -44,12 +41,7 @@ func (n *Node) configuration() raft.Configuration {
 
 // Servers returns the latest configuration, which may not be committed yet.
 func (n *Node) Servers() []Server {
-	conf := n.configuration()
-	servers := make([]Server, len(conf.Servers))
-	for i, s := range conf.Servers {
-		servers[i] = Server{ID: string(s.ID), Address: string(s.Address), Voter: s.Suffrage == raft.Voter}
-	}
-	return servers
+	return serversOf(n.configuration())
 }
 
 // Progress returns, by server id, the index of the last entry in each log as far
@@ -107,19 +99,11 @@ func (n *Node) stat(name string) uint64 {
 // given the same list; a server that has state refuses with KindConflict. The
 // first of the list campaigns at once instead of after its time-out.
 func (n *Node) Bootstrap(servers []Server) error {
-	var conf raft.Configuration
-	for _, s := range servers {
-		suffrage := raft.Nonvoter
-		if s.Voter {
-			suffrage = raft.Voter
-		}
-		conf.Servers = append(conf.Servers, raft.Server{Suffrage: suffrage, ID: raft.ServerID(s.ID), Address: raft.ServerAddress(s.Address)})
-	}
 	r := n.raft.Load()
 	if r == nil || n.stopping() {
 		return noLeader(errStopping)
 	}
-	err := r.BootstrapCluster(conf).Error()
+	err := r.BootstrapCluster(configurationOf(servers)).Error()
 	if errors.Is(err, raft.ErrCantBootstrap) {
 		return store.Errorf(store.KindConflict, "bootstrap: this server already belongs to a cluster: %w", err)
 	}
@@ -171,70 +155,4 @@ func (n *Node) Stats() map[string]string {
 		return nil
 	}
 	return r.Stats()
-}
-
-// peer is an element of peers.json and peers.info.
-type peer struct {
-	ID       string `json:"id"`
-	Address  string `json:"address"`
-	NonVoter bool   `json:"non_voter"`
-}
-
-const (
-	peersJSON = "peers.json"
-	peersInfo = "peers.info"
-)
-
-// recover applies raft/peers.json: an operator who lost the majority writes
-// into it who is left. What is in our log counts as committed from then on, and
-// the file is removed so that it acts once.
-func (n *Node) recover(rc *raft.Config) error {
-	dir := n.cfg.Stores.Dir()
-	if dir == "" {
-		return nil
-	}
-	path := filepath.Join(dir, peersJSON)
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	conf, err := raft.ReadConfigJSON(path)
-	if err != nil {
-		return fmt.Errorf("consensus: recovery: %s: %w", path, err)
-	}
-	st := n.cfg.Stores
-	n.logger.Warn("recovering the Raft group from a peers file", "file", path, "servers", len(conf.Servers))
-	// The state machine may be used again: Raft restores it, as a whole, from
-	// the snapshot that this makes.
-	if err := raft.RecoverCluster(rc, n.cfg.FSM, st.Log, st.Stable, st.Snapshots, n.transport, conf); err != nil {
-		return fmt.Errorf("consensus: recovery from %s: %w", path, err)
-	}
-	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("consensus: recovery is done, but its file would act again: %w", err)
-	}
-	n.recovered = true
-	n.logger.Warn("recovered the Raft group; removed the peers file", "file", path)
-	return nil
-}
-
-// writePeersInfo keeps raft/peers.info: the configuration in the form that
-// peers.json needs, for whoever must write one in a hurry.
-func (n *Node) writePeersInfo() {
-	dir := n.cfg.Stores.Dir()
-	if dir == "" {
-		return
-	}
-	peers := []peer{}
-	for _, s := range n.Servers() {
-		peers = append(peers, peer{ID: s.ID, Address: s.Address, NonVoter: !s.Voter})
-	}
-	b, err := json.MarshalIndent(peers, "", "  ")
-	if err == nil {
-		path := filepath.Join(dir, peersInfo)
-		if err = os.WriteFile(path+".tmp", append(b, '\n'), 0o600); err == nil {
-			err = os.Rename(path+".tmp", path)
-		}
-	}
-	if err != nil {
-		n.logger.Warn("cannot write the list of Raft servers", "file", peersInfo, "err", err)
-	}
 }

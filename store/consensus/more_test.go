@@ -37,7 +37,7 @@ func onDisk(t testing.TB, dir string, members bool) *server {
 	_, tr := raft.NewInmemTransport("addr-s1")
 	s := &server{id: "s1", fsm: &listFSM{}, stores: st}
 	s.Node, err = New(Config{NodeID: "s1", FSM: s.fsm, EncodeBatch: encodeList, Stores: st, Transport: tr,
-		Fatal: func(err error) { t.Errorf("fatal: %v", err) }})
+		Recoveries: func() uint64 { return 4 }, Fatal: func(err error) { t.Errorf("fatal: %v", err) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,8 +111,8 @@ func TestDiskRestartAndRecovery(t *testing.T) {
 	if s.IsLeader() {
 		t.Fatal("leads without a quorum")
 	}
-	if s.Recovered() || !s.HasState() {
-		t.Errorf("Recovered %v, HasState %v, want false, true", s.Recovered(), s.HasState())
+	if s.RecoveryDue() != 0 || !s.HasState() {
+		t.Errorf("RecoveryDue %d, HasState %v, want 0, true", s.RecoveryDue(), s.HasState())
 	}
 	s.end(t)
 
@@ -122,8 +122,8 @@ func TestDiskRestartAndRecovery(t *testing.T) {
 	}
 	s = onDisk(t, dir, false)
 	s.ready(t)
-	if !s.Recovered() {
-		t.Error("Recovered is false")
+	if due := s.RecoveryDue(); due != 5 {
+		t.Errorf("%d recoveries are due, want one more than the state's 4", due)
 	}
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
 		t.Errorf("peers.json is still there: %v", err)
@@ -143,9 +143,18 @@ func TestDiskRestartAndRecovery(t *testing.T) {
 	s.end(t)
 	s = onDisk(t, dir, false) // and once more without the file
 	s.ready(t)
-	if got := s.fsm.all(); !slices.Equal(got, append(want, "after")) || s.Recovered() {
-		t.Errorf("after a restart %v, recovered %v", got, s.Recovered())
+	if got := s.fsm.all(); !slices.Equal(got, append(want, "after")) || s.RecoveryDue() != 5 {
+		t.Errorf("after a restart %v, %d recoveries due, want 5 until somebody says it is done", got, s.RecoveryDue())
 	}
+	if err := s.RecoveryDone(); err != nil || s.RecoveryDue() != 0 {
+		t.Errorf("RecoveryDone: %v, %d due", err, s.RecoveryDue())
+	}
+	s.end(t)
+	s = onDisk(t, dir, false)
+	if s.RecoveryDue() != 0 {
+		t.Errorf("%d recoveries are due after all is done", s.RecoveryDue())
+	}
+	s.end(t)
 
 	bad := filepath.Join(copied, "raft", "peers.json")
 	if err := os.WriteFile(bad, []byte(`[{"id":"s1"`), 0o600); err != nil {

@@ -25,7 +25,6 @@ type Node struct {
 	guard     *voteGuard
 	fsm       *hookedFSM
 	hadState  bool
-	recovered bool
 	started   time.Time
 
 	raft atomic.Pointer[raft.Raft] // set by Start
@@ -48,6 +47,8 @@ type Node struct {
 	// aloneMu orders its changes, not its reads.
 	aloneMu sync.Mutex
 	alone   atomic.Bool
+
+	recoveryDue atomic.Uint64
 
 	leadership chan bool // one slot: the latest value
 	confChange chan struct{}
@@ -119,7 +120,7 @@ func (n *Node) Start(ctx context.Context) error {
 	n.started = time.Now()
 	rc := n.cfg.raftConfig()
 	st := n.cfg.Stores
-	if err := n.recover(rc); err != nil {
+	if err := n.recover(); err != nil {
 		return err
 	}
 	n.guard = &voteGuard{StableStore: st.Stable, until: n.started.Add(n.lease.length),
@@ -212,11 +213,6 @@ func (n *Node) Raft() *raft.Raft { return n.raft.Load() }
 
 // HasState reports whether there was Raft state when New was called.
 func (n *Node) HasState() bool { return n.hadState }
-
-// Recovered reports whether this start took its members from peers.json: what
-// the cluster had committed may have been lost, so its next leader must write a
-// new history id.
-func (n *Node) Recovered() bool { return n.recovered }
 
 func (n *Node) term() uint64 {
 	if r := n.raft.Load(); r != nil {

@@ -24,6 +24,9 @@ type Options struct {
 	// end the process (or, in tests, give up the Stores); it may return.
 	Fatal func(error)
 
+	// EvenOverruled opens what ErrOverruled would refuse: for a recovery of it.
+	EvenOverruled bool
+
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }

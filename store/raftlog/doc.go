@@ -6,6 +6,7 @@
 //	raft/wal/         hashicorp/raft-wal: segments and wal-meta.db
 //	raft/snapshots/   <term>-<index>-<ms>.snap: checksummed, two kept
 //	raft/lock         held while a process uses the folder
+//	raft/peers.json, peers.info, recovery.json   see store/consensus
 //	raft.marker       "this server had state": see below
 //
 // What it promises: an entry for which StoreLogs returned nil survives the loss
@@ -20,7 +21,9 @@
 // lost its state: it may have voted and acknowledged entries it no longer
 // knows, so Open refuses with ErrStateMissing instead of serving "empty" as
 // truth. Only a completed leave (Forget on Stores) or the operator (Forget)
-// removes it.
+// removes it. It also holds the cluster's id and count of recoveries, known before
+// the log is applied, and whether a recovery left this server out: Open refuses
+// then with ErrOverruled.
 //
 // All methods are safe for concurrent use. Encoding of entries is not this
 // package's business (store/fsm).

@@ -13,9 +13,9 @@ func diskFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// writeFileDurably replaces path by b: after a crash there is the old content
+// WriteFile replaces path by b: after a crash there is the old content
 // or the new, never a part.
-func writeFileDurably(path string, b []byte) error {
+func WriteFile(path string, b []byte) error {
 	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err

@@ -22,6 +22,17 @@ const (
 // so that a service manager does not try again.
 var ErrStateMissing = errors.New("raft state is missing")
 
+// ErrOverruled is wrapped by the error of Open when the group that this server
+// belonged to goes on without it, by the decision of an operator. The process
+// should exit with code 78, too.
+var ErrOverruled = errors.New("the Raft group was recovered without this server")
+
+func overruled(dir string, mk *Marker) error {
+	return fmt.Errorf("%w: what server %s of cluster %q holds is a past that the group has left (recovery %d); "+
+		"run `landbridge operator raft forget -yes -data-dir=%s` on this machine, so that it joins the others as a new server",
+		ErrOverruled, mk.RaftID, mk.ClusterID, mk.Overruled, dir)
+}
+
 const wayOut = "bring the folder back (mount, backup); or, if it is gone for good and other servers live, " +
 	"run `landbridge operator raft forget -yes -data-dir=%s` on this machine, so that it joins them as a new server"
 
@@ -36,6 +47,10 @@ type Marker struct {
 	RaftID    string `json:"raft_id"`
 	ClusterID string `json:"cluster_id,omitempty"` // "" before the first leader made one
 	Term      uint64 `json:"term"`                 // of a durable entry: never above CurrentTerm
+	// Recoveries of the cluster as last seen in the state (store.Cluster).
+	Recoveries uint64 `json:"recoveries,omitempty"`
+	// Overruled is which recovery of the group left this server out, 0: none did.
+	Overruled uint64 `json:"overruled_by_recovery,omitempty"`
 }
 
 // ReadMarker returns the marker of a data folder, nil if there is none.
@@ -97,6 +112,7 @@ func newMarker(dir, raftID string, found *Marker, logger *slog.Logger) *marker {
 	if found != nil {
 		m.want.ClusterID = found.ClusterID
 		m.want.Term = found.Term
+		m.want.Recoveries, m.want.Overruled = found.Recoveries, found.Overruled
 		if found.RaftID == raftID {
 			m.written.Store(found.Term)
 		}
@@ -119,22 +135,23 @@ func (m *marker) durable(term uint64) {
 	}
 }
 
-func (m *marker) cluster() string {
+func (m *marker) setCluster(id string, recoveries uint64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.want.ClusterID
-}
-
-func (m *marker) setCluster(id string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.want.ClusterID == id {
+	if m.want.ClusterID == id && m.want.Recoveries == recoveries {
 		return nil
 	}
-	m.want.ClusterID = id
+	m.want.ClusterID, m.want.Recoveries = id, recoveries
 	if m.want.Term == 0 {
 		return nil // nothing durable yet
 	}
+	return m.writeLocked()
+}
+
+func (m *marker) overrule(recovery uint64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.want.Overruled = recovery
 	return m.writeLocked()
 }
 
@@ -146,7 +163,7 @@ func (m *marker) writeLocked() error {
 	if err != nil {
 		return err
 	}
-	if err := writeFileDurably(filepath.Join(m.dir, markerFile), append(b, '\n')); err != nil {
+	if err := WriteFile(filepath.Join(m.dir, markerFile), append(b, '\n')); err != nil {
 		return fmt.Errorf("raft log: %w", err)
 	}
 	m.written.Store(m.want.Term)

@@ -3,6 +3,7 @@ package raftlog
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -15,14 +16,9 @@ type Stores struct {
 	Stable    raft.StableStore
 	Snapshots raft.SnapshotStore
 
-	disk *disk // nil when in memory
-}
-
-// disk is what belongs to Stores on disk.
-type disk struct {
-	dir    string // the data folder
+	dir    string  // the data folder; "" in memory, and marker is nil then
+	marker *marker // what is known beside the log
 	wal    *walStore
-	marker *marker
 	lock   *os.File
 }
 
@@ -38,6 +34,9 @@ func Open(dir string, opts Options) (_ *Stores, err error) {
 	mk, err := readMarker(dir)
 	if err != nil {
 		return nil, err
+	}
+	if mk != nil && mk.Overruled > 0 && !opts.EvenOverruled {
+		return nil, overruled(dir, mk)
 	}
 	// Look before anything is made, so that a refused start leaves the folder
 	// as it was found.
@@ -82,7 +81,7 @@ func Open(dir string, opts Options) (_ *Stores, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Stores{Log: w, Stable: w, Snapshots: snaps, disk: &disk{dir: dir, wal: w, marker: mark, lock: lock}}
+	s := &Stores{Log: w, Stable: w, Snapshots: snaps, dir: dir, marker: mark, wal: w, lock: lock}
 	if err := s.check(mk); err != nil {
 		return nil, err
 	}
@@ -95,6 +94,24 @@ func OpenMemory() *Stores {
 	return &Stores{Log: mem, Stable: mem, Snapshots: raft.NewInmemSnapshotStore()}
 }
 
+// Beside returns stores that lie elsewhere, with a data folder for the files beside
+// them: for tests that simulate the disk.
+func Beside(dir, raftID string, log raft.LogStore, stable raft.StableStore, snaps raft.SnapshotStore) (*Stores, error) {
+	if err := os.MkdirAll(filepath.Join(dir, raftFolder), 0o700); err != nil {
+		return nil, fmt.Errorf("raft log: %w", err)
+	}
+	mk, err := readMarker(dir)
+	if err != nil {
+		return nil, err
+	}
+	if mk != nil && mk.Overruled > 0 {
+		return nil, overruled(dir, mk)
+	}
+	s := &Stores{Log: log, Stable: stable, Snapshots: snaps, dir: dir, marker: newMarker(dir, raftID, mk, slog.New(slog.DiscardHandler))}
+	s.marker.durable(1)
+	return s, nil
+}
+
 // check compares what was found with the marker, and the log with the
 // snapshots: NewRaft would panic on a gap between them.
 func (s *Stores) check(mk *Marker) error {
@@ -104,7 +121,7 @@ func (s *Stores) check(mk *Marker) error {
 	}
 	if mk != nil {
 		if !has {
-			return missing(s.disk.dir, mk, "the log is empty")
+			return missing(s.dir, mk, "the log is empty")
 		}
 		// CurrentTerm never goes back, and is durable before the first entry
 		// of its term; so a smaller one means an older copy of the folder.
@@ -113,7 +130,7 @@ func (s *Stores) check(mk *Marker) error {
 			return fmt.Errorf("raft log: %w", err)
 		}
 		if term < mk.Term {
-			return missing(s.disk.dir, mk, fmt.Sprintf("the log found is older (term %d)", term))
+			return missing(s.dir, mk, fmt.Sprintf("the log found is older (term %d)", term))
 		}
 	}
 	first, err := s.Log.FirstIndex()
@@ -142,7 +159,7 @@ func (s *Stores) check(mk *Marker) error {
 	}
 	if !usable {
 		damaged = append(damaged, fmt.Errorf("the log begins at index %d and no snapshot covers what was before", first))
-		return fmt.Errorf("raft log in %s is damaged: %w; "+wayOut, s.disk.dir, errors.Join(damaged...), s.disk.dir)
+		return fmt.Errorf("raft log in %s is damaged: %w; "+wayOut, s.dir, errors.Join(damaged...), s.dir)
 	}
 	return nil
 }
@@ -163,46 +180,67 @@ func (s *Stores) Writable() error {
 
 // Dir returns the raft folder (of peers.json), "" in memory.
 func (s *Stores) Dir() string {
-	if s.disk == nil {
+	if s.dir == "" {
 		return ""
 	}
-	return filepath.Join(s.disk.dir, raftFolder)
+	return filepath.Join(s.dir, raftFolder)
 }
 
-// SetCluster writes the cluster id into the marker, which has none before the
-// first leader made one.
-func (s *Stores) SetCluster(id string) error {
-	if s.disk == nil {
+// SetCluster writes into the marker which cluster this is, and how often it was
+// recovered: the state, which says so too, is not there before a leader is.
+func (s *Stores) SetCluster(id string, recoveries uint64) error {
+	if s.marker == nil {
 		return nil
 	}
-	return s.disk.marker.setCluster(id)
+	return s.marker.setCluster(id, recoveries)
 }
 
-// Cluster returns the cluster id in the marker, "" without.
-func (s *Stores) Cluster() string {
-	if s.disk == nil {
-		return ""
+// Cluster is what SetCluster wrote; "" if nothing.
+func (s *Stores) Cluster() (id string, recoveries uint64) {
+	if s.marker == nil {
+		return "", 0
 	}
-	return s.disk.marker.cluster()
+	s.marker.mu.Lock()
+	defer s.marker.mu.Unlock()
+	return s.marker.want.ClusterID, s.marker.want.Recoveries
+}
+
+// Overruled is which recovery of the group left this server out, 0: none did.
+func (s *Stores) Overruled() uint64 {
+	if s.marker == nil {
+		return 0
+	}
+	s.marker.mu.Lock()
+	defer s.marker.mu.Unlock()
+	return s.marker.want.Overruled
+}
+
+// Overrule notes that a recovery left this server out: Open refuses from now on. 0
+// takes that back.
+func (s *Stores) Overrule(recovery uint64) error {
+	if s.marker == nil || s.Overruled() == recovery {
+		return nil
+	}
+	return s.marker.overrule(recovery)
 }
 
 // Forget removes the marker and writes none again: the server completed its
 // leave, and what it keeps is no longer the cluster's.
 func (s *Stores) Forget() error {
-	if s.disk == nil {
+	if s.marker == nil {
 		return nil
 	}
-	return s.disk.marker.forget()
+	return s.marker.forget()
 }
 
 // Close closes the files. Raft must have stopped. It may be called again.
 func (s *Stores) Close() error {
-	if s.disk == nil {
+	if s.wal == nil {
 		return nil
 	}
-	err := s.disk.wal.Close()
+	err := s.wal.Close()
 	// Last: the lock says that nobody writes.
-	return errors.Join(err, closeOnce(s.disk.lock))
+	return errors.Join(err, closeOnce(s.lock))
 }
 
 func closeOnce(f *os.File) error {

@@ -21,13 +21,13 @@ func TestMarker(t *testing.T) {
 		t.Fatalf("marker before anything is durable: %+v", mk)
 	}
 	appendTerm(t, s, 4, 1, 3, 100)
-	if err := s.SetCluster("c-1"); err != nil {
+	if err := s.SetCluster("c-1", 2); err != nil {
 		t.Fatal(err)
 	}
 	appendTerm(t, s, 6, 4, 5, 100)
 	s.Close()
 	mk, err := ReadMarker(dir)
-	if want := (Marker{Version: 1, RaftID: "id-1", ClusterID: "c-1", Term: 6}); err != nil || *mk != want {
+	if want := (Marker{Version: 1, RaftID: "id-1", ClusterID: "c-1", Term: 6, Recoveries: 2}); err != nil || *mk != want {
 		t.Fatalf("marker %+v, %v, want %+v", mk, err, want)
 	}
 
@@ -81,6 +81,33 @@ func TestMarker(t *testing.T) {
 	t.Run("state there", func(t *testing.T) {
 		s := mustOpen(t, crash(t, dir), options(t))
 		wantLog(t, s, 1, 5)
+	})
+	t.Run("overruled", func(t *testing.T) {
+		d := crash(t, dir)
+		s := mustOpen(t, d, options(t))
+		if err := s.Overrule(3); err != nil {
+			t.Fatal(err)
+		}
+		appendTerm(t, s, 7, 6, 6, 100) // writes the marker again
+		s.Close()
+		for range 2 {
+			if _, err := Open(d, options(t)); !errors.Is(err, ErrOverruled) || !strings.Contains(err.Error(), "recovery 3") ||
+				!strings.Contains(err.Error(), "landbridge operator raft forget -yes") {
+				t.Fatalf("Open: %v, want ErrOverruled with a way out", err)
+			}
+		}
+		opts := options(t)
+		opts.EvenOverruled = true
+		s = mustOpen(t, d, opts)
+		wantLog(t, s, 1, 6)
+		if id, n := s.Cluster(); id != "c-1" || n != 2 || s.Overruled() != 3 {
+			t.Errorf("the marker says cluster %q, %d recoveries, overruled by %d", id, n, s.Overruled())
+		}
+		if err := s.Overrule(0); err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+		mustOpen(t, d, options(t)).Close()
 	})
 	t.Run("left", func(t *testing.T) {
 		d := crash(t, dir)
@@ -220,7 +247,7 @@ func TestLogModel(t *testing.T) {
 					rt.Fatalf("entry %d outside [%d, %d]: %v, want ErrLogNotFound", i, first, last, err)
 				}
 			}
-			if b := s.disk.wal.cache.bytes; b < 0 || b > cacheBytes {
+			if b := s.wal.cache.bytes; b < 0 || b > cacheBytes {
 				rt.Fatalf("cache counts %d bytes", b)
 			}
 		}

@@ -11,9 +11,20 @@ func (s *Store) applyCluster(c store.Cluster) (bool, *store.Error) {
 	if s.cluster.ID != "" && s.cluster.ID != c.ID {
 		return false, nil
 	}
+	if c.Recoveries > s.cluster.Recoveries {
+		// The servers that are gone may have given out higher indexes than the ones
+		// that stay know of: readers must not see theirs go back.
+		s.index += recoveryGap
+		s.floor.Store(uint64(s.index))
+		s.wakeAll = true
+	}
 	s.cluster = c
 	return true, nil
 }
+
+// recoveryGap is more than a survivor can have missed, and leaves room for
+// thousands of recoveries below the integers that a float64 holds exactly.
+const recoveryGap store.Index = 1 << 32
 
 // Trust returns this datacenter's share of the federation's identity, or nil. It
 // holds private keys: callers must not log or answer it.

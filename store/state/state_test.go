@@ -527,3 +527,44 @@ func TestImageRefusesWhatDoesNotFit(t *testing.T) {
 		})
 	}
 }
+
+// A recovery lifts every index above what the lost servers may have given out, the
+// same on each server, and everybody who waits is told.
+func TestRecoveryLiftsIndexes(t *testing.T) {
+	s := New()
+	apply := func(kind store.CommandKind, payload []byte) store.Result {
+		var res [1]store.Result
+		s.Apply([]store.Command{{Kind: kind, Payload: payload}}, res[:])
+		return res[0]
+	}
+	first := store.Cluster{ID: "c", HistoryID: "h1"}
+	apply(store.CmdCluster, first.AppendWire(nil))
+	kv := store.KVCommand{Op: store.KVSet, Entry: store.KVEntry{Key: "k", Value: []byte("v")}}
+	before := apply(store.CmdKV, kv.AppendWire(nil)).Index
+	w := s.NewWatch()
+	defer w.Close()
+	s.KVGet(w, "k")
+	next := store.Cluster{ID: "c", HistoryID: "h2", Recoveries: 1}
+	res := apply(store.CmdCluster, next.AppendWire(nil))
+	if !res.OK || res.Index < before+recoveryGap || s.Floor() != res.Index || s.Cluster() != next {
+		t.Errorf("after the recovery: %+v, floor %d, cluster %+v", res, s.Floor(), s.Cluster())
+	}
+	select {
+	case <-w.C():
+	default:
+		t.Error("a reader of an unchanged key sleeps on")
+	}
+	again := store.Cluster{ID: "c", HistoryID: "h3", Recoveries: 1}
+	if res := apply(store.CmdCluster, again.AppendWire(nil)); res.Index != s.Floor()+1 {
+		t.Errorf("a new history of the same recovery: %+v, floor %d", res, s.Floor())
+	}
+	if other := (store.Cluster{ID: "d", HistoryID: "h", Recoveries: 9}); apply(store.CmdCluster, other.AppendWire(nil)).OK {
+		t.Error("another cluster's recovery was applied")
+	}
+	im := NewImage(s.Snapshot().Header())
+	r := New()
+	r.Restore(im)
+	if r.Cluster() != again || r.Floor() != s.Floor() {
+		t.Errorf("a snapshot keeps %+v, floor %d", r.Cluster(), r.Floor())
+	}
+}

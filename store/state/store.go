@@ -34,6 +34,7 @@ type Store struct {
 	// Used by Apply only, under mu.
 	changed []topic
 	track   bool
+	wakeAll bool  // the floor rose: everybody's answer has a new index
 	now     int64 // the command's time
 	kvCmd   store.KVCommand
 	value   any // of the command being applied: Result.Value
@@ -69,7 +70,8 @@ func (s *Store) Index() store.Index {
 	return s.index
 }
 
-// Floor returns the least index that a query may answer with. A restore by a user
+// Floor returns the least index that a query may answer with. A recovery raises it
+// above what lost servers may have given out. A restore by a user
 // puts rows back that are older than what readers have seen, without changing the
 // rows' own indexes; it raises the floor above every index given before, so that
 // those who wait are answered and an index never goes back. Whoever answers reads
@@ -116,6 +118,9 @@ func (s *Store) Apply(cmds []store.Command, results []store.Result) {
 		s.value = nil
 	}
 	due := s.watches.due(s.changed)
+	if s.wakeAll {
+		due, s.wakeAll = s.watches.all(), false
+	}
 	s.forgetChanges()
 	s.mu.Unlock()
 	wake(due)

@@ -22,8 +22,9 @@ import (
 	"landbridge/store/raftlog"
 )
 
-// stateLost is the exit code of a server whose Raft state is gone (EX_CONFIG of
-// sysexits.h): a service manager must not start it again.
+// stateLost is the exit code of a server whose Raft state is gone, or whose group
+// has gone on without it (EX_CONFIG of sysexits.h): a service manager must not
+// start it again.
 const stateLost = 78
 
 func agentCommand() *command {
@@ -57,7 +58,8 @@ good-bye to the cluster before, a server does not, since it is expected back
 it at once.
 
 Exits with 0 after a good-bye or a stop by SIGTERM, 1 after an error or a stop
-by SIGINT without good-bye, 78 if a server's Raft state is gone.`,
+by SIGINT without good-bye, 78 if a server's Raft state is gone or its Raft group
+was recovered without it.`,
 		setup: func(fs *flag.FlagSet) run {
 			l := &config.Loader{}
 			l.AddFlags(fs)
@@ -74,7 +76,7 @@ by SIGINT without good-bye, 78 if a server's Raft state is gone.`,
 // startError prints problems the way supervisors and people know them.
 func startError(err error) error {
 	code := 1
-	if errors.Is(err, raftlog.ErrStateMissing) {
+	if errors.Is(err, raftlog.ErrStateMissing) || errors.Is(err, raftlog.ErrOverruled) {
 		code = stateLost
 	}
 	var b strings.Builder

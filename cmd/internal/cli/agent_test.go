@@ -89,6 +89,7 @@ func TestSignals(t *testing.T) {
 		{name: "a reload that fails goes on", server: true, node: &fakeNode{reload: func() error { return errors.New("bad") }}, signals: []os.Signal{hup, term}, reloads: 1},
 		{name: "a part fails", node: &fakeNode{runErr: errors.New("disk")}, code: 1},
 		{name: "the Raft state is gone", node: &fakeNode{runErr: fmt.Errorf("open: %w", raftlog.ErrStateMissing)}, code: 78},
+		{name: "the group was recovered without it", node: &fakeNode{runErr: fmt.Errorf("rivals: %w", raftlog.ErrOverruled)}, code: 78},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
