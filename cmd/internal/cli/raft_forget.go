@@ -37,9 +37,12 @@ the datacenter's state is lost; restore a snapshot afterwards.
 				if err := c.atMost(0); err != nil {
 					return err
 				}
-				data, err := c.forgetDir(l, *dir)
+				data, cfg, err := c.dataDir(l, *dir)
 				if err != nil {
 					return err
+				}
+				if cfg != nil && cfg.NodeID != "" {
+					fmt.Fprintf(c.Stderr, "Warning: the configuration sets node_id to %s. Change it before the server starts:\nthe others do not take it in as a voter under the ID that has forgotten its votes.\n", cfg.NodeID)
 				}
 				if !*yes {
 					return failf("This makes the server in %s forget its Raft state. Say -yes to do it.", data)
@@ -70,29 +73,28 @@ the datacenter's state is lost; restore a snapshot afterwards.
 	}
 }
 
-// forgetDir finds the data directory: by the flag, or in configuration files.
-func (c *call) forgetDir(l *config.Loader, dir string) (string, error) {
+// dataDir finds the data directory: by the flag, or in configuration files, which it
+// returns too.
+func (c *call) dataDir(l *config.Loader, dir string) (string, *config.Config, error) {
+	var cfg *config.Config
 	if dir == "" {
 		if len(l.Files) == 0 {
-			return "", usagef("Say where the server keeps its data: -data-dir, -config-file or -config-dir")
+			return "", nil, usagef("Say where the server keeps its data: -data-dir, -config-file or -config-dir")
 		}
-		cfg, _, err := l.Load()
-		if err != nil {
-			return "", failf("Error reading the configuration: %s", problems(err))
+		var err error
+		if cfg, _, err = l.Load(); err != nil {
+			return "", nil, failf("Error reading the configuration: %s", problems(err))
 		}
 		dir = cfg.DataDir
-		if cfg.NodeID != "" {
-			fmt.Fprintf(c.Stderr, "Warning: the configuration sets node_id to %s. Change it before the server starts:\nthe others do not take it in as a voter under the ID that has forgotten its votes.\n", cfg.NodeID)
-		}
 	}
 	fi, err := os.Stat(dir)
 	if err == nil && !fi.IsDir() {
 		err = errors.New("not a directory")
 	}
 	if err != nil {
-		return "", failf("Error: data directory: %w", err)
+		return "", nil, failf("Error: data directory: %w", err)
 	}
-	return filepath.Clean(dir), nil
+	return filepath.Clean(dir), cfg, nil
 }
 
 // forgetNodeID removes the persisted ID: the old one may have voted, and the

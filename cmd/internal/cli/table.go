@@ -41,7 +41,7 @@ func newTable() *table {
 	for _, make := range []func() *command{
 		agentCommand, autopilotGetConfig, autopilotSetConfig, autopilotState, catalogDatacenters, catalogNodes, catalogServices, completionCommand, debugCommand, eventCommand, execCommand, forceLeave, infoCommand,
 		joinCommand, keygenCommand, keyringCommand, kvDelete, kvExport, kvGet, kvImport, kvPut, leaveCommand, lockCommand, maintCommand, membersCommand, monitorCommand,
-		raftForget, raftListPeers, raftRemovePeer, raftTransferLeader, reloadCommand, rttCommand, servicesDeregister, servicesRegister,
+		raftForget, raftListPeers, raftRecover, raftRemovePeer, raftTransferLeader, reloadCommand, rttCommand, servicesDeregister, servicesRegister,
 		snapshotDecode, snapshotInspect, snapshotRestore, snapshotSave, tlsCACreate, tlsCertCreate, usageInstances,
 		validateCommand, versionCommand, wanForceLeave, wanJoin, wanMembers, watchCommand,
 	} {
