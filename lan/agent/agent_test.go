@@ -276,8 +276,26 @@ func TestTagOverride(t *testing.T) {
 		if got := a.Services()["web"].Tags; len(got) != 1 || got[0] != "override" {
 			t.Errorf("local tags are %v", got)
 		}
-		if _, now := c.counts(); now != writes {
-			t.Error("the override was fought")
+		if tags := fmt.Sprint(c.service("web").Tags, c.check("service:web").ServiceTags); tags != "[override] [override]" {
+			t.Errorf("the catalog has tags %s", tags)
+		}
+		if _, now := c.counts(); now != writes+1 { // the check takes them over
+			t.Errorf("%d writes: the override was fought", now-writes)
+		}
+	})
+}
+
+// Each item goes with its own token, and the node's with none: the agent's.
+func TestTokensOfItems(t *testing.T) {
+	in(t, nil, func(t *testing.T, a *Agent, c *catalog) {
+		def := &ServiceDefinition{Name: "web", Token: "web-token", Checks: []*CheckDefinition{
+			{ID: "a", TTL: Duration(time.Hour)}, {ID: "b", TTL: Duration(time.Hour), Token: "b-token"}}}
+		_ = a.AddService(t.Context(), def, false)
+		_ = a.AddCheck(t.Context(), &CheckDefinition{Name: "node", TTL: Duration(time.Hour)})
+		_ = a.RemoveService(t.Context(), "web")
+		want := "[register web a: web-token] [register b: b-token] [register node: ] [deregister web: web-token]"
+		if got := strings.Join(c.seen, " "); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	})
 }

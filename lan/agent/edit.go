@@ -377,7 +377,7 @@ func (a *Agent) removeCheckLocked(e *checkEntry) {
 
 // setRecordLocked replaces a check's record and has it pushed, if it differs.
 func (a *Agent) setRecordLocked(e *checkEntry, r *store.Check) {
-	if e.record != nil && sameCheck(e.record, r, true, true) {
+	if e.record != nil && sameCheck(e.record, r, true) {
 		return
 	}
 	e.record = r
@@ -475,14 +475,13 @@ func sameBlock(x, y []byte) bool {
 	return string(x) == string(y)
 }
 
-// sameCheck compares what is pushed, with or without output and the tags of the
-// service.
-func sameCheck(x, y *store.Check, output, tags bool) bool {
+// sameCheck compares what is pushed, with or without output.
+func sameCheck(x, y *store.Check, output bool) bool {
 	return x.CheckID == y.CheckID && x.Name == y.Name && x.Status == y.Status && x.Notes == y.Notes &&
 		x.ServiceID == y.ServiceID && x.ServiceName == y.ServiceName && x.Type == y.Type &&
 		x.Interval == y.Interval && x.Timeout == y.Timeout && x.ExposedPort == y.ExposedPort &&
 		(!output || x.Output == y.Output) &&
-		(!tags || slices.Equal(x.ServiceTags, y.ServiceTags))
+		slices.Equal(x.ServiceTags, y.ServiceTags)
 }
 
 // warnName warns of a name that DNS cannot carry.

@@ -24,7 +24,8 @@ type catalog struct {
 	delay  func() time.Duration
 	refuse func(cmd *store.RegisterCommand) error
 	active int
-	most   int // calls at once
+	most   int      // calls at once
+	seen   []string // changes with their tokens, beyond the node's record
 }
 
 type fault int
@@ -34,6 +35,7 @@ const (
 	failsBefore
 	failsAfter // takes effect, but the answer is lost
 	late       // fails, and takes effect lateBy later
+	failsSome  // every other change is not made; the answer says so
 )
 
 const lateBy = 5 * time.Second
@@ -92,6 +94,23 @@ func (c *catalog) counts() (calls, writes int) {
 	return c.calls, c.writes
 }
 
+func (c *catalog) see(w store.CatalogWrite) {
+	if w.Register == nil {
+		c.seen = append(c.seen, fmt.Sprintf("[deregister %s%s: %s]", w.Deregister.ServiceID, w.Deregister.CheckID, w.Token))
+		return
+	}
+	what := ""
+	if s := w.Register.Service; s != nil {
+		what += " " + s.ID
+	}
+	for _, k := range w.Register.Checks {
+		what += " " + k.CheckID
+	}
+	if what != "" {
+		c.seen = append(c.seen, fmt.Sprintf("[register%s: %s]", what, w.Token))
+	}
+}
+
 // Sync plays one fault for all of a batch, as a lost call would, and asks refuse
 // about each registration.
 func (c *catalog) Sync(ctx context.Context, batch *store.CatalogBatch) ([]error, error) {
@@ -99,11 +118,16 @@ func (c *catalog) Sync(ctx context.Context, batch *store.CatalogBatch) ([]error,
 	defer c.leave()
 	c.mu.Lock()
 	refuse := c.refuse
+	for _, w := range batch.Writes {
+		c.see(w)
+	}
 	c.mu.Unlock()
 	errs := make([]error, len(batch.Writes))
 	apply := func() {
 		for i, w := range batch.Writes {
 			switch {
+			case f == failsSome && i%2 == 1:
+				errs[i] = store.Errorf(store.KindRateLimited, "too much at once")
 			case w.Register == nil:
 				errs[i] = c.apply(store.CmdDeregister, w.Deregister.AppendWire(nil))
 			case refuse != nil && refuse(w.Register) != nil:
@@ -253,7 +277,7 @@ func differences(a *Agent, st *state.Store) string {
 		e := a.checks[r.CheckID]
 		if e == nil || e.deleted {
 			out += fmt.Sprintf("catalog has check %s, the agent not\n", r.CheckID)
-		} else if !sameCheck(e.record, r, true, true) {
+		} else if !sameCheck(e.record, r, true) {
 			out += fmt.Sprintf("check %s: agent %s, catalog %s\n", r.CheckID, e.record.AppendJSON(nil), r.AppendJSON(nil))
 		}
 	}

@@ -142,7 +142,8 @@ func (a *Agent) compareServicesLocked(have []*store.Service, since uint64) {
 	}
 }
 
-// adoptTagsLocked takes over the catalog's tags where they are to win.
+// adoptTagsLocked takes over the catalog's tags where they are to win. The checks
+// of the service show them too.
 func (a *Agent) adoptTagsLocked(e *serviceEntry, have *store.Service) {
 	if !e.record.EnableTagOverride || slices.Equal(e.record.Tags, have.Tags) {
 		return
@@ -151,6 +152,9 @@ func (a *Agent) adoptTagsLocked(e *serviceEntry, have *store.Service) {
 	r.Tags = have.Tags
 	e.record, e.view = r, a.view(r)
 	a.serviceChangedLocked()
+	for _, c := range a.checksOfLocked(r.ID) {
+		a.setRecordLocked(c, a.checkRecord(c.def, c.record.Status, c.record.Output))
+	}
 }
 
 // goneLocked drops a tombstone that the catalog does not hold.
@@ -203,12 +207,8 @@ func (a *Agent) compareChecksLocked(have []*store.Check, since uint64) {
 }
 
 func (a *Agent) compareCheckLocked(e *checkEntry, have *store.Check) {
-	override := false
-	if s := a.services[e.record.ServiceID]; s != nil && s.record != nil {
-		override = s.record.EnableTagOverride
-	}
 	waits := !e.deferred.IsZero() // its output is known to differ, and may
-	if sameCheck(e.record, have, !waits, !override) {
+	if sameCheck(e.record, have, !waits) {
 		if !waits {
 			e.pushed, e.settled = e.version, false
 			e.release()

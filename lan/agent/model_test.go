@@ -3,8 +3,10 @@ package agent
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,11 +16,12 @@ import (
 	"landbridge/store"
 )
 
-// TestAntiEntropyModel makes edits, faults, drift and restarts in any order, and
-// wants the catalog equal to the agent once all is quiet: within the last
-// backoff, the wait of deferred outputs, and the comparison that a lost answer
-// asks for. The periodic full sync is hours away, so it heals nothing here; only
-// plays with drift ask for one.
+// TestAntiEntropyModel makes edits, reloads, faults, drift, refusals, restarts and
+// crashes in any order, and wants the catalog equal to the agent once all is quiet:
+// within the last backoff, the wait of deferred outputs, and the comparison that a
+// lost answer asks for. The periodic full sync is hours away, so it heals nothing
+// here; only plays with drift, or with refusals, ask for one. What was
+// acknowledged is there again after a crash.
 func TestAntiEntropyModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		dir, err := os.MkdirTemp("", "agent")
@@ -27,10 +30,10 @@ func TestAntiEntropyModel(t *testing.T) {
 		}
 		defer os.RemoveAll(dir)
 		drift := rapid.Bool().Draw(rt, "drift")
-		ops := rapid.SliceOfN(rapid.IntRange(0, 11), 1, 40).Draw(rt, "ops")
+		ops := rapid.SliceOfN(rapid.IntRange(0, 17), 1, 40).Draw(rt, "ops")
 		if !drift {
 			for i := range ops {
-				if ops[i] == 8 || ops[i] == 9 {
+				if slices.Contains([]int{8, 9, 14, 15}, ops[i]) {
 					ops[i] = i % 3
 				}
 			}
@@ -38,7 +41,7 @@ func TestAntiEntropyModel(t *testing.T) {
 		ids := rapid.SliceOfN(rapid.IntRange(0, 2), len(ops), len(ops)).Draw(rt, "services")
 		vals := rapid.SliceOfN(rapid.IntRange(0, 5), len(ops), len(ops)).Draw(rt, "values")
 		pauses := rapid.SliceOfN(rapid.SampledFrom([]time.Duration{0, 0, time.Millisecond, 50 * time.Millisecond, 2 * time.Second, 40 * time.Second}), len(ops), len(ops)).Draw(rt, "pauses")
-		faults := rapid.SliceOfN(rapid.SampledFrom([]fault{works, works, works, works, failsBefore, failsAfter, late}), 60, 60).Draw(rt, "faults")
+		faults := rapid.SliceOfN(rapid.SampledFrom([]fault{works, works, works, works, failsBefore, failsAfter, late, failsSome}), 60, 60).Draw(rt, "faults")
 		delays := rapid.SliceOfN(rapid.SampledFrom([]time.Duration{0, time.Millisecond, 60 * time.Millisecond, 3 * time.Second}), 7, 7).Draw(rt, "delays")
 		persist := rapid.Bool().Draw(rt, "persist")
 		var failure string
@@ -49,6 +52,56 @@ func TestAntiEntropyModel(t *testing.T) {
 			rt.Fatal(failure)
 		}
 	})
+}
+
+// nodeInRack is the node's record with a metadatum that changes.
+func nodeInRack(rack int64) *store.Node {
+	return &store.Node{ID: "11111111-1111-1111-1111-111111111111", Node: node, Address: "10.0.0.1", Datacenter: "dc1",
+		Meta: map[string]string{"rack": fmt.Sprint(rack)}}
+}
+
+// fileDefinitions is one of the sets of definitions that files may hold. Some have
+// the ids of what the API registers.
+func fileDefinitions(set int) ([]*ServiceDefinition, []*CheckDefinition) {
+	check := &CheckDefinition{ID: "c1", Name: "file", TTL: Duration(20 * time.Second)}
+	switch set {
+	case 1:
+		return []*ServiceDefinition{{Name: "s0", Port: 100, Checks: []*CheckDefinition{{ID: "c0", TTL: Duration(time.Minute)}}}}, nil
+	case 2:
+		return []*ServiceDefinition{{Name: "f1", Port: 101}, {Name: "s1", EnableTagOverride: true, Tags: []string{"file"}}}, []*CheckDefinition{check}
+	case 3:
+		check.ServiceID = "f1"
+		return []*ServiceDefinition{{Name: "f1", Port: 102}}, []*CheckDefinition{check}
+	}
+	return nil, nil
+}
+
+// definitions is what an agent is to have again after a crash. What the files
+// define as well is theirs then.
+func definitions(a *Agent, files int) map[string]string {
+	theirs := make(map[string]bool)
+	services, checks := fileDefinitions(files)
+	for _, s := range services {
+		theirs[s.Name] = true
+		checks = append(checks, s.Checks...)
+	}
+	for _, c := range checks {
+		theirs[c.ID] = true
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := make(map[string]string)
+	for id, e := range a.services {
+		if !e.deleted && !theirs[id] {
+			out["service "+id] = fmt.Sprint(e.source, e.def.Port, e.def.Token, e.def.EnableTagOverride)
+		}
+	}
+	for id, e := range a.checks {
+		if !e.deleted && !theirs[id] {
+			out["check "+id] = fmt.Sprint(e.source, e.def.ServiceID, time.Duration(e.def.TTL))
+		}
+	}
+	return out
 }
 
 func playModel(t *testing.T, dir string, ops, ids, vals []int, pauses []time.Duration, faults []fault, delays []time.Duration, persist, drift bool) string {
@@ -72,14 +125,26 @@ func playModel(t *testing.T, dir string, ops, ids, vals []int, pauses []time.Dur
 	cfg.RegisterWait = time.Second
 	cfg.CheckUpdateInterval = time.Minute
 	cfg.ClusterSize = func() int { return 1 << 60 } // no full sync for an hour
+	var rack atomic.Int64
+	cfg.NodeInfo = func() *store.Node { return nodeInRack(rack.Load()) }
 	if persist {
 		cfg.DataDir = dir
 	}
-	a, err := New(cfg)
-	if err != nil {
+	files := 0 // which definitions the files hold
+	var a *Agent
+	var stop func()
+	open := func() (err error) {
+		if a, err = New(cfg); err == nil {
+			err = a.ReloadDefinitions(fileDefinitions(files))
+		}
+		if err == nil {
+			stop = run(t, a)
+		}
+		return err
+	}
+	if err := open(); err != nil {
 		return err.Error()
 	}
-	stop := run(t, a)
 	ctx := context.Background()
 	edits := make(chan struct{}, len(ops))
 	started := 0
@@ -97,7 +162,7 @@ func playModel(t *testing.T, dir string, ops, ids, vals []int, pauses []time.Dur
 		v := vals[i]
 		switch op {
 		case 0, 1:
-			def := &ServiceDefinition{Name: svc, Port: v, Tags: []string{fmt.Sprint("t", v%2)}}
+			def := &ServiceDefinition{Name: svc, Port: v, Tags: []string{fmt.Sprint("t", v%2)}, EnableTagOverride: v == 3, Token: []string{"", "secret"}[v%2]}
 			for k := range v % 3 {
 				def.Checks = append(def.Checks, &CheckDefinition{ID: fmt.Sprint("c", k), TTL: Duration(time.Duration(10+v) * time.Second)})
 			}
@@ -138,10 +203,55 @@ func playModel(t *testing.T, dir string, ops, ids, vals []int, pauses []time.Dur
 				<-edits
 			}
 			stop()
-			if a, err = New(cfg); err != nil {
+			if err := open(); err != nil {
 				return err.Error()
 			}
-			stop = run(t, a)
+		case 12, 13: // files change
+			files = v
+			edit(func() { _ = a.ReloadDefinitions(fileDefinitions(files)) })
+		case 14: // the catalog will not have a service, for a while
+			c.mu.Lock()
+			c.refuse = func(cmd *store.RegisterCommand) error {
+				for _, k := range cmd.Checks {
+					if k.ServiceID == svc {
+						return store.Errorf(store.KindPermissionDenied, "Permission denied")
+					}
+				}
+				if cmd.Service != nil && cmd.Service.ID == svc {
+					return store.Errorf(store.KindPermissionDenied, "Permission denied")
+				}
+				return nil
+			}
+			c.mu.Unlock()
+		case 15: // somebody gives an instance other tags
+			if _, n, list := c.state.NodeServices(nil, node); n != nil {
+				for _, r := range list {
+					if r.ID == svc {
+						r = r.Clone()
+						r.Tags = []string{fmt.Sprint("theirs", v)}
+						_ = c.apply(store.CmdRegister, (&store.RegisterCommand{Node: store.Node{Node: node}, SkipNodeUpdate: true, Service: r}).AppendWire(nil))
+					}
+				}
+			}
+		case 16:
+			rack.Store(int64(v))
+			a.NodeChanged()
+		case 17: // crash
+			if !persist {
+				break
+			}
+			for ; started > 0; started-- {
+				<-edits
+			}
+			before := definitions(a, files)
+			cfg.DataDir = copyDir(t, cfg.DataDir)
+			stop()
+			if err := open(); err != nil {
+				return err.Error()
+			}
+			if after := definitions(a, files); !maps.Equal(before, after) {
+				return fmt.Sprintf("before the crash: %v\nafter it: %v", before, after)
+			}
 		}
 		time.Sleep(pauses[i])
 	}
@@ -149,7 +259,7 @@ func playModel(t *testing.T, dir string, ops, ids, vals []int, pauses []time.Dur
 		<-edits
 	}
 	c.mu.Lock()
-	quiet = true
+	quiet, c.refuse = true, nil
 	c.mu.Unlock()
 	time.Sleep(slices.Max(delays) + lateBy + time.Second) // what has begun takes effect
 	if drift {
@@ -159,6 +269,9 @@ func playModel(t *testing.T, dir string, ops, ids, vals []int, pauses []time.Dur
 	time.Sleep(callTimeout + 2*retryMax + 2*cfg.CheckUpdateInterval)
 	synctest.Wait()
 	diff := differences(a, c.state)
+	if _, n, _ := c.state.NodeServices(nil, node); n != nil && !sameNode(n, nodeInRack(rack.Load())) {
+		diff += fmt.Sprintf("the node is %s\n", n.AppendJSON(nil))
+	}
 	if diff == "" {
 		a.mu.Lock()
 		for id, e := range a.services {
