@@ -79,14 +79,6 @@ func (c catalog) add(dc string, list ...store.ServiceInstance) {
 	}
 }
 
-// remove takes an instance out.
-func (c catalog) remove(dc, node, id string) {
-	cmd := store.DeregisterCommand{Node: node, ServiceID: id}
-	if _, err := c.set(dc).Do(context.Background(), &rpc.Request{Method: rpc.CatalogDeregister, Body: cmd.AppendWire(nil)}); err != nil {
-		panic(err)
-	}
-}
-
 func (c catalog) Do(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
 	if req.Representation != rpc.Records || req.Consistency != store.Stale {
 		return nil, store.Errorf(store.KindInvalid, "want stale records, got %+v", req)
