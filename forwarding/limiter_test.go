@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -125,18 +126,19 @@ func TestBusyServers(t *testing.T) {
 			t.Errorf("the servers are %v: a limit made one less preferred", w.servers)
 		}
 		start := time.Now()
-		busy := true
+		var busy atomic.Bool
+		busy.Store(true)
 		w.answer["s1"] = func(context.Context, *rpc.Request) (*rpc.Response, error) {
-			if busy {
+			if busy.Load() {
 				return nil, store.Errorf(store.KindBusy, "busy")
 			}
 			return &rpc.Response{}, nil
 		}
-		time.AfterFunc(3*time.Second, func() { busy = false })
+		time.AfterFunc(3*time.Second, func() { busy.Store(false) })
 		if _, err := d.Do(t.Context(), &write); err != nil || time.Since(start) < 3*time.Second || time.Since(start) > 5*time.Second {
 			t.Errorf("after %v: %v", time.Since(start), err)
 		}
-		busy = true
+		busy.Store(true)
 		start = time.Now()
 		if _, err := d.Do(t.Context(), &write); store.KindOf(err) != store.KindBusy || time.Since(start) != 7*time.Second {
 			t.Errorf("after %v: %v", time.Since(start), err)

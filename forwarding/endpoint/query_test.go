@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,9 +23,11 @@ import (
 // federation is a few datacenters whose servers reach each other at once; some
 // may be cut off, and the calls are noted.
 type federation struct {
-	sets  map[string]*Set
-	down  map[string]error
-	hang  map[string]bool
+	sets map[string]*Set
+	down map[string]error
+	hang map[string]bool
+
+	mu    sync.Mutex
 	calls []string
 }
 
@@ -52,7 +55,9 @@ func newFederation(t testing.TB, names ...string) *federation {
 }
 
 func (f *federation) do(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+	f.mu.Lock()
 	f.calls = append(f.calls, req.Datacenter)
+	f.mu.Unlock()
 	if f.hang[req.Datacenter] {
 		<-ctx.Done()
 		return nil, store.Errorf(store.KindTimeout, "dc %q did not answer", req.Datacenter)

@@ -367,8 +367,8 @@ func TestUnusedViewsRest(t *testing.T) {
 		}
 		w.up()
 		time.Sleep(80 * time.Hour)
-		if len(s.views) != 0 || s.bytes != 0 || w.parked() != 0 {
-			t.Errorf("%d views with %d bytes are left, %d calls wait", len(s.views), s.bytes, w.parked())
+		if n, bytes := s.left(); n != 0 || bytes != 0 || w.parked() != 0 {
+			t.Errorf("%d views with %d bytes are left, %d calls wait", n, bytes, w.parked())
 		}
 	})
 }
@@ -513,4 +513,11 @@ func BenchmarkHit(b *testing.B) {
 			}
 		})
 	}
+}
+
+// left is how many views there are, and their bytes.
+func (s *Set) left() (views int, bytes int64) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.views), int64(s.bytes)
 }

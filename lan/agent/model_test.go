@@ -208,7 +208,7 @@ func playModel(t *testing.T, dir string, ops, ids, vals []int, pauses []time.Dur
 			}
 		case 12, 13: // files change
 			files = v
-			edit(func() { _ = a.ReloadDefinitions(fileDefinitions(files)) })
+			edit(func() { _ = a.ReloadDefinitions(fileDefinitions(v)) })
 		case 14: // the catalog will not have a service, for a while
 			c.mu.Lock()
 			c.refuse = func(cmd *store.RegisterCommand) error {

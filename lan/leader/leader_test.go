@@ -306,12 +306,13 @@ func TestTwoClusters(t *testing.T) {
 		defer w.stopAll()
 		group := []*server{w.add(1, 3), w.add(2, 3), w.add(3, 3)}
 		alone := w.add(4, 1)
+		w.hidden["s4"] = []string{"s1", "s2", "s3"}
 		for _, s := range group {
 			w.hidden[s.name] = []string{"s4"}
+		}
+		for _, s := range append(group, alone) {
 			s.start()
 		}
-		w.hidden["s4"] = []string{"s1", "s2", "s3"}
-		alone.start()
 		time.Sleep(time.Minute)
 		theirs, its := group[0].state.ClusterID(), alone.state.ClusterID()
 		w.mu.Lock()
