@@ -212,7 +212,7 @@ func (a *Agent) fly(ctx context.Context, f *flight) {
 	if len(f.groups) > 1 && err == nil {
 		// The callers this flight has kept waiting are about to come again: to
 		// leave without them would cost a flight for one, and a flight for the rest.
-		s.gather, s.company = time.Now().Add(min(maxGather, time.Since(began)/2)), len(s.ready)+len(f.groups)
+		s.gather, s.company = time.Now().Add(min(maxGather, time.Since(began)/2)), min(len(s.ready)+len(f.groups), maxFlight)
 	} else {
 		s.company = 0
 	}
