@@ -15,6 +15,9 @@ const (
 	CmdTxn         CommandKind = 8  // TxnCommand
 	CmdQuery       CommandKind = 9  // QueryCommand
 	CmdCoordinates CommandKind = 10 // CoordinatesCommand; ignorable
+
+	CmdACL          CommandKind = 11 // ACLCommand
+	CmdACLBootstrap CommandKind = 12 // ACLBootstrapCommand
 )
 
 // Command is one change, ready for the log: the payload is already encoded

@@ -28,10 +28,11 @@ const (
 	KindRateLimited      Kind = 13 // a limit of whom was asked; nothing was applied; HTTP 429
 	KindNotBuilt         Kind = 14 // refused in words: not built yet; HTTP 500
 	KindBusy             Kind = 15 // a limit of the leader, so no other server helps: later; HTTP 503
+	KindACLOff           Kind = 16 // ACLs are off, or nobody is logged in; HTTP 401
 )
 
 // lastKind is the highest number above.
-const lastKind = KindBusy
+const lastKind = KindACLOff
 
 // Known returns k, or KindInternal for a number that this version does not know.
 func (k Kind) Known() Kind {
@@ -81,4 +82,11 @@ var (
 	ErrNoServers = &Error{Kind: KindNoServers, Message: "No known Consul servers"}
 	ErrNoPath    = &Error{Kind: KindNoPath, Message: "No path to datacenter"}
 	ErrRPCRate   = &Error{Kind: KindRateLimited, Message: "RPC rate limit exceeded"}
+
+	ErrACLOff        = &Error{Kind: KindACLOff, Message: "ACL support disabled"}
+	ErrACLNotFound   = &Error{Kind: KindPermissionDenied, Message: "ACL not found"} // no such token
+	ErrTokenNotFound = &Error{Kind: KindPermissionDenied, Message: "token does not exist: ACL not found"}
+	// ErrACLBootstrap is for an unknown token where there are no tokens yet.
+	ErrACLBootstrap = &Error{Kind: KindPermissionDenied, Message: "ACL system must be bootstrapped before making any requests that require authorization: ACL not found"}
+	ErrDenied       = &Error{Kind: KindPermissionDenied, Message: "Permission denied"}
 )

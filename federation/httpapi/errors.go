@@ -27,6 +27,7 @@ var statuses = [...]int{
 	store.KindRateLimited:      http.StatusTooManyRequests,
 	store.KindNotBuilt:         http.StatusInternalServerError,
 	store.KindBusy:             http.StatusServiceUnavailable,
+	store.KindACLOff:           http.StatusUnauthorized,
 }
 
 // statusError is a refusal with a status that no kind has.

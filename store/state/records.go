@@ -47,6 +47,18 @@ func (k RecordKind) Name() string {
 		return "PreparedQuery"
 	case recordQueryMax:
 		return "PreparedQueryIndex"
+	case recordACLToken:
+		return "ACLToken"
+	case recordACLPolicy:
+		return "ACLPolicy"
+	case recordACLRole:
+		return "ACLRole"
+	case recordACLBindingRule:
+		return "ACLBindingRule"
+	case recordACLAuthMethod:
+		return "ACLAuthMethod"
+	case recordACLIndexes:
+		return "ACLIndex"
 	}
 	return fmt.Sprintf("Kind%d", uint16(k))
 }
@@ -90,6 +102,9 @@ func (k RecordKind) AppendJSON(b, record []byte) ([]byte, error) {
 		r = new(store.Coordinate)
 	case recordQuery:
 		r = new(store.PreparedQuery)
+	case recordACLToken, recordACLPolicy, recordACLRole, recordACLBindingRule, recordACLAuthMethod:
+		kind, _ := aclKindOf(k)
+		r = store.NewACLRecord(kind)
 	default:
 		v, err := k.plain(record)
 		if err != nil {
@@ -139,6 +154,10 @@ func (k RecordKind) plain(record []byte) (any, error) {
 			}
 		}
 		return struct{ Index store.Index }{index}, d.Err()
+	case recordACLIndexes:
+		var x aclIndexes
+		err := x.decodeWire(record)
+		return struct{ Tokens, Policies, Roles, BindingRules, AuthMethods, Bootstrap store.Index }{x[0], x[1], x[2], x[3], x[4], x[5]}, err
 	}
 	return struct{ Bytes []byte }{record}, nil
 }

@@ -41,6 +41,13 @@ const (
 	recordCoordinateMax RecordKind = 21 // the table's index
 	recordQuery         RecordKind = 16
 	recordQueryMax      RecordKind = 17 // the table's index
+
+	recordACLToken       RecordKind = 30
+	recordACLPolicy      RecordKind = 31
+	recordACLRole        RecordKind = 32
+	recordACLBindingRule RecordKind = 33
+	recordACLAuthMethod  RecordKind = 34
+	recordACLIndexes     RecordKind = 35 // of the tables, and of the last bootstrap
 )
 
 // Snapshot is the state at one command. It shares the trees with the store, which
@@ -64,6 +71,7 @@ type Snapshot struct {
 	coordsMax store.Index
 	queries   *btree.Map[string, *store.PreparedQuery]
 	queryMax  store.Index
+	acl       aclSnapshot
 }
 
 // maxima are the indexes that belong to no row.
@@ -105,6 +113,7 @@ func (s *Store) Snapshot() *Snapshot {
 		coordsMax: s.coords.max,
 		queries:   s.queries.tree.Copy(),
 		queryMax:  s.queries.max,
+		acl:       s.acl.snapshot(),
 	}
 	for name, ix := range c.byNode {
 		sn.byNode = append(sn.byNode, indexRecord{name: name, catalog: ix.catalog, checks: ix.checks})
@@ -160,6 +169,7 @@ func (sn *Snapshot) Encode(emit func(kind RecordKind, record []byte) error) erro
 	if sn.queryMax != 0 {
 		e.add(recordQueryMax, func(b []byte) []byte { return wire.Uint(b, 1, uint64(sn.queryMax)) })
 	}
+	sn.acl.encode(e)
 	return e.err
 }
 
@@ -250,6 +260,7 @@ type Image struct {
 	sessions  *sessionTable
 	coords    *table[store.Coordinate]
 	queries   *queryTable
+	acl       *aclTables
 	journal   *journal // of all its tables
 }
 
@@ -257,7 +268,7 @@ type Image struct {
 func NewImage(h Header) *Image {
 	j := new(journal)
 	return &Image{header: h, kv: newKVTable(j), catalog: newCatalog(j), sessions: newSessionTable(j),
-		coords: newTable[store.Coordinate](j), queries: newQueryTable(j), journal: j}
+		coords: newTable[store.Coordinate](j), queries: newQueryTable(j), acl: newACLTables(j), journal: j}
 }
 
 // Add takes one record, of which it keeps no bytes. A record it cannot place is
@@ -320,6 +331,11 @@ func (im *Image) Add(kind RecordKind, record []byte) error {
 		return im.addQuery(record)
 	case recordQueryMax:
 		return im.addQueryMax(record)
+	case recordACLIndexes:
+		return im.addACLIndexes(record)
+	}
+	if k, ok := aclKindOf(kind); ok {
+		return im.addACL(k, record)
 	}
 	return store.Errorf(store.KindInvalid, "records of kind %d are unknown to this version of landbridge: a newer one wrote them", kind)
 }
@@ -456,6 +472,9 @@ func (s *Store) Restore(im *Image) {
 	s.trust, s.autopilot = im.trust, im.autopilot
 	s.coords = im.coords
 	s.queries = im.queries
+	s.acl = im.acl
+	s.acl.log.floor = s.index // what came before is not in the log
+	s.aclVersion.n.Add(1)
 	s.floor.Store(uint64(im.header.Floor))
 	due := s.watches.all()
 	s.mu.Unlock()

@@ -23,6 +23,9 @@ type Store struct {
 	sessions *sessionTable
 	coords   *table[store.Coordinate] // by the node's key
 	queries  *queryTable
+	acl      *aclTables
+
+	aclVersion aclVersion
 
 	trust     *store.Trust
 	autopilot *store.AutopilotConfig
@@ -56,6 +59,7 @@ func New() *Store {
 		coords:   newTable[store.Coordinate](j),
 		watches:  newRegistry(),
 		queries:  newQueryTable(j),
+		acl:      newACLTables(j),
 		journal:  j,
 	}
 }
@@ -93,7 +97,7 @@ func (s *Store) ClusterID() string { return s.Cluster().ID }
 func Known(k store.CommandKind) bool {
 	switch k {
 	case store.CmdCluster, store.CmdKV, store.CmdRegister, store.CmdDeregister, store.CmdTrust, store.CmdAutopilot,
-		store.CmdSession, store.CmdTxn, store.CmdQuery, store.CmdCoordinates:
+		store.CmdSession, store.CmdTxn, store.CmdQuery, store.CmdCoordinates, store.CmdACL, store.CmdACLBootstrap:
 		return true
 	}
 	return false
@@ -197,6 +201,18 @@ func (s *Store) apply(cmd *store.Command) (bool, *store.Error) {
 			return false, malformed("prepared query", err)
 		}
 		return s.applyQuery(c)
+	case store.CmdACL:
+		c := new(store.ACLCommand)
+		if err := c.DecodeWire(cmd.Payload); err != nil {
+			return false, malformed("ACL", err)
+		}
+		return s.applyACL(c)
+	case store.CmdACLBootstrap:
+		c := new(store.ACLBootstrapCommand)
+		if err := c.DecodeWire(cmd.Payload); err != nil {
+			return false, malformed("ACL bootstrap", err)
+		}
+		return s.applyACLBootstrap(c)
 	}
 	if cmd.Ignorable {
 		return true, nil
@@ -240,7 +256,11 @@ type Counts struct {
 	LockDelays       int // keys that may not be locked yet
 	Queries          int // prepared queries
 	Watches          int // registrations of waiting readers
+	ACL              ACLCounts
 }
+
+// ACLCounts says how many ACL records there are, and events of their log.
+type ACLCounts struct{ Tokens, Policies, Roles, BindingRules, AuthMethods, Events int }
 
 // Counts returns how much the store holds, for metrics and operator/usage.
 func (s *Store) Counts() Counts {
@@ -258,6 +278,8 @@ func (s *Store) Counts() Counts {
 		LockDelays:       s.sessions.delays.len(),
 		Queries:          s.queries.len(),
 		Watches:          int(s.watches.registered.Load()),
+		ACL: ACLCounts{s.acl.tokens.len(), s.acl.policies.len(), s.acl.roles.len(), s.acl.rules.len(), s.acl.methods.len(),
+			len(s.acl.log.events) - s.acl.log.gone},
 	}
 	for k, n := range s.catalog.kinds {
 		c.ConnectInstances[k] = n

@@ -29,6 +29,9 @@ const (
 	watchCoordinates // the coordinates table
 	watchQueries     // the prepared queries table
 	watchQuery       // one prepared query
+	watchACL         // any ACL record
+	watchACLTable    // the records of one kind, by its name
+	watchACLRow      // one ACL record: aclTopic
 )
 
 // topic is what a watch waits for and what a change is about.

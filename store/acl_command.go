@@ -1,0 +1,140 @@
+package store
+
+import "landbridge/store/wire"
+
+// ACLOp is what an ACLChange does. Numbers are on disk and on the wire.
+type ACLOp uint8
+
+const (
+	ACLCreate ACLOp = 1 // of a record that must not be there
+	ACLUpdate ACLOp = 2 // of one that must be
+	ACLSet    ACLOp = 3 // either: what replication writes
+	ACLDelete ACLOp = 4 // of Key; one that is not there is no error
+)
+
+// ACLChange is one change of one record.
+type ACLChange struct {
+	Op     ACLOp
+	Kind   ACLKind
+	Key    string    // of ACLDelete
+	Record ACLRecord // of the others
+}
+
+// ACLCommand is the payload of CmdACL: all of its changes, or none. Its result is
+// true if anything changed.
+type ACLCommand struct {
+	Changes []ACLChange
+	// Replicated changes are those of the primary: links need not lead anywhere yet,
+	// for kinds arrive in any order.
+	Replicated bool
+}
+
+// SetACL is a change that writes a record.
+func SetACL(op ACLOp, r ACLRecord) ACLChange { return ACLChange{Op: op, Kind: r.ACLKind(), Record: r} }
+
+// DeleteACL is a change that deletes a record.
+func DeleteACL(k ACLKind, key string) ACLChange {
+	return ACLChange{Op: ACLDelete, Kind: k, Key: key}
+}
+
+// AppendWire appends the command's fields.
+func (c *ACLCommand) AppendWire(b []byte) []byte {
+	for i := range c.Changes {
+		b = wire.Message(b, 1, c.Changes[i].AppendWire)
+	}
+	return wire.Bool(b, 2, c.Replicated)
+}
+
+// DecodeWire replaces c by what AppendWire wrote.
+func (c *ACLCommand) DecodeWire(b []byte) error {
+	*c = ACLCommand{}
+	d := wire.NewDecoder(b)
+	for d.Next() {
+		switch d.Field {
+		case 1:
+			var ch ACLChange
+			if err := ch.DecodeWire(d.Bytes()); err != nil {
+				return err
+			}
+			c.Changes = append(c.Changes, ch)
+		case 2:
+			c.Replicated = d.Bool()
+		}
+	}
+	return d.Err()
+}
+
+// AppendWire appends the change's fields.
+func (c *ACLChange) AppendWire(b []byte) []byte {
+	b = wire.Uint(b, 1, uint64(c.Op))
+	b = wire.Uint(b, 2, uint64(c.Kind))
+	b = wire.String(b, 3, c.Key)
+	if c.Record != nil {
+		b = wire.Message(b, 4, c.Record.AppendWire)
+	}
+	return b
+}
+
+// DecodeWire replaces c by what AppendWire wrote. A kind that this version does not
+// know is an error: the record cannot be kept.
+func (c *ACLChange) DecodeWire(b []byte) error {
+	*c = ACLChange{}
+	var record []byte
+	d := wire.NewDecoder(b)
+	for d.Next() {
+		switch d.Field {
+		case 1:
+			c.Op = ACLOp(d.Uint())
+		case 2:
+			c.Kind = ACLKind(d.Uint())
+		case 3:
+			c.Key = d.String()
+		case 4:
+			record = d.Bytes()
+		}
+	}
+	if err := d.Err(); err != nil {
+		return err
+	}
+	if c.Op == ACLDelete {
+		return nil
+	}
+	if c.Record = NewACLRecord(c.Kind); c.Record == nil {
+		return Errorf(KindInvalid, "ACL records of kind %d are unknown to this version of landbridge", c.Kind)
+	}
+	return c.Record.DecodeWire(record)
+}
+
+// ACLBootstrapCommand is the payload of CmdACLBootstrap: the first token of a
+// datacenter, once, or once more with the index of the last time. The result's
+// value is nothing; a refusal names that index.
+type ACLBootstrapCommand struct {
+	Token ACLToken
+	Reset Index
+}
+
+// AppendWire appends the command's fields.
+func (c *ACLBootstrapCommand) AppendWire(b []byte) []byte {
+	b = wire.Message(b, 1, c.Token.AppendWire)
+	return wire.Uint(b, 2, uint64(c.Reset))
+}
+
+// DecodeWire replaces what AppendWire wrote.
+func (c *ACLBootstrapCommand) DecodeWire(b []byte) error {
+	c.Reset = 0
+	if err := c.Token.DecodeWire(nil); err != nil {
+		return err
+	}
+	d := wire.NewDecoder(b)
+	for d.Next() {
+		switch d.Field {
+		case 1:
+			if err := c.Token.DecodeWire(d.Bytes()); err != nil {
+				return err
+			}
+		case 2:
+			c.Reset = Index(d.Uint())
+		}
+	}
+	return d.Err()
+}
