@@ -81,7 +81,23 @@ func (s *Server) lookup(ctx context.Context, set *Settings, q *question, key []b
 	if e.found == nil {
 		return nil, errNoName
 	}
+	if ttl := keptTTL(resp, e.found.ttl); ttl != e.found.ttl {
+		brief := *e.found
+		brief.ttl = ttl
+		return &brief, nil
+	}
 	return e.found, nil
+}
+
+// keptMost is the longest TTL of records that are kept from before their
+// datacenter went away: who asked is to come again soon.
+const keptMost = 10
+
+func keptTTL(resp *rpc.Response, ttl uint32) uint32 {
+	if resp.Kept {
+		return min(ttl, keptMost)
+	}
+	return ttl
 }
 
 // request asks the backend for a node, or for all instances of a service: which of

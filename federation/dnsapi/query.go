@@ -33,6 +33,7 @@ func (a *answer) query(ctx context.Context, q *question) error {
 	if d, ok := r.DNSTTL(); ok {
 		ttl = seconds(d)
 	}
+	ttl = keptTTL(resp, ttl)
 	f := a.s.finder(a.set, r.Datacenter, ttl) // addresses and names are of where the instances are
 	a.service(ctx, f.instances(r.Nodes))
 	return nil

@@ -26,6 +26,7 @@ type call struct {
 	p      params
 	token  string
 	status int
+	bound  time.Duration // how old an answer may be if the datacenter is away; 0: it fails
 	// indexed is set by reads whose errors carry the index headers too.
 	indexed bool
 }
@@ -95,6 +96,9 @@ const (
 	hContentHash = "X-Consul-Contenthash"
 	hCache       = "X-Cache"
 	hAge         = "Age"
+	hStaleReason = "X-Landbridge-Stale-Reason"
+	hStaleSource = "X-Landbridge-Stale-Source"
+	hStaleError  = "X-Landbridge-Stale-Error"
 )
 
 // request starts a request for the dispatcher, for the datacenter and with the
@@ -118,6 +122,9 @@ func (c *call) query(req *rpc.Request, discovery bool) error {
 			return badRequest("Invalid max_stale value %q", p.maxStale)
 		}
 		req.MaxStale = d
+	}
+	if err := c.staleIfError(); err != nil {
+		return err
 	}
 	switch {
 	case p.has(fConsistent):
@@ -184,15 +191,82 @@ func (c *call) read(req *rpc.Request, effective bool) error {
 	return nil
 }
 
+// staleIfError reads how old an answer may be when its datacenter is away: a
+// duration, or seconds as in RFC 5861.
+func (c *call) staleIfError() error {
+	p := &c.p
+	if !p.has(fStaleIfError) {
+		if !p.has(fConsistent) {
+			c.bound = c.live.StaleIfError
+		}
+		return nil
+	}
+	if p.has(fConsistent) {
+		return badRequest("Cannot specify ?stale-if-error with ?consistent, conflicting semantics.")
+	}
+	d, err := time.ParseDuration(p.staleIfError)
+	if err != nil {
+		n, nerr := strconv.ParseUint(p.staleIfError, 10, 31)
+		d, err = time.Duration(n)*time.Second, nerr
+	}
+	if err != nil || d < 0 {
+		return badRequest("Invalid stale-if-error value %q: want a duration such as 10m, or seconds", p.staleIfError)
+	}
+	c.bound = d
+	return nil
+}
+
+// direct runs a read that is not answered from a cache of ours, unless its
+// datacenter is away and the caller takes what is kept.
+func (c *call) direct(req *rpc.Request) (*rpc.Response, error) {
+	if c.bound <= 0 || c.s.cfg.Bounded == nil {
+		return c.s.cfg.Do.Do(c.r.Context(), req)
+	}
+	a, err := c.s.cfg.Bounded.Bounded(c.r.Context(), req, c.bound)
+	if err != nil {
+		return nil, err
+	}
+	if a.Instead.Reason != "" {
+		dc := req.Datacenter
+		if dc == "" {
+			dc = c.s.cfg.Datacenter
+		}
+		h := c.w.Header()
+		h[hAge] = []string{strconv.FormatInt(int64((a.Age+time.Second-1)/time.Second), 10)}
+		h[hStaleReason] = []string{string(a.Instead.Reason)}
+		h[hStaleSource] = []string{dc + " through " + c.s.cfg.NodeName}
+		if a.Instead.Cause != nil {
+			h[hStaleError] = []string{headerText(textOf(a.Instead.Cause))}
+		}
+	}
+	return a.Response, nil
+}
+
+// headerText makes a text fit for a header.
+func headerText(s string) string {
+	if len(s) > 256 {
+		s = s[:256]
+	}
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
 // do runs a read: from the agent's cache if the caller wants that and the method
 // has it, with the headers that tell.
 func (c *call) do(req *rpc.Request) (*rpc.Response, error) {
 	if c.s.cfg.Cache == nil || !c.ep.cached && !(c.p.has(fCached) && view.Cacheable(req.Method)) {
-		return c.s.cfg.Do.Do(c.r.Context(), req)
+		return c.direct(req)
 	}
 	control, err := view.ParseControl(c.r.Header["Cache-Control"])
 	if err != nil {
 		return nil, err
+	}
+	if control.StaleIfError == 0 {
+		control.StaleIfError = c.bound
 	}
 	a, err := c.s.cfg.Cache.Cached(c.r.Context(), req, control)
 	if err != nil {

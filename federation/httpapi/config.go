@@ -16,10 +16,13 @@ import (
 // Config is what a Server needs. Do, Agent, Local, Datacenter, NodeName, Logger
 // and Registerer are required; zero limits mean none, except KVMaxValueSize and TxnMaxReqLen.
 type Config struct {
-	Do    rpc.Doer     // the dispatcher
-	Cache Cache        // answers ?cached; nil: the parameter says nothing
-	Agent Agent        // this process
-	Local *agent.Agent // its services and checks
+	Do    rpc.Doer // the dispatcher
+	Cache Cache    // answers ?cached; nil: the parameter says nothing
+	// Bounded answers reads that take an older answer while their datacenter is
+	// away; nil: ?stale-if-error says nothing.
+	Bounded Bounded
+	Agent   Agent        // this process
+	Local   *agent.Agent // its services and checks
 
 	Datacenter string
 	NodeName   string
@@ -58,11 +61,17 @@ type Cache interface {
 	Cached(ctx context.Context, req *rpc.Request, c view.Control) (view.Answer, error)
 }
 
+// Bounded answers reads with ?stale-if-error (forwarding/view).
+type Bounded interface {
+	Bounded(ctx context.Context, req *rpc.Request, limit time.Duration) (view.Answer, error)
+}
+
 // Reloadable are the settings that Server.Reload can change.
 type Reloadable struct {
 	MaxConnsPerClient int // limits.http_max_conns_per_client
 	DiscoveryMaxStale time.Duration
-	EnableDebug       bool // serves /debug/pprof/
+	EnableDebug       bool          // serves /debug/pprof/
+	StaleIfError      time.Duration // what reads take that do not say (federation.stale_if_error)
 }
 
 // Version is what /v1/agent/version says.

@@ -39,7 +39,7 @@ func (c *call) kvGet() error {
 // what somebody stored.
 func (c *call) kvRaw(req *rpc.Request) error {
 	req.Representation = rpc.Raw
-	resp, err := c.s.cfg.Do.Do(c.r.Context(), req)
+	resp, err := c.direct(req)
 	if err != nil {
 		c.indexed = true
 		return err

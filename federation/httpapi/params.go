@@ -31,6 +31,7 @@ const (
 	fMaxStale
 	fLogJSON
 	fLimit
+	fStaleIfError
 )
 
 // params holds the parameters of a query string that the interface knows; others
@@ -46,7 +47,7 @@ type params struct {
 	hash, format, wan, segment, sg string
 	enable, reason, note, loglevel string
 	replaceChecks                  string
-	limit, connect                 string
+	limit, connect, staleIfError   string
 
 	tags     []string
 	nodeMeta map[string]string
@@ -181,6 +182,9 @@ func (p *params) set(key, v string) {
 		first(&p.replaceChecks, v)
 	case "loglevel":
 		first(&p.loglevel, v)
+	case "stale-if-error":
+		p.given |= fStaleIfError
+		first(&p.staleIfError, v)
 	case "limit":
 		p.given |= fLimit
 		first(&p.limit, v)

@@ -64,6 +64,8 @@ type Config struct {
 	// WAN.
 	FederationAdvertisePort int  // 0 = Ports.SerfWAN
 	EnrollByKey             bool // federation.enroll_by_key
+	StaleIfError            time.Duration
+	StaleCacheBytes         int64 // federation.stale_cache_bytes; 0: 32 MB
 	AllowUnauthenticated    bool
 	TrustDomainID           string // connect.ca_config.cluster_id, "" = made by the first leader
 	ConnectEnabled          bool
@@ -259,6 +261,7 @@ type DNS struct {
 	RecursorTimeout  time.Duration
 	RecursorStrategy string
 	CacheMaxAge      time.Duration
+	StaleIfError     time.Duration
 	UseCache         bool
 }
 

@@ -143,7 +143,7 @@ func New(cfg Config) (_ *Node, err error) {
 	n.dispatcher = forwarding.New(fwd)
 	n.views = view.New(view.Config{
 		Do: n.dispatcher, Datacenter: cfg.Datacenter, Server: cfg.Server,
-		QueryTime: cfg.DefaultQueryTime, Limits: cfg.viewLimits(),
+		QueryTime: cfg.DefaultQueryTime, KeptBytes: cfg.StaleCacheBytes, Limits: cfg.viewLimits(),
 		Logger: n.logger("view"), Registerer: cfg.Registerer,
 	})
 	if err := n.newLAN(); err != nil {

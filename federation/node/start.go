@@ -26,7 +26,7 @@ func (n *Node) newFrontEnds() (err error) {
 		cache = n.views
 	}
 	n.http, err = httpapi.New(httpapi.Config{
-		Do: n.views, Cache: cache, Agent: backend{n}, Local: n.agent,
+		Do: n.views, Cache: cache, Bounded: n.views, Agent: backend{n}, Local: n.agent,
 		Datacenter: cfg.Datacenter, NodeName: cfg.NodeName,
 		Version: httpapi.Version{HumanVersion: cfg.Version, Release: cfg.Release},
 		DevMode: cfg.DevMode, TranslateWAN: cfg.TranslateWAN, Streaming: cfg.UseStreaming,
@@ -48,7 +48,7 @@ func (n *Node) newFrontEnds() (err error) {
 }
 
 func (c *Config) httpReloadable() httpapi.Reloadable {
-	return httpapi.Reloadable{MaxConnsPerClient: c.Limits.HTTPMaxConnsPerClient, DiscoveryMaxStale: c.DiscoveryMaxStale, EnableDebug: c.EnableDebug}
+	return httpapi.Reloadable{MaxConnsPerClient: c.Limits.HTTPMaxConnsPerClient, DiscoveryMaxStale: c.DiscoveryMaxStale, EnableDebug: c.EnableDebug, StaleIfError: c.StaleIfError}
 }
 
 func (c *Config) callLimits() forwarding.Limits {
@@ -56,7 +56,7 @@ func (c *Config) callLimits() forwarding.Limits {
 }
 
 func (c *Config) viewLimits() view.Limits {
-	return view.Limits{FetchRate: c.Cache.EntryFetchRate, FetchBurst: c.Cache.EntryFetchMaxBurst, CallTime: c.Limits.RPCClientTimeout}
+	return view.Limits{FetchRate: c.Cache.EntryFetchRate, FetchBurst: c.Cache.EntryFetchMaxBurst, CallTime: c.Limits.RPCClientTimeout, DNSStale: c.DNS.StaleIfError}
 }
 
 func (d *DNS) settings() dnsapi.Settings {

@@ -92,6 +92,10 @@ type Response struct {
 	// Stream follows Body, for methods with Stream; nil if there is none. The
 	// caller of Do closes it, and keeps the context of Do alive until then.
 	Stream Stream
+
+	// Kept says that it was kept from before, since its datacenter does not answer.
+	// Local: it does not travel.
+	Kept bool
 }
 
 // ErrWouldWait is the answer to a request with NoWait that cannot be answered from

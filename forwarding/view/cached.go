@@ -56,11 +56,12 @@ func seconds(v string) (time.Duration, error) {
 	return time.Duration(n) * time.Second, nil
 }
 
-// Answer is an answer to a read with ?cached.
+// Answer is an answer to a read with ?cached, or with a bound for an older one.
 type Answer struct {
 	*rpc.Response
-	Hit bool          // nobody was asked for it
-	Age time.Duration // of a hit: since when it may have changed
+	Hit     bool          // nobody was asked for it
+	Age     time.Duration // of one that is kept: since when it may have changed
+	Instead Instead
 }
 
 // Cacheable is whether ?cached means something for a method (spec http-common 8).

@@ -4,6 +4,7 @@
 //	dnsapi  -> Set.Follow -> a view, or Set.Do
 //	httpapi -> Set.Cached -> a view (?cached), or what is kept of the last fetch
 //	httpapi -> Set.Do     -> joins a call under way, or the dispatcher
+//	httpapi -> Set.Bounded -> Set.Do, or the last good reply while the datacenter is away
 //
 // A view is the answer to one question of one token. It is filled by one fetch and
 // then follows the servers by a blocking query, in one goroutine that the Set owns.
@@ -31,6 +32,18 @@
 //   - Stale and blocking reads that are under way share one call; default and
 //     consistent reads, and writes, are passed on and never join a call already
 //     sent. Whoever leaves a shared call leaves the others undisturbed.
+//
+// Bounded (?stale-if-error, and for DNS dns_config.stale_if_error) promises besides:
+//
+//   - An older answer is given only when a call failed because nobody answered it or
+//     there was no leader for it, and never when it is older than its reader allows:
+//     its age counts from when the server that gave it was in touch with its leader.
+//   - It is the reply to the same question of the same token, byte for byte. What a
+//     datacenter refuses is forgotten at once, and Config.Resolve has a word before
+//     it is given.
+//   - A datacenter that is away is looked at in the background, by one goroutine:
+//     reads that have an older answer are not held up by it, and go there again as
+//     soon as it has a leader. The beginning and the end are logged once each.
 //
 // On a server, reads of its own datacenter are answered from its own state and no
 // copy is made of it; only requests for other datacenters have views.

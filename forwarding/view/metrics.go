@@ -1,11 +1,17 @@
 package view
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 type metrics struct {
 	hits, misses, aged, passed prometheus.Counter
 	fetched, failed            prometheus.Counter
 	evicted, joined            prometheus.Counter
+	keptEvicted                prometheus.Counter
+	instead                    map[Reason]prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, s *Set) *metrics {
@@ -30,6 +36,18 @@ func newMetrics(reg prometheus.Registerer, s *Set) *metrics {
 			Help: "Requests that joined the call of another one.",
 		}),
 	}
+	instead := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "landbridge_view_stale_answers_total",
+		Help: "Reads answered with the last good reply because their datacenter did not answer, or had no leader, by reason (stale-if-error).",
+	}, []string{"reason"})
+	m.instead = make(map[Reason]prometheus.Counter)
+	for _, r := range reasons {
+		m.instead[r] = instead.WithLabelValues(string(r))
+	}
+	m.keptEvicted = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "landbridge_view_kept_evicted_total",
+		Help: "Replies kept for stale-if-error that were forgotten for lack of room (federation.stale_cache_bytes).",
+	})
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
@@ -45,7 +63,9 @@ func newMetrics(reg prometheus.Registerer, s *Set) *metrics {
 			return n
 		}
 	}
-	reg.MustRegister(requests, fetches, m.evicted, m.joined,
+	reg.MustRegister(requests, fetches, m.evicted, m.joined, instead, m.keptEvicted, outageCollector{s},
+		gauge("landbridge_view_kept_replies", "Replies kept for stale-if-error.", func() float64 { n, _ := s.replies.load(); return float64(n) }),
+		gauge("landbridge_view_kept_bytes", "Bytes of the replies kept for stale-if-error.", func() float64 { _, n := s.replies.load(); return float64(n) }),
 		gauge("landbridge_view_views", "Answers kept.", count(func(*view) bool { return true })),
 		gauge("landbridge_view_following_views", "Views that follow the servers, or try to.", count(func(v *view) bool { return v.cancel != nil })),
 		gauge("landbridge_view_away_views", "Views that try to follow and find no server.", count(func(v *view) bool {
@@ -58,4 +78,33 @@ func newMetrics(reg prometheus.Registerer, s *Set) *metrics {
 			return float64(s.bytes)
 		}))
 	return m
+}
+
+var (
+	outageDesc = prometheus.NewDesc("landbridge_view_outage_seconds",
+		"For how long a datacenter is away, by reason: meanwhile reads with stale-if-error are answered from what is kept. Absent while it is there.", []string{"dc", "reason"}, nil)
+	outagesDesc = prometheus.NewDesc("landbridge_view_outages_total",
+		"Times that a datacenter was found to be away by a read with stale-if-error, by the reason it began with.", []string{"reason"}, nil)
+)
+
+// outageCollector shows the outages there are when it is scraped.
+type outageCollector struct{ s *Set }
+
+func (c outageCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- outageDesc
+	ch <- outagesDesc
+}
+
+func (c outageCollector) Collect(ch chan<- prometheus.Metric) {
+	o := &c.s.outages
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for dc, out := range o.by {
+		if out.reason != "" {
+			ch <- prometheus.MustNewConstMetric(outageDesc, prometheus.GaugeValue, time.Since(out.since).Seconds(), c.s.label(dc), string(out.reason))
+		}
+	}
+	for _, r := range []Reason{Unreachable, NoLeader} {
+		ch <- prometheus.MustNewConstMetric(outagesDesc, prometheus.CounterValue, float64(o.began[r]), string(r))
+	}
 }

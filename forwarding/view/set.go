@@ -27,6 +27,11 @@ type Config struct {
 	QueryTime time.Duration
 	MaxViews  int   // 0: 4096
 	MaxBytes  int64 // of all bodies together; 0: 64 MB
+	// KeptBytes bounds what is kept for Bounded, keys included; 0: 32 MB.
+	KeptBytes int64
+	// Resolve is asked before an answer is given that no server was asked for: an
+	// error, for a token that is gone, takes its place. nil: nobody is.
+	Resolve func(ctx context.Context, req *rpc.Request) error
 	Limits
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -39,6 +44,9 @@ type Limits struct {
 	// CallTime bounds the wait for a call that somebody else made
 	// (limits.rpc_client_timeout); 0: a minute.
 	CallTime time.Duration
+	// DNSStale bounds the age of what Follow answers with when another datacenter
+	// is away (dns_config.stale_if_error); 0: it answers with the error.
+	DNSStale time.Duration
 }
 
 const (
@@ -57,14 +65,17 @@ type Set struct {
 	cfg     Config
 	limit   atomic.Pointer[rate.Limit]
 	callMax atomic.Int64 // Limits.CallTime
+	dnsOld  atomic.Int64 // Limits.DNSStale
 	metrics *metrics
 	door    *memory // keys that were asked over DNS once
 	local   *memory // keys of ?cached that this server answers from its own state
 	flights flights
+	replies replies
+	outages outages
 
 	ctx    context.Context // ends with Stop
 	cancel context.CancelCauseFunc
-	work   sync.WaitGroup // followers; Add under mu
+	work   sync.WaitGroup // followers, and those who watch outages; Add under mu
 
 	mu      sync.RWMutex // outer to view.mu
 	stopped bool
@@ -91,12 +102,17 @@ func New(cfg Config) *Set {
 	if cfg.MaxBytes <= 0 {
 		cfg.MaxBytes = 64 << 20
 	}
+	if cfg.KeptBytes <= 0 {
+		cfg.KeptBytes = 32 << 20
+	}
 	s := &Set{
 		cfg: cfg, views: make(map[string]*view), up: make(chan struct{}),
 		door: newMemory(time.Minute, 4096), local: newMemory(forgetAfter, cfg.MaxViews),
 	}
 	s.flights.init()
+	s.outages.init()
 	s.metrics = newMetrics(cfg.Registerer, s)
+	s.replies.init(cfg.KeptBytes, s.metrics.keptEvicted.Inc)
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	s.Reload(cfg.Limits)
 	return s
@@ -106,6 +122,7 @@ func New(cfg Config) *Set {
 func (s *Set) Reload(l Limits) {
 	s.limit.Store(&rate.Limit{PerSecond: l.FetchRate, Burst: l.FetchBurst})
 	s.callMax.Store(int64(cmp.Or(l.CallTime, time.Minute)))
+	s.dnsOld.Store(int64(l.DNSStale))
 }
 
 // Stop ends all views and waits for their goroutines, at most until ctx ends. From
@@ -163,7 +180,7 @@ func follows(m rpc.MethodID) bool {
 // that are asked once makes no views. With NoWait only a live view answers.
 func (s *Set) Follow(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
 	if req.Consistency != store.Stale || !follows(req.Method) || s.ours(req) {
-		return s.Do(ctx, req)
+		return s.orKept(ctx, req)
 	}
 	var room [keySize]byte
 	key := appendKey(room[:0], req, s.datacenter(req))
@@ -178,22 +195,57 @@ func (s *Set) Follow(ctx context.Context, req *rpc.Request) (*rpc.Response, erro
 	}
 	if v == nil && !s.known(key) && !s.door.seen(key) {
 		s.metrics.passed.Inc()
-		return s.Do(ctx, req)
+		return s.orKept(ctx, req)
 	}
 	_, st, hit, err := s.get(ctx, req, key, dnsIdle)
 	switch {
 	case err == errEvicted || err == errStopped:
-		return s.Do(ctx, req)
+		return s.orKept(ctx, req)
 	case err != nil:
+		if s.replies.get(key) != nil && !final(err) {
+			return s.orKept(ctx, req)
+		}
 		return nil, err
 	case st.live && !st.older(req.MaxStale, now):
 	case !st.live && s.datacenter(req) == "" && !st.older(req.MaxStale, now):
+	case !st.live && st.resp.LastContact+st.age(now) <= time.Duration(s.dnsOld.Load()):
+		if s.cfg.Resolve != nil {
+			if err := s.cfg.Resolve(ctx, req); err != nil {
+				return nil, err
+			}
+		}
+		return s.aged(req, st, now), nil
 	default:
 		s.metrics.passed.Inc()
-		return s.Do(ctx, req)
+		return s.orKept(ctx, req)
 	}
 	s.count(st, hit)
 	return st.answer(now), nil
+}
+
+// orKept makes a call for Follow, or answers with what is kept as DNSStale allows.
+func (s *Set) orKept(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+	limit := time.Duration(s.dnsOld.Load())
+	if limit <= 0 {
+		return s.Do(ctx, req)
+	}
+	a, err := s.Bounded(ctx, req, limit)
+	return a.Response, err
+}
+
+// aged answers from a view that lost another datacenter.
+func (s *Set) aged(req *rpc.Request, st *state, now time.Time) *rpc.Response {
+	reason := Unreachable
+	if out := s.suspect(s.datacenter(req)); out != nil {
+		s.outages.mu.Lock()
+		out.given++
+		s.outages.mu.Unlock()
+	}
+	s.metrics.aged.Inc()
+	s.metrics.instead[reason].Inc()
+	r := *st.answer(now)
+	r.Kept = true
+	return &r
 }
 
 // peek returns a view and its state if it is live.

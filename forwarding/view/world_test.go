@@ -35,6 +35,9 @@ type world struct {
 	delay   time.Duration // of an answer
 	refuse  map[string]error
 	padding int // bytes of each body
+	// leaderless has default reads fail, and nobody known who leads.
+	leaderless bool
+	slow       map[string]time.Duration // what answers for a name take
 }
 
 type row struct {
@@ -84,6 +87,9 @@ func (w *world) crash(err error) {
 	w.died = make(chan struct{})
 }
 
+// lose has the servers lose their leader.
+func (w *world) lose() { w.mu.Lock(); defer w.mu.Unlock(); w.leaderless = true; w.wake() }
+
 func (w *world) up() { w.mu.Lock(); defer w.mu.Unlock(); w.down = nil; w.wake() }
 
 func (w *world) trace() string {
@@ -102,8 +108,8 @@ func (w *world) Do(ctx context.Context, req *rpc.Request) (*rpc.Response, error)
 	w.calls = append(w.calls, fmt.Sprintf("%s>%d %s", req.Query.Name, req.MinIndex, req.Consistency))
 	name := strings.ToLower(req.Query.Name)
 	died := w.died
-	if w.delay > 0 {
-		w.sleep(ctx, w.delay, nil, died)
+	if d := w.delay + w.slow[name]; d > 0 {
+		w.sleep(ctx, d, nil, died)
 	}
 	end := time.Now().Add(req.Wait)
 	if req.Wait == 0 {
@@ -124,6 +130,19 @@ func (w *world) Do(ctx context.Context, req *rpc.Request) (*rpc.Response, error)
 			return nil, store.Errorf(store.KindUnreachable, "EOF")
 		case w.refuse[req.Token] != nil:
 			return nil, w.refuse[req.Token]
+		}
+		if req.Method == rpc.StatusLeader {
+			if w.leaderless {
+				return &rpc.Response{Body: []byte(`""`)}, nil
+			}
+			return &rpc.Response{Body: []byte(`"10.0.0.1:8300"`)}, nil
+		}
+		if w.leaderless && req.Consistency != store.Stale {
+			if !time.Now().Before(hold) {
+				return nil, store.ErrNoLeader
+			}
+			w.sleep(ctx, min(time.Until(hold), time.Second), w.changed, nil)
+			continue
 		}
 		rows := w.leader
 		if req.Consistency == store.Stale {

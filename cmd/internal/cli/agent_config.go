@@ -56,6 +56,8 @@ func nodeConfig(c *config.Config, files tlsFiles) node.Config {
 
 		FederationAdvertisePort: c.Federation.AdvertisePort,
 		EnrollByKey:             c.Federation.EnrollByKey,
+		StaleIfError:            c.Federation.StaleIfError,
+		StaleCacheBytes:         int64(c.Federation.StaleCacheBytes),
 		AllowUnauthenticated:    c.Federation.AllowUnauthenticated,
 		TrustDomainID:           c.Connect.CAConfig.ClusterID,
 		ConnectEnabled:          c.Connect.Enabled,
@@ -99,7 +101,7 @@ func nodeConfig(c *config.Config, files tlsFiles) node.Config {
 			UDPAnswerLimit: c.DNS.UDPAnswerLimit, ARecordLimit: c.DNS.ARecordLimit, NodeMetaTXT: c.DNS.NodeMetaTXT,
 			SOARefresh: uint32(c.DNS.SOA.Refresh), SOARetry: uint32(c.DNS.SOA.Retry), SOAExpire: uint32(c.DNS.SOA.Expire), SOAMinTTL: uint32(c.DNS.SOA.MinTTL),
 			Recursors: c.Recursors, RecursorTimeout: c.DNS.RecursorTimeout, RecursorStrategy: c.DNS.RecursorStrategy,
-			UseCache: c.DNS.UseCache, CacheMaxAge: c.DNS.CacheMaxAge,
+			UseCache: c.DNS.UseCache, CacheMaxAge: c.DNS.CacheMaxAge, StaleIfError: c.DNS.StaleIfError,
 		},
 		HTTP: node.HTTP{
 			BlockEndpoints: c.HTTP.BlockEndpoints, AllowWriteHTTPFrom: networks(c.HTTP.AllowWriteHTTPFrom),

@@ -202,6 +202,9 @@ type Federation struct {
 	AdvertisePort        int   `key:"advertise_port"`
 	EnrollByKey          bool  `key:"enroll_by_key" reload:"yes"`
 	AllowUnauthenticated bool  `key:"allow_unauthenticated"`
+
+	StaleIfError    time.Duration `key:"stale_if_error" reload:"yes"`
+	StaleCacheBytes int           `key:"stale_cache_bytes"`
 }
 
 // Connect is the part of the connect stanza that is there without a mesh.
@@ -261,6 +264,7 @@ type DNS struct {
 	NodeMetaTXT        bool                     `key:"enable_additional_node_meta_txt"`
 	UseCache           bool                     `key:"use_cache"`
 	CacheMaxAge        time.Duration            `key:"cache_max_age"`
+	StaleIfError       time.Duration            `key:"stale_if_error"`
 	SOA                struct {
 		Refresh int `key:"refresh"`
 		Retry   int `key:"retry"`
@@ -320,6 +324,7 @@ func defaults() Config {
 	c.Autopilot = Autopilot{CleanupDeadServers: true, LastContactThreshold: 200 * time.Millisecond,
 		MaxTrailingLogs: 250, ServerStabilizationTime: 10 * time.Second}
 	c.Federation.EnrollByKey = true
+	c.Federation.StaleCacheBytes = 32 << 20
 	c.Connect.Enabled = true
 	c.Limits = Limits{HTTPMaxConnsPerClient: 200, HTTPSHandshakeTimeout: 5 * time.Second,
 		RPCHandshakeTimeout: 5 * time.Second, RPCMaxConnsPerClient: 100, RPCClientTimeout: 60 * time.Second,

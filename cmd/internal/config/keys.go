@@ -69,7 +69,6 @@ func currentKeys() []keyEntry {
 		{fate: later, kind: kInt, def: "-1", paths: "ports.grpc ports.grpc_tls"},
 		{fate: later, kind: kInt, def: "21500", paths: "ports.expose_min_port"},
 		{fate: later, kind: kInt, def: "21755", paths: "ports.expose_max_port"},
-		{fate: later, kind: kDuration, def: "0s", paths: "federation.stale_if_error dns_config.stale_if_error"},
 		{fate: later, kind: kDuration, def: "30s", paths: "performance.grpc_keepalive_interval acl.token_ttl acl.policy_ttl acl.role_ttl"},
 		{fate: later, kind: kDuration, def: "20s", paths: "performance.grpc_keepalive_timeout"},
 		{fate: later, kind: kString, def: "extend-cache", paths: "acl.down_policy"},

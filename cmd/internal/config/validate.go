@@ -254,6 +254,8 @@ func (k *checker) checkNumbers(c *Config) {
 		{"dns_config.max_stale", c.DNS.MaxStale, 0},
 		{"dns_config.node_ttl", c.DNS.NodeTTL, 0},
 		{"dns_config.cache_max_age", c.DNS.CacheMaxAge, 0},
+		{"dns_config.stale_if_error", c.DNS.StaleIfError, 0},
+		{"federation.stale_if_error", c.Federation.StaleIfError, 0},
 		{"dns_config.recursor_timeout", c.DNS.RecursorTimeout, time.Millisecond},
 		{"log_rotate_duration", c.LogRotateDuration, 0},
 	} {
@@ -271,6 +273,7 @@ func (k *checker) checkNumbers(c *Config) {
 		{"autopilot.max_trailing_logs", c.Autopilot.MaxTrailingLogs, 0}, {"autopilot.min_quorum", c.Autopilot.MinQuorum, 0},
 		{"limits.http_max_conns_per_client", c.Limits.HTTPMaxConnsPerClient, 0},
 		{"limits.rpc_max_conns_per_client", c.Limits.RPCMaxConnsPerClient, 0},
+		{"federation.stale_cache_bytes", c.Federation.StaleCacheBytes, 0},
 		{"limits.kv_max_value_size", c.Limits.KVMaxValueSize, 1}, {"limits.txn_max_req_len", c.Limits.TxnMaxReqLen, 1},
 		{"limits.rpc_max_burst", c.Limits.RPCMaxBurst, 1},
 		{"http_config.max_header_bytes", c.HTTP.MaxHeaderBytes, 0}, {"cache.entry_fetch_max_burst", c.Cache.EntryFetchMaxBurst, 1},
