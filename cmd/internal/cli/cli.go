@@ -126,6 +126,9 @@ func (t *table) execute(ctx context.Context, cmd *command, args []string, env En
 func (t *table) runGroup(g *group, args []string, env Env) int {
 	out, code := env.Stderr, 1
 	if len(args) > 0 {
+		if args[0] == "help" { // as `landbridge help GROUP ...` is
+			return t.helpFor(append(strings.Fields(g.name), args[1:]...), env)
+		}
 		if slices.Contains([]string{"-h", "-help", "--help"}, args[0]) {
 			out, code = env.Stdout, 0
 		} else if why, ok := t.absent(g.name + " " + args[0]); ok {

@@ -126,7 +126,7 @@ func (s kvShow) details(p client.KVPair) {
 		session = "-"
 	}
 	num := func(n uint64) string { return strconv.FormatUint(n, 10) }
-	columns(s.Stdout, [][]string{
+	spaced(s.Stdout, 6, [][]string{ // the width that scripts cut at
 		{"CreateIndex", num(p.CreateIndex)},
 		{"Flags", num(p.Flags)},
 		{"Key", p.Key},

@@ -206,6 +206,8 @@ func TestErrors(t *testing.T) {
 		{"unknown extension", []string{"-config-file", plain}, "file " + plain + " has unknown extension; must be .hcl or .json, or config format must be set"},
 		{"missing file", []string{"-config-file", dir + "/none.hcl"}, "no such file"},
 		{"acl", []string{"-hcl", "acl { enabled = true }"}, "acl.enabled is not built yet and protects something"},
+		{"certificates from servers", []string{"-hcl", "auto_encrypt { tls = true }"}, "auto_encrypt.tls is not built yet and protects something"},
+		{"settings from servers", []string{"-hcl", "auto_config { enabled = true }"}, "auto_config.enabled is not built yet and protects something"},
 		{"acl default", []string{"-hcl", `acl_default_policy = "deny"`}, "acl.default_policy is not built yet and protects something"},
 		{"txn limit", []string{"-hcl", "limits { txn_max_req_len = 0 }"}, "limits.txn_max_req_len cannot be 0. Must be at least 1"},
 		{"cidrs", []string{"-serf-lan-allowed-cidrs=10.0.0.0/8", "-serf-lan-allowed-cidrs=ten"}, `serf_lan_allowed_cidrs: "ten" is not a network such as 10.0.0.0/8`},

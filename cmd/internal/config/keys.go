@@ -31,8 +31,10 @@ func otherKeys() []keyEntry {
 
 func currentKeys() []keyEntry {
 	return []keyEntry{
-		{fate: alias, kind: kAny, note: "services", paths: "service"},
-		{fate: alias, kind: kAny, note: "checks", paths: "check"},
+		// In CamelCase, too: the files that people register services from are written
+		// like the API's bodies, from the outermost key on.
+		{fate: alias, kind: kAny, note: "services", paths: "service Service Services"},
+		{fate: alias, kind: kAny, note: "checks", paths: "check Check Checks"},
 		{fate: alias, kind: kAny, note: "checks", paths: "services.check"},
 		{fate: alias, kind: kAny, note: "args", paths: "checks.script_args services.checks.script_args"},
 		{fate: alias, kind: kAny, note: "tag", paths: "watches.tags"},
@@ -52,7 +54,7 @@ func currentKeys() []keyEntry {
 
 		{fate: later, kind: kBool, def: "true", paths: "enable_central_service_config"},
 		{fate: later, kind: kBool, def: "false", paths: "" +
-			"tls.grpc.use_auto_cert auto_encrypt.tls auto_encrypt.allow_tls auto_config.enabled federation.relay " +
+			"tls.grpc.use_auto_cert auto_encrypt.allow_tls federation.relay " +
 			"connect.enable_mesh_gateway_wan_federation connect.enable_serverless_plugin connect.test_ca_leaf_root_change_spread " +
 			"ui_config.enabled"},
 		{fate: later, kind: kString, paths: "ui_config.dir ui_config.metrics_provider ui_config.metrics_provider_options_json " +
@@ -82,7 +84,10 @@ func currentKeys() []keyEntry {
 			"connect.ca_config.intermediate_cert_ttl connect.ca_config.root_cert_ttl connect.ca_config.private_key_type " +
 			"connect.ca_config.private_key_bits connect.ca_config.csr_max_per_second connect.ca_config.csr_max_concurrent"},
 
-		{fate: protects, kind: kBool, def: "false", paths: "acl.enabled tls.grpc.verify_incoming tls.grpc.verify_outgoing"},
+		// auto_encrypt.tls and auto_config.enabled bring an agent its certificates and
+		// keys: without them it would talk in the clear.
+		{fate: protects, kind: kBool, def: "false", paths: "acl.enabled tls.grpc.verify_incoming tls.grpc.verify_outgoing " +
+			"auto_encrypt.tls auto_config.enabled"},
 		{fate: protects, kind: kString, def: "allow", paths: "acl.default_policy"},
 
 		{fate: refused, kind: kAny, note: "config entries are not built yet: an intention among them would protect nothing", paths: "config_entries.bootstrap"},
