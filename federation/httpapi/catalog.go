@@ -38,6 +38,9 @@ func (c *call) discover(method rpc.MethodID, needs, passing string) error {
 	if needs != "" && c.rest == "" {
 		return badRequest("Missing %s", needs)
 	}
+	if c.p.has(fPeer) { // nothing is ever imported from a peer
+		return c.nothing(true, noneOf(method))
+	}
 	req := c.request(method)
 	if err := c.query(req, true); err != nil {
 		return err
