@@ -3,6 +3,7 @@ package raftlog
 import (
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/raft-wal/fs"
@@ -37,7 +38,7 @@ func (v *vfs) Create(dir, name string, size uint64) (types.WritableFile, error) 
 		}
 		return nil, err
 	}
-	return &file{WritableFile: f, name: name, vfs: v}, nil
+	return newFile(v, f, dir, name), nil
 }
 
 func (v *vfs) OpenWriter(dir, name string) (types.WritableFile, error) {
@@ -45,22 +46,79 @@ func (v *vfs) OpenWriter(dir, name string) (types.WritableFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &file{WritableFile: f, name: name, vfs: v}, nil
+	return newFile(v, f, dir, name), nil
 }
 
+// file is a segment that is being written, by one goroutine.
+//
+// A segment has its full length from the start, but where it was never written
+// each append also changes what the file system knows about the file, and so each
+// sync writes twice. Zeros written ahead, a chunk at a time, leave data alone for
+// the sync to write, and fdatasync does not write the time of change either:
+// together half the time and half the CPU of fsync on a file that was only
+// allocated (LIMITS 1).
 type file struct {
 	types.WritableFile
-	name string
-	vfs  *vfs
+	dir, name string
+	vfs       *vfs
+	raw       syscall.RawConn // nil if the file is not the system's
+	size      int64           // of the segment, 0 if unknown
+	zeroed    int64           // up to here, all beyond what was appended is zero
+	known     bool            // a full sync has made the file and its name durable
+}
+
+const zeroChunk = 256 << 10
+
+var zeros [zeroChunk]byte
+
+func newFile(v *vfs, f types.WritableFile, dir, name string) *file {
+	w := &file{WritableFile: f, dir: dir, name: name, vfs: v}
+	if o, ok := f.(interface {
+		SyscallConn() (syscall.RawConn, error)
+		Stat() (os.FileInfo, error)
+	}); ok {
+		if fi, err := o.Stat(); err == nil {
+			w.size = fi.Size()
+		}
+		w.raw, _ = o.SyscallConn()
+	}
+	return w
+}
+
+// WriteAt appends: raft-wal never writes before what it wrote last, unless that
+// failed.
+func (f *file) WriteAt(p []byte, off int64) (int, error) {
+	end := off + int64(len(p))
+	if upTo := min((end/zeroChunk+1)*zeroChunk, f.size); end > f.zeroed && end < upTo {
+		switch _, err := f.WritableFile.WriteAt(zeros[:upTo-end], end); {
+		case err == nil:
+			f.zeroed = upTo
+		case !diskFull(err): // p itself may still find room
+			return 0, err
+		}
+	}
+	return f.WritableFile.WriteAt(p, off)
 }
 
 func (f *file) Sync() error {
 	start := time.Now()
-	if err := f.WritableFile.Sync(); err != nil {
+	if err := f.sync(); err != nil {
 		return f.vfs.failed.set(f.name, err)
 	}
 	f.vfs.m.syncSeconds.Observe(time.Since(start).Seconds())
 	return nil
+}
+
+func (f *file) sync() error {
+	if f.known && f.raw != nil {
+		return datasync(f.raw)
+	}
+	err := f.WritableFile.Sync()
+	if err == nil && f.raw != nil {
+		err = syncDir(f.dir) // also of a file that a killed process created
+	}
+	f.known = err == nil
+	return err
 }
 
 // metaStore is raft-wal's wal-meta.db. It writes and syncs inside one call, so
