@@ -121,6 +121,7 @@ func (c *call) runAgent(l *config.Loader) error {
 	nc.Registerer, nc.Gatherer, nc.MetricsSummary, nc.MetricsFollow = reg, bridge, bridge.Summary, bridge.Follow
 	nc.Reload = a.reload
 	checkEnvironment(&nc, c.Getenv)
+	relaxTimers()
 	// Signals are caught from here on: one that comes while the node is built
 	// waits for it.
 	signals := make(chan os.Signal, 4)
