@@ -124,6 +124,8 @@ type Config struct {
 	// UseStreaming is use_streaming_backend.
 	UseStreaming bool
 
+	ACL ACL
+
 	// Queries.
 	DefaultQueryTime  time.Duration
 	MaxQueryTime      time.Duration
@@ -169,6 +171,32 @@ type Config struct {
 	// Network replaces sockets in tests; nil = the real ones.
 	Network Network
 }
+
+// ACL is the acl stanza. The zero value is ACLs off.
+type ACL struct {
+	Enabled                      bool
+	DefaultPolicy                string // "allow" or "deny"
+	DownPolicy                   string // "allow", "deny", "extend-cache" or "async-cache"
+	TokenTTL, PolicyTTL, RoleTTL time.Duration
+	KeyListPolicy                bool
+	TokenReplication             bool
+	TokenPersistence             bool
+	Tokens                       ACLTokens
+}
+
+// ACLTokens are the secrets that this agent was given; "" is none.
+type ACLTokens struct {
+	InitialManagement string
+	Default           string
+	Agent             string
+	AgentRecovery     string
+	Replication       string
+	FileRegistration  string
+	DNS               string
+}
+
+// ACLPrimary says whether this datacenter owns the ACLs.
+func (c *Config) ACLPrimary() bool { return c.Primary == "" || c.Primary == c.Datacenter }
 
 // Ports are the numbers of the spec (config.md 2); -1 is off.
 type Ports struct {

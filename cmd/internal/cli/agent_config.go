@@ -85,6 +85,16 @@ func nodeConfig(c *config.Config, files tlsFiles) node.Config {
 			ServerStabilizationTime: int64(c.Autopilot.ServerStabilizationTime),
 		},
 
+		ACL: node.ACL{
+			Enabled: c.ACL.Enabled, DefaultPolicy: c.ACL.DefaultPolicy, DownPolicy: c.ACL.DownPolicy,
+			TokenTTL: c.ACL.TokenTTL, PolicyTTL: c.ACL.PolicyTTL, RoleTTL: c.ACL.RoleTTL,
+			KeyListPolicy: c.ACL.EnableKeyListPolicy, TokenReplication: c.ACL.EnableTokenReplication,
+			TokenPersistence: c.ACL.EnableTokenPersistence,
+			Tokens: node.ACLTokens{InitialManagement: c.ACL.Tokens.InitialManagement, Default: c.ACL.Tokens.Default, Agent: c.ACL.Tokens.Agent,
+				AgentRecovery: c.ACL.Tokens.AgentRecovery, Replication: c.ACL.Tokens.Replication,
+				FileRegistration: c.ACL.Tokens.FileRegistration, DNS: c.ACL.Tokens.DNS},
+		},
+
 		Limits: node.Limits{
 			HTTPMaxConnsPerClient: c.Limits.HTTPMaxConnsPerClient, HTTPSHandshakeTimeout: c.Limits.HTTPSHandshakeTimeout,
 			RPCHandshakeTimeout: c.Limits.RPCHandshakeTimeout, RPCMaxConnsPerClient: c.Limits.RPCMaxConnsPerClient,
@@ -344,7 +354,14 @@ func debugConfig(c *config.Config) map[string]any {
 		hidden = "hidden"
 	}
 	return map[string]any{
-		"ACLsEnabled":               false,
+		"ACLDefaultPolicy":          c.ACL.DefaultPolicy,
+		"ACLDownPolicy":             c.ACL.DownPolicy,
+		"ACLEnableKeyListPolicy":    c.ACL.EnableKeyListPolicy,
+		"ACLPolicyTTL":              c.ACL.PolicyTTL.String(),
+		"ACLRoleTTL":                c.ACL.RoleTTL.String(),
+		"ACLTokenReplication":       c.ACL.EnableTokenReplication,
+		"ACLTokenTTL":               c.ACL.TokenTTL.String(),
+		"ACLsEnabled":               c.ACL.Enabled,
 		"AdvertiseAddrLAN":          c.LAN.String(),
 		"AdvertiseAddrWAN":          c.WAN.String(),
 		"BindAddr":                  c.Bind.String(),

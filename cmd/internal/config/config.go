@@ -78,6 +78,7 @@ type Config struct {
 	RaftTrailingLogs      int           `key:"raft_trailing_logs" reload:"yes"`
 	Autopilot             Autopilot     `key:"autopilot"`
 
+	ACL         ACL        `key:"acl"`
 	TLS         TLS        `key:"tls"`
 	ServerName  string     `key:"server_name"`
 	Federation  Federation `key:"federation"`
@@ -172,6 +173,28 @@ type Autopilot struct {
 	MaxTrailingLogs         int           `key:"max_trailing_logs"`
 	MinQuorum               int           `key:"min_quorum"`
 	ServerStabilizationTime time.Duration `key:"server_stabilization_time"`
+}
+
+// ACL is the acl stanza.
+type ACL struct {
+	Enabled                bool          `key:"enabled"`
+	DefaultPolicy          string        `key:"default_policy"`
+	DownPolicy             string        `key:"down_policy"`
+	TokenTTL               time.Duration `key:"token_ttl"`
+	PolicyTTL              time.Duration `key:"policy_ttl"`
+	RoleTTL                time.Duration `key:"role_ttl"`
+	EnableKeyListPolicy    bool          `key:"enable_key_list_policy"`
+	EnableTokenReplication bool          `key:"enable_token_replication"`
+	EnableTokenPersistence bool          `key:"enable_token_persistence"`
+	Tokens                 struct {
+		InitialManagement string `key:"initial_management"`
+		Default           string `key:"default" reload:"yes"`
+		Agent             string `key:"agent" reload:"yes"`
+		AgentRecovery     string `key:"agent_recovery" reload:"yes"`
+		Replication       string `key:"replication" reload:"yes"`
+		FileRegistration  string `key:"config_file_service_registration" reload:"yes"`
+		DNS               string `key:"dns" reload:"yes"`
+	} `key:"tokens"`
 }
 
 // TLS is the tls stanza: a specific block overrides Defaults field by field.
@@ -323,6 +346,8 @@ func defaults() Config {
 	c.RaftSnapshotThreshold, c.RaftSnapshotInterval, c.RaftTrailingLogs = 16384, 30*time.Second, 10240
 	c.Autopilot = Autopilot{CleanupDeadServers: true, LastContactThreshold: 200 * time.Millisecond,
 		MaxTrailingLogs: 250, ServerStabilizationTime: 10 * time.Second}
+	c.ACL.DefaultPolicy, c.ACL.DownPolicy = "allow", "extend-cache"
+	c.ACL.TokenTTL, c.ACL.PolicyTTL, c.ACL.RoleTTL = 30*time.Second, 30*time.Second, 30*time.Second
 	c.Federation.EnrollByKey = true
 	c.Federation.StaleCacheBytes = 32 << 20
 	c.Connect.Enabled = true

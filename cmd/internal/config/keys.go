@@ -65,17 +65,13 @@ func currentKeys() []keyEntry {
 			"ui_config.dashboard_url_templates " +
 			"auto_encrypt.dns_san auto_encrypt.ip_san auto_config.intro_token auto_config.intro_token_file auto_config.server_addresses " +
 			"auto_config.dns_sans auto_config.ip_sans auto_config.authorization " +
-			"locality addresses.grpc addresses.grpc_tls kv_replication " +
-			"acl.tokens.initial_management acl.tokens.default acl.tokens.agent acl.tokens.agent_recovery acl.tokens.replication " +
-			"acl.tokens.config_file_service_registration acl.tokens.dns"},
+			"locality addresses.grpc addresses.grpc_tls kv_replication"},
 		{fate: later, kind: kInt, def: "-1", paths: "ports.grpc ports.grpc_tls"},
 		{fate: later, kind: kInt, def: "21500", paths: "ports.expose_min_port"},
 		{fate: later, kind: kInt, def: "21755", paths: "ports.expose_max_port"},
-		{fate: later, kind: kDuration, def: "30s", paths: "performance.grpc_keepalive_interval acl.token_ttl acl.policy_ttl acl.role_ttl"},
+		{fate: later, kind: kDuration, def: "30s", paths: "performance.grpc_keepalive_interval"},
 		{fate: later, kind: kDuration, def: "20s", paths: "performance.grpc_keepalive_timeout"},
-		{fate: later, kind: kString, def: "extend-cache", paths: "acl.down_policy"},
 		{fate: later, kind: kString, def: "plain", paths: "acl.replicate_secrets"},
-		{fate: later, kind: kBool, def: "false", paths: "acl.enable_key_list_policy acl.enable_token_replication acl.enable_token_persistence"},
 		{fate: later, kind: kInt, def: "10", paths: "acl.replication_guard.min"},
 		{fate: later, kind: kFloat, def: "0.05", paths: "acl.replication_guard.share"},
 		{fate: later, kind: kAny, paths: "tls.grpc.ca_file tls.grpc.ca_path tls.grpc.cert_file tls.grpc.key_file " +

@@ -1,0 +1,33 @@
+package config
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// Values of acl.default_policy and acl.down_policy.
+var (
+	defaultPolicies = []string{"allow", "deny"}
+	downPolicies    = []string{"allow", "deny", "extend-cache", "async-cache"}
+)
+
+func (k *checker) checkACL(a *ACL) {
+	if !slices.Contains(defaultPolicies, a.DefaultPolicy) {
+		k.bad("acl.default_policy must be %s, is %q", strings.Join(defaultPolicies, " or "), a.DefaultPolicy)
+	}
+	if !slices.Contains(downPolicies, a.DownPolicy) {
+		k.bad("acl.down_policy must be one of %s, is %q", strings.Join(downPolicies, ", "), a.DownPolicy)
+	}
+	for _, ttl := range []struct {
+		key string
+		at  *time.Duration
+	}{{"acl.token_ttl", &a.TokenTTL}, {"acl.policy_ttl", &a.PolicyTTL}, {"acl.role_ttl", &a.RoleTTL}} {
+		if *ttl.at < 0 {
+			k.bad("%s must be at least 0s, is %s", ttl.key, *ttl.at)
+		}
+	}
+	if a.RoleTTL == 0 {
+		a.RoleTTL = 30 * time.Second
+	}
+}
