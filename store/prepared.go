@@ -112,8 +112,8 @@ type QueryResult struct {
 // IsTemplate reports whether the query is a template.
 func (q *PreparedQuery) IsTemplate() bool { return q.Template.Type != "" }
 
-// hiddenToken is what readers without rights are shown in place of a token.
-const hiddenToken = "<hidden>"
+// HiddenToken is what readers without rights are shown in place of a token.
+const HiddenToken = "<hidden>"
 
 // Prepare refuses what is wrong with a definition whatever the state holds. The
 // leader calls it before a command goes to the log. Errors are of KindInvalid.
@@ -128,7 +128,7 @@ func (c *QueryCommand) Prepare() error {
 	if q.IsTemplate() && len(q.Name) > MaxTemplateName {
 		return badQuery("the Name of a template has at most %d bytes, not %d", MaxTemplateName, len(q.Name))
 	}
-	if q.Token == hiddenToken {
+	if q.Token == HiddenToken {
 		return badQuery("Bad Token '%s', it looks like a query definition with a redacted token was submitted", q.Token)
 	}
 	s := &q.Service

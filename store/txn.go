@@ -82,14 +82,15 @@ func (c *TxnCommand) CheckSize() error {
 // transaction needs no log. A verb that is not known does nothing either.
 func (c *TxnCommand) ReadOnly() bool {
 	for i := range c.Ops {
-		if c.Ops[i].writes() {
+		if c.Ops[i].Writes() {
 			return false
 		}
 	}
 	return true
 }
 
-func (op *TxnOp) writes() bool {
+// Writes reports whether the operation may change something.
+func (op *TxnOp) Writes() bool {
 	switch op.Verb {
 	case TxnSet, TxnCAS, TxnDelete, TxnDeleteCAS:
 		return true

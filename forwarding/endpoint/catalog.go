@@ -64,7 +64,7 @@ func (s *Set) nodes(ctx context.Context, req *rpc.Request) (*rpc.Response, error
 	}
 	return serve(ctx, s, req, func(st *state.Store, w *state.Watch, _ *store.Query) (store.Index, []*store.Node) {
 		return st.Nodes(w)
-	}, func(s *Set, req *rpc.Request, list []*store.Node, resp *rpc.Response) error {
+	}, seeNodes, func(s *Set, req *rpc.Request, list []*store.Node, resp *rpc.Response) error {
 		list = keep(list, func(n *store.Node) bool {
 			return hasMeta(n, req.Query.NodeMeta) && (match == nil || match(n))
 		}, len(req.Query.NodeMeta) > 0 || match != nil)
@@ -93,13 +93,13 @@ func (s *Set) services(ctx context.Context, req *rpc.Request) (*rpc.Response, er
 	if match == nil && len(req.Query.NodeMeta) == 0 {
 		return serve(ctx, s, req, func(st *state.Store, w *state.Watch, _ *store.Query) (store.Index, []state.ServiceName) {
 			return st.Services(w)
-		}, func(_ *Set, req *rpc.Request, names []state.ServiceName, resp *rpc.Response) error {
+		}, seeNames, func(_ *Set, req *rpc.Request, names []state.ServiceName, resp *rpc.Response) error {
 			return finish(req, resp, servicesBody(names))
 		})
 	}
 	return serve(ctx, s, req, func(st *state.Store, w *state.Watch, _ *store.Query) (store.Index, []store.ServiceInstance) {
 		return st.AllInstances(w)
-	}, func(_ *Set, req *rpc.Request, list []store.ServiceInstance, resp *rpc.Response) error {
+	}, seeInstances, func(_ *Set, req *rpc.Request, list []store.ServiceInstance, resp *rpc.Response) error {
 		return finish(req, resp, servicesBody(gather(list, func(i store.ServiceInstance) bool {
 			return hasMeta(i.Node, req.Query.NodeMeta) && (match == nil || match(i))
 		})))
@@ -147,14 +147,14 @@ func servicesBody(names []state.ServiceName) []byte {
 func (s *Set) serviceNodes(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
 	return s.catalogInstances(ctx, req, func(st *state.Store, w *state.Watch, q *store.Query) (store.Index, []store.ServiceInstance) {
 		return st.ServiceNodes(w, q.Name)
-	})
+	}, seeInstances)
 }
 
 func (s *Set) connectNodes(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
-	return s.catalogInstances(ctx, req, readConnect)
+	return s.catalogInstances(ctx, req, readConnect, seeConnect)
 }
 
-func (s *Set) catalogInstances(ctx context.Context, req *rpc.Request, read reader[[]store.ServiceInstance]) (*rpc.Response, error) {
+func (s *Set) catalogInstances(ctx context.Context, req *rpc.Request, read reader[[]store.ServiceInstance], see seer[[]store.ServiceInstance]) (*rpc.Response, error) {
 	if err := wants(req, true); err != nil {
 		return nil, err
 	}
@@ -162,7 +162,7 @@ func (s *Set) catalogInstances(ctx context.Context, req *rpc.Request, read reade
 	if err != nil {
 		return nil, err
 	}
-	return serve(ctx, s, req, read, func(s *Set, req *rpc.Request, list []store.ServiceInstance, resp *rpc.Response) error {
+	return serve(ctx, s, req, read, see, func(s *Set, req *rpc.Request, list []store.ServiceInstance, resp *rpc.Response) error {
 		list = s.selected(req, list, match)
 		if req.Representation == rpc.Records {
 			resp.Body = store.AppendInstances(nil, list)
@@ -218,7 +218,7 @@ func (s *Set) nodeOnly(ctx context.Context, req *rpc.Request, none string, join 
 	if err != nil {
 		return nil, err
 	}
-	return serve(ctx, s, req, readNode, func(s *Set, req *rpc.Request, a nodeAnswer, resp *rpc.Response) error {
+	return serve(ctx, s, req, readNode, seeNode, func(s *Set, req *rpc.Request, a nodeAnswer, resp *rpc.Response) error {
 		if a.node == nil {
 			if req.Representation == rpc.Records {
 				resp.Body = store.AppendNodeServices(nil, nil)
@@ -249,7 +249,7 @@ func (s *Set) node(ctx context.Context, req *rpc.Request) (*rpc.Response, error)
 	}
 	return serve(ctx, s, req, func(st *state.Store, w *state.Watch, q *store.Query) (store.Index, *store.Node) {
 		return st.Node(w, q.Name)
-	}, func(_ *Set, req *rpc.Request, n *store.Node, resp *rpc.Response) error {
+	}, seeOneNode, func(_ *Set, req *rpc.Request, n *store.Node, resp *rpc.Response) error {
 		if n == nil || !strings.EqualFold(n.Node, req.Query.Name) { // the state also finds nodes by id
 			resp.NotFound = true
 			return nil
@@ -266,7 +266,7 @@ func (s *Set) byAddress(ctx context.Context, req *rpc.Request) (*rpc.Response, e
 	}
 	return serve(ctx, s, req, func(st *state.Store, _ *state.Watch, q *store.Query) (store.Index, []store.NodeServices) {
 		return st.ByAddress(q.Name)
-	}, func(_ *Set, _ *rpc.Request, list []store.NodeServices, resp *rpc.Response) error {
+	}, seeNodeServices, func(_ *Set, _ *rpc.Request, list []store.NodeServices, resp *rpc.Response) error {
 		resp.Body = store.AppendNodeServices(nil, list)
 		return nil
 	})

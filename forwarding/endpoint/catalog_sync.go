@@ -18,14 +18,18 @@ func (s *Set) catalogSync(ctx context.Context, req *rpc.Request) (*rpc.Response,
 	out := store.CatalogOutcome{Errors: make([]error, len(batch.Writes))}
 	cmds := make([]store.Command, 0, len(batch.Writes))
 	at := make([]int, 0, len(batch.Writes)) // of the command among the writes
+	var fresh *store.Node                   // the last one whose registration was allowed
 	size := len(req.Body)/max(len(batch.Writes), 1) + 64
 	for i := range batch.Writes {
-		cmd, err := s.prepareWrite(ctx, req, &batch.Writes[i], size)
+		cmd, err := s.prepareWrite(ctx, req, &batch.Writes[i], fresh, size)
 		if err != nil {
 			out.Errors[i] = err
 			continue
 		}
 		cmds, at = append(cmds, cmd), append(at, i)
+		if r := batch.Writes[i].Register; r != nil && !r.SkipNodeUpdate {
+			fresh = &r.Node
+		}
 	}
 	resp := &rpc.Response{KnownLeader: true}
 	if len(cmds) > 0 {
@@ -49,29 +53,30 @@ func (s *Set) catalogSync(ctx context.Context, req *rpc.Request) (*rpc.Response,
 }
 
 // prepareWrite makes the command of one change, if the sender may make it.
-func (s *Set) prepareWrite(ctx context.Context, req *rpc.Request, w *store.CatalogWrite, size int) (store.Command, error) {
+func (s *Set) prepareWrite(ctx context.Context, req *rpc.Request, w *store.CatalogWrite, fresh *store.Node, size int) (store.Command, error) {
 	var cmd store.Command
-	method := rpc.CatalogRegister
+	who := req.Bearer
+	if who != nil && w.Token != "" && w.Token != req.Token {
+		var err error
+		if who, err = s.cfg.Tokens.Resolve(ctx, w.Token, nil, false); err != nil {
+			return cmd, err
+		}
+	}
 	if w.Register != nil {
+		if err := s.mayRegister(who, w.Register, fresh); err != nil {
+			return cmd, err
+		}
 		payload, err := s.prepareRegister(w.Register, size)
 		if err != nil {
 			return cmd, err
 		}
-		cmd = store.Command{Kind: store.CmdRegister, Payload: payload}
-	} else {
-		if w.Deregister.Node == "" {
-			return cmd, errNoNode
-		}
-		method = rpc.CatalogDeregister
-		cmd = store.Command{Kind: store.CmdDeregister, Payload: w.Deregister.AppendWire(make([]byte, 0, size))}
+		return store.Command{Kind: store.CmdRegister, Payload: payload}, nil
 	}
-	if s.cfg.Authorize == nil {
-		return cmd, nil
+	if w.Deregister.Node == "" {
+		return cmd, errNoNode
 	}
-	one := *req
-	one.Method, one.Body = method, cmd.Payload
-	if w.Token != "" {
-		one.Token = w.Token
+	if err := s.mayDeregister(who, w.Deregister); err != nil {
+		return cmd, err
 	}
-	return cmd, s.cfg.Authorize(ctx, rpc.Lookup(method), &one)
+	return store.Command{Kind: store.CmdDeregister, Payload: w.Deregister.AppendWire(make([]byte, 0, size))}, nil
 }

@@ -1,7 +1,7 @@
 package endpoint
 
 import (
-	"context"
+	"slices"
 	"testing"
 
 	"landbridge/forwarding/rpc"
@@ -70,28 +70,23 @@ func TestCatalogSyncKeepsOrderAndOutcomesApart(t *testing.T) {
 
 func TestCatalogSyncAsksForTheRightsOfEachWrite(t *testing.T) {
 	s, _ := newSet(t)
-	var asked []string
-	s.cfg.Authorize = func(_ context.Context, m *rpc.Method, req *rpc.Request) error {
-		asked = append(asked, m.Name+" "+req.Token)
-		if req.Token == "weak" {
-			return store.Errorf(store.KindPermissionDenied, "Permission denied")
-		}
-		return nil
-	}
+	tokens := tokensOf(t, map[string]string{"agent": `node "n" { policy = "write" }`, "strong": `service "a" { policy = "write" }`, "weak": ``})
+	s.cfg.Tokens = tokens
 	strong, weak, own := registers("n", "a"), registers("n", "b"), store.CatalogWrite{Deregister: &store.DeregisterCommand{Node: "n", ServiceID: "x"}}
+	node := registers("n", "a")
+	node.Register.Service = nil
 	strong.Token, weak.Token = "strong", "weak"
-	errs, err := sendWrites(t, s, strong, weak, own)
-	if err != nil || errs[0] != nil || store.KindOf(errs[1]) != store.KindPermissionDenied || errs[2] != nil {
+	unknown := registers("n", "c")
+	unknown.Token = "nobody's"
+	if errs, err := sendWrites(t, s, node); err != nil || errs[0] != nil {
+		t.Fatal(errs, err)
+	}
+	errs, err := sendWrites(t, s, strong, weak, own, unknown)
+	if err != nil || errs[0] != nil || store.KindOf(errs[1]) != store.KindPermissionDenied || errs[2] != nil || errs[3].Error() != "ACL not found" {
 		t.Errorf("got %v %v", errs, err)
 	}
-	want := []string{"Catalog.Sync agent", "Catalog.Register strong", "Catalog.Register weak", "Catalog.Deregister agent"}
-	if len(asked) != len(want) {
-		t.Fatalf("asked %q want %q", asked, want)
-	}
-	for i := range want {
-		if asked[i] != want[i] {
-			t.Errorf("asked %q want %q", asked[i], want[i])
-		}
+	if want := []string{"agent", "agent", "strong", "weak", "nobody's"}; !slices.Equal(tokens.asked, want) {
+		t.Errorf("asked %q want %q", tokens.asked, want)
 	}
 	if _, _, list := s.state.NodeServices(nil, "n"); len(list) != 1 {
 		t.Errorf("services: %v", list)

@@ -14,7 +14,7 @@ func (s *Set) coordinateNodes(ctx context.Context, req *rpc.Request) (*rpc.Respo
 	}
 	return serve(ctx, s, req, func(st *state.Store, w *state.Watch, _ *store.Query) (store.Index, []*store.Coordinate) {
 		return st.Coordinates(w)
-	}, renderCoordinates)
+	}, seeCoordinates, renderCoordinates)
 }
 
 func (s *Set) coordinateNode(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
@@ -27,7 +27,7 @@ func (s *Set) coordinateNode(ctx context.Context, req *rpc.Request) (*rpc.Respon
 			return idx, nil
 		}
 		return idx, []*store.Coordinate{c}
-	}, func(s *Set, req *rpc.Request, list []*store.Coordinate, resp *rpc.Response) error {
+	}, seeCoordinates, func(s *Set, req *rpc.Request, list []*store.Coordinate, resp *rpc.Response) error {
 		if len(list) == 0 {
 			resp.NotFound = true
 			return nil

@@ -9,11 +9,11 @@ import (
 )
 
 func (s *Set) healthService(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
-	return s.healthInstances(ctx, req, readHealth)
+	return s.healthInstances(ctx, req, readHealth, seeInstances)
 }
 
 func (s *Set) healthConnect(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
-	return s.healthInstances(ctx, req, readConnect)
+	return s.healthInstances(ctx, req, readConnect, seeConnect)
 }
 
 func readHealth(st *state.Store, w *state.Watch, q *store.Query) (store.Index, []store.ServiceInstance) {
@@ -24,25 +24,25 @@ func readConnect(st *state.Store, w *state.Watch, q *store.Query) (store.Index, 
 	return st.ConnectInstances(w, q.Name)
 }
 
-func (s *Set) healthInstances(ctx context.Context, req *rpc.Request, read reader[[]store.ServiceInstance]) (*rpc.Response, error) {
+func (s *Set) healthInstances(ctx context.Context, req *rpc.Request, read reader[[]store.ServiceInstance], see seer[[]store.ServiceInstance]) (*rpc.Response, error) {
 	if err := wants(req, true); err != nil {
 		return nil, err
 	}
 	if req.Filter == "" {
-		return serve(ctx, s, req, read, renderInstances)
+		return serve(ctx, s, req, read, see, renderInstances)
 	}
 	match, err := s.filters.instances.of(req)
 	if err != nil {
 		return nil, err
 	}
-	return serve(ctx, s, req, read, func(s *Set, req *rpc.Request, list []store.ServiceInstance, resp *rpc.Response) error {
+	return serve(ctx, s, req, read, see, func(s *Set, req *rpc.Request, list []store.ServiceInstance, resp *rpc.Response) error {
 		return instances(req, s.selected(req, list, match), resp)
 	})
 }
 
 func renderInstances(s *Set, req *rpc.Request, list []store.ServiceInstance, resp *rpc.Response) error {
 	q := &req.Query
-	if req.Representation == rpc.Pretty || len(q.Tags) > 0 || len(q.NodeMeta) > 0 || q.Near != "" || s.translates(req) {
+	if req.Representation == rpc.Pretty || len(q.Tags) > 0 || len(q.NodeMeta) > 0 || q.Near != "" || s.translates(req) || resp.Hidden {
 		return instances(req, s.selected(req, list, nil), resp)
 	}
 	v := variant{req.Method, req.Representation, q.PassingOnly}
@@ -111,7 +111,7 @@ func (s *Set) checks(ctx context.Context, req *rpc.Request, read reader[[]*store
 	if err != nil {
 		return nil, err
 	}
-	return serve(ctx, s, req, read, func(s *Set, req *rpc.Request, list []*store.Check, resp *rpc.Response) error {
+	return serve(ctx, s, req, read, seeChecks, func(s *Set, req *rpc.Request, list []*store.Check, resp *rpc.Response) error {
 		if meta := req.Query.NodeMeta; len(meta) > 0 {
 			on := make(map[string]bool) // whether a node has the metadata
 			list = keep(list, func(c *store.Check) bool {

@@ -9,7 +9,7 @@ import (
 )
 
 func (s *Set) kvGet(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
-	return serve(ctx, s, req, readKey, renderKey)
+	return serve(ctx, s, req, readKey, checked, renderKey)
 }
 
 func readKey(st *state.Store, w *state.Watch, q *store.Query) (store.Index, *store.KVEntry) {
@@ -41,7 +41,7 @@ func (s *Set) kvList(ctx context.Context, req *rpc.Request) (*rpc.Response, erro
 	}
 	return serve(ctx, s, req, func(st *state.Store, w *state.Watch, q *store.Query) (store.Index, []*store.KVEntry) {
 		return st.KVList(w, q.Name)
-	}, renderKeyList)
+	}, seeKeys, renderKeyList)
 }
 
 func renderKeyList(_ *Set, req *rpc.Request, list []*store.KVEntry, resp *rpc.Response) error {
@@ -62,8 +62,8 @@ func (s *Set) kvKeys(ctx context.Context, req *rpc.Request) (*rpc.Response, erro
 	}
 	return serve(ctx, s, req, func(st *state.Store, w *state.Watch, q *store.Query) (store.Index, []string) {
 		return st.KVKeys(w, q.Name, q.Separator)
-	}, func(_ *Set, req *rpc.Request, keys []string, resp *rpc.Response) error {
-		if len(keys) == 0 {
+	}, seeKeyNames, func(_ *Set, req *rpc.Request, keys []string, resp *rpc.Response) error {
+		if len(keys) == 0 && !resp.Hidden { // nothing there is 404, nothing to see is a list
 			resp.NotFound = true
 			return nil
 		}

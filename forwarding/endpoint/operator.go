@@ -260,7 +260,7 @@ func (s *Set) autopilotConfig(ctx context.Context, req *rpc.Request) (*rpc.Respo
 	}
 	return serve(ctx, s, req, func(st *state.Store, w *state.Watch, _ *store.Query) (store.Index, *store.AutopilotConfig) {
 		return st.Autopilot(w)
-	}, func(_ *Set, req *rpc.Request, c *store.AutopilotConfig, resp *rpc.Response) error {
+	}, checked, func(_ *Set, req *rpc.Request, c *store.AutopilotConfig, resp *rpc.Response) error {
 		switch {
 		case c == nil:
 			// A leader stores one when it begins; until then there is nothing to tell.

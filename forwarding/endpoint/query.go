@@ -50,8 +50,11 @@ func (s *Set) queryGet(ctx context.Context, req *rpc.Request) (*rpc.Response, er
 	}
 	return serve(ctx, s, req, func(st *state.Store, w *state.Watch, q *store.Query) (store.Index, *store.PreparedQuery) {
 		return st.Query(w, q.Name)
-	}, func(_ *Set, req *rpc.Request, q *store.PreparedQuery, resp *rpc.Response) error {
-		if q == nil {
+	}, seeQuery, func(_ *Set, req *rpc.Request, q *store.PreparedQuery, resp *rpc.Response) error {
+		switch {
+		case q == nil && resp.Hidden:
+			return errDenied
+		case q == nil:
 			return errNoQuery
 		}
 		return renderQueries(nil, req, []*store.PreparedQuery{q}, resp)
@@ -64,7 +67,7 @@ func (s *Set) queryList(ctx context.Context, req *rpc.Request) (*rpc.Response, e
 	}
 	return serve(ctx, s, req, func(st *state.Store, w *state.Watch, _ *store.Query) (store.Index, []*store.PreparedQuery) {
 		return st.Queries(w)
-	}, renderQueries)
+	}, seeQueries, renderQueries)
 }
 
 func renderQueries(_ *Set, req *rpc.Request, list []*store.PreparedQuery, resp *rpc.Response) error {
@@ -108,7 +111,7 @@ func (s *Set) queryExplain(ctx context.Context, req *rpc.Request) (*rpc.Response
 		return nil, err
 	}
 	resp := s.response(req, 1)
-	b := append([]byte(`{"Query":`), q.JSON()...)
+	b := append([]byte(`{"Query":`), withoutToken(req.Bearer, q).JSON()...)
 	return resp, finish(req, resp, appendFreshness(b, resp))
 }
 
@@ -123,5 +126,6 @@ func appendFreshness(b []byte, resp *rpc.Response) []byte {
 	b = strconv.AppendBool(b, resp.KnownLeader)
 	b = append(b, `,"ConsistencyLevel":"`...)
 	b = append(b, resp.Effective.String()...)
-	return append(b, `","NotModified":false,"Backend":0,"ResultsFilteredByACLs":false}`...)
+	b = append(b, `","NotModified":false,"Backend":0,"ResultsFilteredByACLs":`...)
+	return append(strconv.AppendBool(b, resp.Filtered), '}')
 }

@@ -11,6 +11,7 @@ import (
 
 	"landbridge/forwarding/rpc"
 	"landbridge/store"
+	"landbridge/store/acl"
 	"landbridge/store/state"
 )
 
@@ -51,11 +52,36 @@ func (s *Set) queryExecute(ctx context.Context, req *rpc.Request) (*rpc.Response
 		return nil, err
 	}
 	q := found.query
-	result := s.localResult(req, &args, q, found.list)
+	who, err := s.executor(ctx, req, q)
+	if err != nil {
+		return nil, err
+	}
+	list, hidden := seeQueried(who, q, &args, found.list)
+	result := s.localResult(req, &args, q, list)
 	if len(result.Nodes) == 0 {
 		s.failover(ctx, req, &args, q, result)
 	}
-	return s.queryAnswer(req, result)
+	return s.queryAnswer(req, result, hidden && !req.Bearer.Anonymous())
+}
+
+// executor is who executes a query: the bearer of the token that is stored with
+// it, or else who asks.
+func (s *Set) executor(ctx context.Context, req *rpc.Request, q *store.PreparedQuery) (*acl.Bearer, error) {
+	if req.Bearer == nil || q.Token == "" {
+		return req.Bearer, nil
+	}
+	return s.cfg.Tokens.Resolve(ctx, q.Token, nil, req.NoWait)
+}
+
+// seeQueried leaves out the instances that who executes a query may not read.
+func seeQueried(who *acl.Bearer, q *store.PreparedQuery, args *store.QueryExecute, list []store.ServiceInstance) ([]store.ServiceInstance, bool) {
+	switch {
+	case who == nil:
+		return list, false
+	case (q.Service.Connect || args.Connect) && len(list) > 0 && !who.May(acl.Service, q.Service.Service, acl.Read):
+		return nil, true
+	}
+	return seeInstances(who, nil, list)
 }
 
 // queryExecuteHere executes a query that another server resolved. The first
@@ -78,7 +104,8 @@ func (s *Set) queryExecuteHere(ctx context.Context, req *rpc.Request) (*rpc.Resp
 	if err != nil {
 		return nil, err
 	}
-	return s.queryAnswer(req, s.localResult(req, &args, args.Query, list))
+	list, hidden := seeQueried(req.Bearer, args.Query, &args, list)
+	return s.queryAnswer(req, s.localResult(req, &args, args.Query, list), hidden && !req.Bearer.Anonymous())
 }
 
 func queryInstances(st *state.Store, q *store.PreparedQuery, args *store.QueryExecute) []store.ServiceInstance {
@@ -281,8 +308,9 @@ func (s *Set) failoverTargets(f *store.QueryFailover) []string {
 }
 
 // queryAnswer encodes a result.
-func (s *Set) queryAnswer(req *rpc.Request, r *store.QueryResult) (*rpc.Response, error) {
+func (s *Set) queryAnswer(req *rpc.Request, r *store.QueryResult, filtered bool) (*rpc.Response, error) {
 	resp := s.response(req, 1)
+	resp.Filtered = filtered
 	if req.Representation == rpc.Records {
 		resp.Body = r.AppendWire(nil)
 		return resp, nil

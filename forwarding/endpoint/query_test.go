@@ -17,6 +17,7 @@ import (
 
 	"landbridge/forwarding/rpc"
 	"landbridge/store"
+	"landbridge/store/acl"
 	"landbridge/store/state"
 )
 
@@ -321,11 +322,8 @@ func TestQueryFailover(t *testing.T) {
 func TestQueryFailoverCarries(t *testing.T) {
 	f := newFederation(t, "dc1", "dc2")
 	web(t, f.sets["dc2"], "far", store.Passing)
-	var tokens []string
-	f.sets["dc2"].cfg.Authorize = func(_ context.Context, _ *rpc.Method, req *rpc.Request) error {
-		tokens = append(tokens, req.Token)
-		return nil
-	}
+	tokens := tokensOf(t, map[string]string{"stored": acl.GlobalReadOnly, "caller": acl.GlobalReadOnly})
+	f.sets["dc2"].cfg.Tokens = tokens
 	s := f.sets["dc1"]
 	createQuery(t, s, func(q *store.PreparedQuery) { q.Service.Failover.NearestN, q.Token = 1, "stored" })
 	createQuery(t, s, func(q *store.PreparedQuery) { q.Service.Failover.NearestN, q.Name = 1, "other" })
@@ -338,8 +336,8 @@ func TestQueryFailoverCarries(t *testing.T) {
 	if n := testutil.ToFloat64(s.metrics.failover.ok); n != 2 {
 		t.Errorf("%v failovers counted, want 2", n)
 	}
-	if fmt.Sprint(tokens) != "[stored caller]" {
-		t.Errorf("the other datacenter saw the tokens %v", tokens)
+	if fmt.Sprint(tokens.asked) != "[stored caller]" {
+		t.Errorf("the other datacenter saw the tokens %v", tokens.asked)
 	}
 }
 

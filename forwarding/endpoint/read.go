@@ -23,27 +23,33 @@ type renderer[T any] func(s *Set, req *rpc.Request, v T, resp *rpc.Response) err
 
 // serve runs a read: consistency, blocking, encoding. It is generic, and takes
 // plain functions, so that the common read allocates nothing but its answer.
-func serve[T any](ctx context.Context, s *Set, req *rpc.Request, read reader[T], render renderer[T]) (*rpc.Response, error) {
+func serve[T any](ctx context.Context, s *Set, req *rpc.Request, read reader[T], see seer[T], render renderer[T]) (*rpc.Response, error) {
 	var idx store.Index
 	var v T
 	var err error
 	if req.MinIndex == 0 {
 		idx, v, err = once(ctx, s, req, nil, read)
 	} else {
-		idx, v, err = block(ctx, s, req, read)
+		req, idx, v, err = block(ctx, s, req, read)
 	}
 	if err != nil {
 		return nil, err
 	}
 	resp := s.response(req, idx)
+	if who := req.Bearer; who != nil {
+		v, resp.Hidden = see(who, req, v)
+		resp.Filtered = resp.Hidden && !who.Anonymous()
+	}
 	if err := render(s, req, v, resp); err != nil {
 		return nil, err
 	}
 	return resp, nil
 }
 
-// block reads until the query's index exceeds MinIndex or its time is over.
-func block[T any](ctx context.Context, s *Set, req *rpc.Request, read reader[T]) (store.Index, T, error) {
+// block reads until the query's index exceeds MinIndex or its time is over. Who
+// asks is found out again each time it reads: the request comes back with the
+// bearer as it is then, and a token that was deleted, or expires, ends the wait.
+func block[T any](ctx context.Context, s *Set, req *rpc.Request, read reader[T]) (*rpc.Request, store.Index, T, error) {
 	var none T
 	wait := req.Wait
 	if wait <= 0 {
@@ -53,6 +59,7 @@ func block[T any](ctx context.Context, s *Set, req *rpc.Request, read reader[T])
 	// Readers that began together must not come back together.
 	timer := time.NewTimer(wait + rand.N(wait/16+1))
 	defer timer.Stop()
+	var expiry <-chan time.Time
 	w := s.state.NewWatch()
 	defer w.Close()
 	s.metrics.blocking.Inc()
@@ -62,9 +69,20 @@ func block[T any](ctx context.Context, s *Set, req *rpc.Request, read reader[T])
 		if req.Consistency != store.Stale {
 			changed = s.raft.LeaderChanged() // before the check, so that no change is missed
 		}
+		if req.Bearer != nil {
+			var err error
+			if req, err = s.again(ctx, req, w); err != nil {
+				return req, 0, none, err
+			}
+			if at := req.Bearer.Expires; !at.IsZero() && expiry == nil {
+				t := time.NewTimer(time.Until(at)) // it is fixed when a token is made
+				defer t.Stop()
+				expiry = t.C
+			}
+		}
 		idx, v, err := once(ctx, s, req, w, read)
 		if err != nil || idx > req.MinIndex || expired {
-			return idx, v, err
+			return req, idx, v, err
 		}
 		select {
 		case <-w.C():
@@ -72,10 +90,11 @@ func block[T any](ctx context.Context, s *Set, req *rpc.Request, read reader[T])
 		case <-timer.C:
 			expired = true // read once more: the answer is what is current
 		case <-changed:
+		case <-expiry:
 		case <-s.stopc:
-			return 0, none, store.Errorf(store.KindUnreachable, "the server is stopping")
+			return req, 0, none, store.Errorf(store.KindUnreachable, "the server is stopping")
 		case <-ctx.Done():
-			return 0, none, ended(ctx)
+			return req, 0, none, ended(ctx)
 		}
 	}
 }

@@ -38,7 +38,7 @@ func (s *Set) sessionsOf(ctx context.Context, req *rpc.Request, read reader[[]*s
 	if err := wants(req, true); err != nil {
 		return nil, err
 	}
-	return serve(ctx, s, req, read, renderSessions)
+	return serve(ctx, s, req, read, seeSessions, renderSessions)
 }
 
 func renderSessions(_ *Set, req *rpc.Request, list []*store.Session, resp *rpc.Response) error {

@@ -72,8 +72,12 @@ type Config struct {
 	RenewSession func(id string) (*store.Session, error)
 	// MinSessionTTL is the lowest time to live; 0: 10 seconds.
 	MinSessionTTL time.Duration
-	// Authorize refuses what a token may not do; nil allows everything.
-	Authorize func(ctx context.Context, m *rpc.Method, req *rpc.Request) error
+	// Tokens says who asks, and so what a request may do; nil: ACLs are off, and
+	// everything is allowed.
+	Tokens Tokens
+	// KeyListPolicy is acl.enable_key_list_policy: reading all keys below a prefix
+	// needs key:list on it.
+	KeyListPolicy bool
 
 	DefaultQueryTime, MaxQueryTime time.Duration // 0: 5 and 10 minutes
 
@@ -228,11 +232,13 @@ func (s *Set) Do(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
 	if f == nil {
 		return nil, store.Errorf(store.KindNotBuilt, "%s is not built yet", m.Name)
 	}
-	if s.cfg.Authorize != nil {
-		if err := s.cfg.Authorize(ctx, m, req); err != nil {
+	if s.cfg.Tokens != nil {
+		own, err := s.identify(ctx, m, req)
+		if err != nil {
 			s.metrics.failed[req.Method].Inc()
 			return nil, err
 		}
+		req = own
 	}
 	var begin time.Time
 	timing := s.metrics.seconds[req.Method]

@@ -530,27 +530,6 @@ func TestAutopilot(t *testing.T) {
 	}
 }
 
-func TestAuthorize(t *testing.T) {
-	s, _ := newSet(t)
-	var asked []string
-	s.cfg.Authorize = func(_ context.Context, m *rpc.Method, req *rpc.Request) error {
-		asked = append(asked, m.Name)
-		if m.Write {
-			return store.Errorf(store.KindPermissionDenied, "Permission denied: token lacks permission 'key:write' on %q", "k")
-		}
-		return nil
-	}
-	if _, err := s.Do(t.Context(), &rpc.Request{Method: rpc.KVApply}); store.KindOf(err) != store.KindPermissionDenied {
-		t.Errorf("write: got %v", err)
-	}
-	if _, err := s.Do(t.Context(), &rpc.Request{Method: rpc.KVGet}); err != nil {
-		t.Errorf("read: %v", err)
-	}
-	if fmt.Sprint(asked) != "[KV.Apply KV.Get]" {
-		t.Errorf("asked %v", asked)
-	}
-}
-
 func TestConsistency(t *testing.T) {
 	lapsed := &store.Error{Kind: store.KindNoLeader, Message: "No cluster leader", Cause: consensus.ErrLease}
 	for _, tc := range []struct {

@@ -10,7 +10,7 @@ import (
 
 // decodeTxn reads and checks a transaction. What every server would refuse is
 // answered here, and costs the log nothing: the outcome is not nil then.
-func decodeTxn(req *rpc.Request) (*store.TxnCommand, *store.TxnOutcome, error) {
+func (s *Set) decodeTxn(req *rpc.Request, readOnly bool) (*store.TxnCommand, *store.TxnOutcome, error) {
 	if err := wants(req, false); err != nil {
 		return nil, nil, err
 	}
@@ -21,14 +21,18 @@ func decodeTxn(req *rpc.Request) (*store.TxnCommand, *store.TxnOutcome, error) {
 	if err := cmd.CheckSize(); err != nil {
 		return nil, nil, err
 	}
-	if errs := cmd.Prepare(); len(errs) > 0 {
+	errs := cmd.Prepare()
+	if len(errs) == 0 {
+		errs = s.txnErrors(req.Bearer, cmd, readOnly)
+	}
+	if len(errs) > 0 {
 		return cmd, &store.TxnOutcome{Errors: errs}, nil
 	}
 	return cmd, nil, nil
 }
 
 func (s *Set) txnApply(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
-	cmd, out, err := decodeTxn(req)
+	cmd, out, err := s.decodeTxn(req, false)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +62,7 @@ func (s *Set) txnApply(ctx context.Context, req *rpc.Request) (*rpc.Response, er
 // txnRead answers a transaction of reads from the state, as any other read: its
 // consistency is the request's.
 func (s *Set) txnRead(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
-	cmd, out, err := decodeTxn(req)
+	cmd, out, err := s.decodeTxn(req, true)
 	if err != nil {
 		return nil, err
 	}
@@ -80,5 +84,6 @@ func (s *Set) txnRead(ctx context.Context, req *rpc.Request) (*rpc.Response, err
 
 func finishTxn(req *rpc.Request, resp *rpc.Response, out *store.TxnOutcome, read *store.TxnRead) error {
 	resp.Conflict = len(out.Errors) > 0
+	seeTrees(req.Bearer, out)
 	return finish(req, resp, out.AppendJSON(make([]byte, 0, 64+160*len(out.Results)), read))
 }

@@ -28,7 +28,7 @@ func (s *Set) usage(ctx context.Context, req *rpc.Request) (*rpc.Response, error
 	}
 	return serve(ctx, s, req, func(st *state.Store, w *state.Watch, _ *store.Query) (store.Index, *store.Usage) {
 		return st.Usage(w)
-	}, func(s *Set, req *rpc.Request, u *store.Usage, resp *rpc.Response) error {
+	}, checked, func(s *Set, req *rpc.Request, u *store.Usage, resp *rpc.Response) error {
 		if req.Representation == rpc.Records {
 			resp.Body = u.AppendWire(nil)
 			return nil

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"landbridge/store"
+	"landbridge/store/acl"
 )
 
 // Representation is the form in which the server that answers encodes a body.
@@ -63,6 +64,11 @@ type Request struct {
 	// another server on its side. Local: it does not travel.
 	NoHold bool
 
+	// Bearer is who asks, with what it may do: Token, resolved by the server that
+	// answers. nil: ACLs are off, and everything is allowed. Local, and set by
+	// forwarding/endpoint alone.
+	Bearer *acl.Bearer
+
 	Origin Origin // local
 	Peer   string // local: name of the authenticated peer it came from, "" = here
 	NoWait bool   // local: fail with ErrWouldWait rather than wait
@@ -86,7 +92,8 @@ type Response struct {
 	LastContact time.Duration
 	Effective   store.Consistency
 	NotFound    bool // a single object that is not there: 404 with headers, no body
-	Filtered    bool // ACLs dropped entries
+	Filtered    bool // ACLs dropped entries, and the caller is told
+	Hidden      bool // ACLs dropped entries; local, while the answer is made
 	Conflict    bool // a transaction was not applied: 409, and Body says why
 	Body        []byte
 	// Stream follows Body, for methods with Stream; nil if there is none. The

@@ -1,5 +1,7 @@
 package rpc
 
+import "landbridge/store/acl"
+
 // MethodID names a method on the wire. Numbers are never reused.
 type MethodID uint16
 
@@ -123,6 +125,55 @@ const (
 	ServerResource     // only servers and agents of the federation call it, never a user
 )
 
+// ACL returns the resource in the words of the rules.
+func (r Resource) ACL() acl.Resource {
+	switch r {
+	case KeyResource:
+		return acl.Key
+	case NodeResource:
+		return acl.Node
+	case ServiceResource:
+		return acl.Service
+	case KeyringResource:
+		return acl.Keyring
+	case EventResource:
+		return acl.Event
+	case SessionResource:
+		return acl.Session
+	case QueryResource:
+		return acl.Query
+	case ManagementResource:
+		return acl.ACL
+	}
+	return acl.Operator
+}
+
+// Rights says how a method sees to it that nobody gets or does what their token
+// does not allow. It has no default: a method that declares none is refused where
+// it would run, and fails a test.
+type Rights uint8
+
+const (
+	undeclared Rights = iota
+	// Open needs nothing, not even a token that exists.
+	Open
+	// ByName needs Access to the thing of Resource that Query.Name names.
+	ByName
+	// Whole needs Access to Resource, which has no names.
+	Whole
+	// ByBody needs what a check of its own says (forwarding/endpoint): of what the
+	// body names, or of what is stored under an id.
+	ByBody
+	// Filtered answers to any token that exists, without what it may not read.
+	Filtered
+	// Servers is for servers and agents of the federation, which sessions
+	// authenticate; admit sees to it.
+	Servers
+)
+
+// Declared is whether the method says what it needs.
+func (r Rights) Declared() bool { return r != undeclared && r <= Servers }
+
 // Method declares once where a method runs. The dispatcher reads nothing else.
 type Method struct {
 	ID         MethodID
@@ -134,83 +185,85 @@ type Method struct {
 	Blocking   bool // honours Request.MinIndex
 	Stream     bool // Request.Upload or Response.Stream may carry bytes without end
 	Resource   Resource
+	Rights     Rights
+	Access     acl.Access // with ByName and Whole; Read unless it says otherwise
 }
 
 var methods = [...]Method{
-	{ID: Ping, Name: "Status.Ping", Where: AnyServer, Repeatable: true},
+	{ID: Ping, Name: "Status.Ping", Where: AnyServer, Repeatable: true, Rights: Open},
 
-	{ID: KVGet, Name: "KV.Get", Repeatable: true, Blocking: true, Resource: KeyResource},
-	{ID: KVList, Name: "KV.List", Repeatable: true, Blocking: true, Resource: KeyResource},
-	{ID: KVKeys, Name: "KV.Keys", Repeatable: true, Blocking: true, Resource: KeyResource},
-	{ID: KVApply, Name: "KV.Apply", Write: true, Where: Leader, Resource: KeyResource},
+	{ID: KVGet, Name: "KV.Get", Repeatable: true, Blocking: true, Resource: KeyResource, Rights: ByName},
+	{ID: KVList, Name: "KV.List", Repeatable: true, Blocking: true, Resource: KeyResource, Rights: Filtered},
+	{ID: KVKeys, Name: "KV.Keys", Repeatable: true, Blocking: true, Resource: KeyResource, Rights: Filtered},
+	{ID: KVApply, Name: "KV.Apply", Write: true, Where: Leader, Resource: KeyResource, Rights: ByBody},
 
-	{ID: CatalogRegister, Name: "Catalog.Register", Write: true, Where: Leader, Resource: NodeResource},
-	{ID: CatalogDeregister, Name: "Catalog.Deregister", Write: true, Where: Leader, Resource: NodeResource},
-	{ID: CatalogSync, Name: "Catalog.Sync", Write: true, Where: Leader, LocalOnly: true}, // each change needs what it would need alone
-	{ID: CatalogDatacenters, Name: "Catalog.Datacenters", Where: AnyServer, LocalOnly: true, Repeatable: true},
-	{ID: CatalogNodes, Name: "Catalog.Nodes", Repeatable: true, Blocking: true, Resource: NodeResource},
-	{ID: CatalogServices, Name: "Catalog.Services", Repeatable: true, Blocking: true, Resource: ServiceResource},
-	{ID: CatalogServiceNodes, Name: "Catalog.ServiceNodes", Repeatable: true, Blocking: true, Resource: ServiceResource},
-	{ID: CatalogConnectNodes, Name: "Catalog.ConnectNodes", Repeatable: true, Blocking: true, Resource: ServiceResource},
-	{ID: CatalogNodeServices, Name: "Catalog.NodeServices", Repeatable: true, Blocking: true, Resource: NodeResource},
-	{ID: CatalogNodeServiceList, Name: "Catalog.NodeServiceList", Repeatable: true, Blocking: true, Resource: NodeResource},
-	{ID: CatalogNode, Name: "Catalog.Node", Repeatable: true, Blocking: true, Resource: NodeResource},
-	{ID: CatalogByAddress, Name: "Catalog.ByAddress", Repeatable: true, Resource: NodeResource},
+	{ID: CatalogRegister, Name: "Catalog.Register", Write: true, Where: Leader, Resource: NodeResource, Rights: ByBody},
+	{ID: CatalogDeregister, Name: "Catalog.Deregister", Write: true, Where: Leader, Resource: NodeResource, Rights: ByBody},
+	{ID: CatalogSync, Name: "Catalog.Sync", Write: true, Where: Leader, LocalOnly: true, Rights: ByBody}, // each change needs what it would need alone
+	{ID: CatalogDatacenters, Name: "Catalog.Datacenters", Where: AnyServer, LocalOnly: true, Repeatable: true, Rights: Open},
+	{ID: CatalogNodes, Name: "Catalog.Nodes", Repeatable: true, Blocking: true, Resource: NodeResource, Rights: Filtered},
+	{ID: CatalogServices, Name: "Catalog.Services", Repeatable: true, Blocking: true, Resource: ServiceResource, Rights: Filtered},
+	{ID: CatalogServiceNodes, Name: "Catalog.ServiceNodes", Repeatable: true, Blocking: true, Resource: ServiceResource, Rights: Filtered},
+	{ID: CatalogConnectNodes, Name: "Catalog.ConnectNodes", Repeatable: true, Blocking: true, Resource: ServiceResource, Rights: Filtered},
+	{ID: CatalogNodeServices, Name: "Catalog.NodeServices", Repeatable: true, Blocking: true, Resource: NodeResource, Rights: Filtered},
+	{ID: CatalogNodeServiceList, Name: "Catalog.NodeServiceList", Repeatable: true, Blocking: true, Resource: NodeResource, Rights: Filtered},
+	{ID: CatalogNode, Name: "Catalog.Node", Repeatable: true, Blocking: true, Resource: NodeResource, Rights: Filtered},
+	{ID: CatalogByAddress, Name: "Catalog.ByAddress", Repeatable: true, Resource: NodeResource, Rights: Filtered},
 
-	{ID: HealthNode, Name: "Health.Node", Repeatable: true, Blocking: true, Resource: NodeResource},
-	{ID: HealthChecks, Name: "Health.Checks", Repeatable: true, Blocking: true, Resource: ServiceResource},
-	{ID: HealthService, Name: "Health.Service", Repeatable: true, Blocking: true, Resource: ServiceResource},
-	{ID: HealthConnect, Name: "Health.Connect", Repeatable: true, Blocking: true, Resource: ServiceResource},
-	{ID: HealthState, Name: "Health.State", Repeatable: true, Blocking: true, Resource: NodeResource},
+	{ID: HealthNode, Name: "Health.Node", Repeatable: true, Blocking: true, Resource: NodeResource, Rights: Filtered},
+	{ID: HealthChecks, Name: "Health.Checks", Repeatable: true, Blocking: true, Resource: ServiceResource, Rights: Filtered},
+	{ID: HealthService, Name: "Health.Service", Repeatable: true, Blocking: true, Resource: ServiceResource, Rights: Filtered},
+	{ID: HealthConnect, Name: "Health.Connect", Repeatable: true, Blocking: true, Resource: ServiceResource, Rights: Filtered},
+	{ID: HealthState, Name: "Health.State", Repeatable: true, Blocking: true, Resource: NodeResource, Rights: Filtered},
 
-	{ID: StatusLeader, Name: "Status.Leader", Where: AnyServer, Repeatable: true},
-	{ID: StatusPeers, Name: "Status.Peers", Where: AnyServer, Repeatable: true},
-	{ID: StatusBootstrap, Name: "Status.Bootstrap", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: ServerResource},
-	{ID: StatusServer, Name: "Status.Server", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: ServerResource},
+	{ID: StatusLeader, Name: "Status.Leader", Where: AnyServer, Repeatable: true, Rights: Open},
+	{ID: StatusPeers, Name: "Status.Peers", Where: AnyServer, Repeatable: true, Rights: Open},
+	{ID: StatusBootstrap, Name: "Status.Bootstrap", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: ServerResource, Rights: Servers},
+	{ID: StatusServer, Name: "Status.Server", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: ServerResource, Rights: Servers},
 
-	{ID: TrustRoots, Name: "Trust.Roots", Repeatable: true, Blocking: true},
-	{ID: TrustSignServer, Name: "Trust.SignServer", Where: Leader, LocalOnly: true, Repeatable: true, Resource: ServerResource},
-	{ID: TrustSignIntermediate, Name: "Trust.SignIntermediate", Where: Leader, Resource: ServerResource},
-	{ID: TrustJoin, Name: "Trust.Join", Where: Leader, LocalOnly: true, Resource: ServerResource},
-	{ID: FederationPeers, Name: "Federation.Peers", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: ServerResource},
+	{ID: TrustRoots, Name: "Trust.Roots", Repeatable: true, Blocking: true, Rights: Open},
+	{ID: TrustSignServer, Name: "Trust.SignServer", Where: Leader, LocalOnly: true, Repeatable: true, Resource: ServerResource, Rights: Servers},
+	{ID: TrustSignIntermediate, Name: "Trust.SignIntermediate", Where: Leader, Resource: ServerResource, Rights: Servers},
+	{ID: TrustJoin, Name: "Trust.Join", Where: Leader, LocalOnly: true, Resource: ServerResource, Rights: Servers},
+	{ID: FederationPeers, Name: "Federation.Peers", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: ServerResource, Rights: Servers},
 
-	{ID: SessionList, Name: "Session.List", Repeatable: true, Blocking: true, Resource: SessionResource},
-	{ID: SessionGet, Name: "Session.Get", Repeatable: true, Blocking: true, Resource: SessionResource},
-	{ID: SessionNode, Name: "Session.Node", Repeatable: true, Blocking: true, Resource: SessionResource},
-	{ID: SessionCreate, Name: "Session.Create", Write: true, Where: Leader, Resource: SessionResource},
-	{ID: SessionDestroy, Name: "Session.Destroy", Write: true, Where: Leader, Repeatable: true, Resource: SessionResource},
-	{ID: SessionRenew, Name: "Session.Renew", Write: true, Where: Leader, Repeatable: true, Resource: SessionResource},
+	{ID: SessionList, Name: "Session.List", Repeatable: true, Blocking: true, Resource: SessionResource, Rights: Filtered},
+	{ID: SessionGet, Name: "Session.Get", Repeatable: true, Blocking: true, Resource: SessionResource, Rights: Filtered},
+	{ID: SessionNode, Name: "Session.Node", Repeatable: true, Blocking: true, Resource: SessionResource, Rights: Filtered},
+	{ID: SessionCreate, Name: "Session.Create", Write: true, Where: Leader, Resource: SessionResource, Rights: ByBody},
+	{ID: SessionDestroy, Name: "Session.Destroy", Write: true, Where: Leader, Repeatable: true, Resource: SessionResource, Rights: ByBody},
+	{ID: SessionRenew, Name: "Session.Renew", Write: true, Where: Leader, Repeatable: true, Resource: SessionResource, Rights: ByBody},
 
-	{ID: AutopilotConfig, Name: "Autopilot.Config", Repeatable: true, Resource: OperatorResource},
-	{ID: AutopilotSetConfig, Name: "Autopilot.SetConfig", Write: true, Where: Leader, Resource: OperatorResource},
-	{ID: AutopilotHealth, Name: "Autopilot.Health", Where: Leader, Repeatable: true, Resource: OperatorResource},
-	{ID: AutopilotState, Name: "Autopilot.State", Where: Leader, Repeatable: true, Resource: OperatorResource},
-	{ID: RaftConfiguration, Name: "Raft.Configuration", Repeatable: true, Resource: OperatorResource},
-	{ID: RaftRemovePeer, Name: "Raft.RemovePeer", Write: true, Where: Leader, Resource: OperatorResource},
-	{ID: RaftTransferLeader, Name: "Raft.TransferLeader", Write: true, Where: Leader, Resource: OperatorResource},
-	{ID: OperatorUsage, Name: "Operator.Usage", Repeatable: true, Blocking: true, Resource: OperatorResource},
+	{ID: AutopilotConfig, Name: "Autopilot.Config", Repeatable: true, Resource: OperatorResource, Rights: Whole},
+	{ID: AutopilotSetConfig, Name: "Autopilot.SetConfig", Write: true, Where: Leader, Resource: OperatorResource, Rights: Whole, Access: acl.Write},
+	{ID: AutopilotHealth, Name: "Autopilot.Health", Where: Leader, Repeatable: true, Resource: OperatorResource, Rights: Whole},
+	{ID: AutopilotState, Name: "Autopilot.State", Where: Leader, Repeatable: true, Resource: OperatorResource, Rights: Whole},
+	{ID: RaftConfiguration, Name: "Raft.Configuration", Repeatable: true, Resource: OperatorResource, Rights: Whole},
+	{ID: RaftRemovePeer, Name: "Raft.RemovePeer", Write: true, Where: Leader, Resource: OperatorResource, Rights: Whole, Access: acl.Write},
+	{ID: RaftTransferLeader, Name: "Raft.TransferLeader", Write: true, Where: Leader, Resource: OperatorResource, Rights: Whole, Access: acl.Write},
+	{ID: OperatorUsage, Name: "Operator.Usage", Repeatable: true, Blocking: true, Resource: OperatorResource, Rights: Whole},
 
 	// The rights of a transaction are those of its operations.
-	{ID: TxnApply, Name: "Txn.Apply", Write: true, Where: Leader, Resource: KeyResource},
-	{ID: TxnRead, Name: "Txn.Read", Repeatable: true, Resource: KeyResource},
+	{ID: TxnApply, Name: "Txn.Apply", Write: true, Where: Leader, Resource: KeyResource, Rights: ByBody},
+	{ID: TxnRead, Name: "Txn.Read", Repeatable: true, Resource: KeyResource, Rights: Filtered},
 
-	{ID: EventFire, Name: "Event.Fire", Write: true, Where: AnyServer, Repeatable: true, Resource: EventResource},
+	{ID: EventFire, Name: "Event.Fire", Write: true, Where: AnyServer, Repeatable: true, Resource: EventResource, Rights: ByBody},
 
-	{ID: CoordinateUpdate, Name: "Coordinate.Update", Write: true, Where: Leader, Repeatable: true, Resource: NodeResource},
-	{ID: CoordinateNodes, Name: "Coordinate.Nodes", Repeatable: true, Blocking: true, Resource: NodeResource},
-	{ID: CoordinateNode, Name: "Coordinate.Node", Repeatable: true, Blocking: true, Resource: NodeResource},
-	{ID: CoordinateDatacenters, Name: "Coordinate.Datacenters", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: NodeResource},
+	{ID: CoordinateUpdate, Name: "Coordinate.Update", Write: true, Where: Leader, Repeatable: true, Resource: NodeResource, Rights: ByBody},
+	{ID: CoordinateNodes, Name: "Coordinate.Nodes", Repeatable: true, Blocking: true, Resource: NodeResource, Rights: Filtered},
+	{ID: CoordinateNode, Name: "Coordinate.Node", Repeatable: true, Blocking: true, Resource: NodeResource, Rights: Filtered},
+	{ID: CoordinateDatacenters, Name: "Coordinate.Datacenters", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: NodeResource, Rights: Open},
 
-	{ID: KeyringRings, Name: "Keyring.Rings", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: KeyringResource},
-	{ID: KeyringRing, Name: "Keyring.Ring", Where: AnyServer, Repeatable: true, Resource: KeyringResource},
-	{ID: QueryApply, Name: "PreparedQuery.Apply", Write: true, Where: Leader, Resource: QueryResource},
-	{ID: QueryGet, Name: "PreparedQuery.Get", Repeatable: true, Blocking: true, Resource: QueryResource},
-	{ID: QueryList, Name: "PreparedQuery.List", Repeatable: true, Blocking: true, Resource: QueryResource},
-	{ID: QueryExecute, Name: "PreparedQuery.Execute", Repeatable: true, Resource: ServiceResource},
-	{ID: QueryExplain, Name: "PreparedQuery.Explain", Repeatable: true, Resource: QueryResource},
-	{ID: QueryExecuteHere, Name: "PreparedQuery.ExecuteHere", Repeatable: true, Resource: ServiceResource},
-	{ID: SnapshotSave, Name: "Snapshot.Save", Repeatable: true, Stream: true, Resource: ManagementResource},
-	{ID: SnapshotRestore, Name: "Snapshot.Restore", Write: true, Where: Leader, Stream: true, Resource: ManagementResource},
+	{ID: KeyringRings, Name: "Keyring.Rings", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: KeyringResource, Rights: ByBody},
+	{ID: KeyringRing, Name: "Keyring.Ring", Where: AnyServer, Repeatable: true, Resource: KeyringResource, Rights: ByBody},
+	{ID: QueryApply, Name: "PreparedQuery.Apply", Write: true, Where: Leader, Resource: QueryResource, Rights: ByBody},
+	{ID: QueryGet, Name: "PreparedQuery.Get", Repeatable: true, Blocking: true, Resource: QueryResource, Rights: Filtered},
+	{ID: QueryList, Name: "PreparedQuery.List", Repeatable: true, Blocking: true, Resource: QueryResource, Rights: Filtered},
+	{ID: QueryExecute, Name: "PreparedQuery.Execute", Repeatable: true, Resource: ServiceResource, Rights: Filtered},
+	{ID: QueryExplain, Name: "PreparedQuery.Explain", Repeatable: true, Resource: QueryResource, Rights: ByBody},
+	{ID: QueryExecuteHere, Name: "PreparedQuery.ExecuteHere", Repeatable: true, Resource: ServiceResource, Rights: Filtered},
+	{ID: SnapshotSave, Name: "Snapshot.Save", Repeatable: true, Stream: true, Resource: ManagementResource, Rights: Whole, Access: acl.Write},
+	{ID: SnapshotRestore, Name: "Snapshot.Restore", Write: true, Where: Leader, Stream: true, Resource: ManagementResource, Rights: Whole, Access: acl.Write},
 }
 
 // byID has room for the numbers given so far: a request looks its method up at

@@ -47,8 +47,8 @@ func TestDecisions(t *testing.T) {
 		{"operator denied denies mesh", `operator = "deny"`, Defaults{Allow: true}, "keyring:write:", "mesh:read: peering:read:"},
 		{"names of nodes and services have no case", `service "DB" { policy = "deny" } service_prefix "" { policy = "write" } node_prefix "Web" { policy = "write" }`, Defaults{},
 			"service:write:DBs node:write:weBx", "service:read:db service:read:Db intention:read:dB"},
-		{"names of keys, events and queries do", `key "A" { policy = "write" } event "E" { policy = "write" } query "Q" { policy = "write" }`, Defaults{},
-			"key:write:A event:write:E query:write:Q", "key:read:a event:read:e query:read:q"},
+		{"names of keys and events do", `key "A" { policy = "write" } event "E" { policy = "write" } query "Q" { policy = "write" }`, Defaults{},
+			"key:write:A event:write:E query:write:q", "key:read:a event:read:e"},
 		{"unknown words", `bogus "x" { policy = "write" } other = 5 key "x" { policy = "read" flavour = "mild" }`, Defaults{}, "key:read:x", "key:write:x"},
 		{"json", `{"key":{"a/b":{"policy":"write"},"c":{"policy":"read"}},"key_prefix":{"":{"policy":"read"}},"operator":"read","service_prefix":[{"":{"policy":"read"}}]}`, Defaults{},
 			"key:write:a/b key:read:c key:read:zz operator:read: service:read:s", "key:write:c operator:write:"},
@@ -200,7 +200,7 @@ func TestDenied(t *testing.T) {
 	}{
 		{b.Check(Key, "x", Write), `Permission denied: token with AccessorID 'u-1' lacks permission 'key:write' on "x"`},
 		{b.Check(ACL, "", Read), `Permission denied: token with AccessorID 'u-1' lacks permission 'acl:read'`},
-		{(&Bearer{AnonymousID, b.Authorizer}).Check(Key, "x", Read),
+		{(&Bearer{AccessorID: AnonymousID, Authorizer: b.Authorizer}).Check(Key, "x", Read),
 			`Permission denied: anonymous token lacks permission 'key:read' on "x". The anonymous token is used implicitly when a request does not specify a token.`},
 		{b.CheckBelow(Key, "p/", Write), `Permission denied: token with AccessorID 'u-1' lacks permission 'key:write' on "p/"`},
 	} {

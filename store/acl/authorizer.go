@@ -36,6 +36,7 @@ type matcher struct {
 	prefixes  map[string]level
 	lengths   []int   // of the prefixes, each once, longest first
 	sorted    []entry // all rules by label
+	every     level   // what is allowed whatever the name
 	otherwise level
 }
 
@@ -96,6 +97,10 @@ func (m *matcher) finish() {
 	}
 	slices.SortFunc(m.lengths, func(a, b int) int { return b - a })
 	slices.SortFunc(m.sorted, func(a, b entry) int { return cmp.Compare(a.label, b.label) })
+	m.every = m.prefixLevel("")
+	for _, e := range m.sorted {
+		m.every = min(m.every, e.level)
+	}
 }
 
 // level is what the rules say about a name.
@@ -125,8 +130,8 @@ func (a *Authorizer) Can(r Resource, name string, want Access) bool {
 		return r < resources && a.scalars[r].allows(want)
 	}
 	m := &a.matchers[r]
-	if len(m.sorted) == 0 {
-		return m.otherwise.allows(want)
+	if m.every.allows(want) {
+		return true
 	}
 	if m.folds && upper(name) {
 		name = strings.ToLower(name)

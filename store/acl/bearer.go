@@ -1,6 +1,10 @@
 package acl
 
-import "landbridge/store"
+import (
+	"time"
+
+	"landbridge/store"
+)
 
 // Well-known ids and secrets (spec acl-rules 5).
 const (
@@ -8,10 +12,14 @@ const (
 	AnonymousSecret = "anonymous"
 )
 
+// RecoveryID is the accessor that errors name for acl.tokens.agent_recovery.
+func RecoveryID(node string) string { return "agent-recovery:" + node }
+
 // Bearer is who asks: a token with what it may do. A nil one may do everything:
 // ACLs are off.
 type Bearer struct {
 	AccessorID string
+	Expires    time.Time // when the token ends; zero: never
 	*Authorizer
 }
 

@@ -11,8 +11,9 @@
 // say something about the same name or prefix, deny wins over everything, and
 // otherwise the most permissive one does.
 //
-// Names of nodes and services are the same in whatever case, as they are in the
-// catalog: a rule that denies "db" is not evaded by asking for "DB".
+// Names of nodes, services and prepared queries are the same in whatever case, as
+// they are where they are kept: a rule that denies "db" is not evaded by asking
+// for "DB".
 //
 // The default policy never grants the resource acl: with default_policy "allow"
 // anybody could read the secrets of all tokens.

@@ -46,7 +46,7 @@ func (r Resource) Named() bool { return r < named }
 // folds is whether names of the resource are the same in whatever case.
 func (r Resource) folds() bool {
 	switch r {
-	case Agent, Node, Service, Session, Intention:
+	case Agent, Node, Service, Session, Query, Intention:
 		return true
 	}
 	return false
