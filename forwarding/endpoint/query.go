@@ -53,7 +53,7 @@ func (s *Set) queryGet(ctx context.Context, req *rpc.Request) (*rpc.Response, er
 	}, seeQuery, func(_ *Set, req *rpc.Request, q *store.PreparedQuery, resp *rpc.Response) error {
 		switch {
 		case q == nil && resp.Hidden:
-			return errDenied
+			return store.ErrDenied
 		case q == nil:
 			return errNoQuery
 		}

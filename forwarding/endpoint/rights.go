@@ -302,13 +302,10 @@ func (s *Set) mayFire(who *acl.Bearer, req *rpc.Request) error {
 		return undecoded(req.Method, err)
 	}
 	if !who.May(acl.Event, ev.Name, acl.Write) {
-		return errDenied
+		return store.ErrDenied // and no more words: clients know it so
 	}
 	return nil
 }
-
-// errDenied has no more words where clients know it so.
-var errDenied = &store.Error{Kind: store.KindPermissionDenied, Message: "Permission denied"}
 
 func (s *Set) mayUpdateCoordinate(who *acl.Bearer, req *rpc.Request) error {
 	var c store.Coordinate

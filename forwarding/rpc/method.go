@@ -88,6 +88,11 @@ const (
 	// with a store.CatalogOutcome: what an agent has to tell, in one call.
 	CatalogSync MethodID = 150
 
+	// ACLResolve tells agents, and servers of other datacenters, whose secret
+	// Request.Token is and what it may do; Query.Name is the digest of what the asker
+	// has. Records of forwarding/identity.
+	ACLResolve MethodID = 160
+
 	SnapshotSave    MethodID = 120 // answers Response.Stream: an archive (store/archive)
 	SnapshotRestore MethodID = 121 // Request.Upload = an archive
 )
@@ -262,6 +267,7 @@ var methods = [...]Method{
 	{ID: QueryExecute, Name: "PreparedQuery.Execute", Repeatable: true, Resource: ServiceResource, Rights: Filtered},
 	{ID: QueryExplain, Name: "PreparedQuery.Explain", Repeatable: true, Resource: QueryResource, Rights: ByBody},
 	{ID: QueryExecuteHere, Name: "PreparedQuery.ExecuteHere", Repeatable: true, Resource: ServiceResource, Rights: Filtered},
+	{ID: ACLResolve, Name: "ACL.Resolve", Repeatable: true, Rights: Open}, // the secret is the right
 	{ID: SnapshotSave, Name: "Snapshot.Save", Repeatable: true, Stream: true, Resource: ManagementResource, Rights: Whole, Access: acl.Write},
 	{ID: SnapshotRestore, Name: "Snapshot.Restore", Write: true, Where: Leader, Stream: true, Resource: ManagementResource, Rights: Whole, Access: acl.Write},
 }

@@ -59,10 +59,3 @@ func (b *Bearer) Denied(r Resource, name string, want Access) error {
 	}
 	return &store.Error{Kind: store.KindPermissionDenied, Message: "Permission denied: token with AccessorID '" + b.AccessorID + "' lacks permission " + what}
 }
-
-// ErrNotFound is the error for a secret that is no token's, or no longer.
-var ErrNotFound = &store.Error{Kind: store.KindPermissionDenied, Message: "ACL not found"}
-
-// ErrNotBootstrapped is ErrNotFound where there are no tokens yet.
-var ErrNotBootstrapped = &store.Error{Kind: store.KindPermissionDenied,
-	Message: "ACL system must be bootstrapped before making any requests that require authorization: ACL not found"}
