@@ -3,11 +3,13 @@ package httpapi
 import (
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"landbridge/store"
+	"landbridge/store/acl"
 )
 
 func (c *call) agentSelf() error {
@@ -41,7 +43,21 @@ func (c *call) agentMembers() error {
 	if err != nil {
 		return err
 	}
+	if c.who != nil {
+		all := len(members)
+		members = slices.DeleteFunc(members, func(m Member) bool { return !c.who.May(acl.Node, memberNode(m, c.p.wan != ""), acl.Read) })
+		c.hides(len(members) < all)
+	}
 	return c.encode(http.StatusOK, members)
+}
+
+// memberNode is the name of a member's node: in the WAN, members have the name of
+// their datacenter behind it.
+func memberNode(m Member, wan bool) string {
+	if wan {
+		return strings.TrimSuffix(m.Name, "."+m.Tags["dc"])
+	}
+	return m.Name
 }
 
 func (c *call) agentJoin() error {
@@ -120,6 +136,9 @@ func (c *call) agentMetricsStream() error {
 	err := out.Flush()
 	if err == nil {
 		err = c.s.cfg.Agent.MetricsFollow(c.r.Context(), func(line []byte) error {
+			if err := c.guarded(c.ep.guard); err != nil {
+				return err // the token is gone
+			}
 			if _, err := c.w.Write(line); err != nil {
 				return err
 			}
@@ -134,6 +153,9 @@ var logLevels = map[string]slog.Level{
 	"trace": slog.LevelDebug - 4, "debug": slog.LevelDebug, "info": slog.LevelInfo,
 	"warn": slog.LevelWarn, "err": slog.LevelError, "error": slog.LevelError,
 }
+
+// guardAgain is how often a stream is asked whether it may go on.
+const guardAgain = 5 * time.Second
 
 // agentMonitor streams the log until the client has had enough.
 func (c *call) agentMonitor() error {
@@ -159,8 +181,14 @@ func (c *call) agentMonitor() error {
 		c.lost(err)
 		return nil
 	}
+	again := time.NewTicker(guardAgain)
+	defer again.Stop()
 	for {
 		select {
+		case <-again.C:
+			if err := c.guarded(c.ep.guard); err != nil {
+				return nil // the token is gone, and with it the right to read on
+			}
 		case line, ok := <-lines:
 			if !ok {
 				return nil

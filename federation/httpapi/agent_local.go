@@ -9,6 +9,7 @@ import (
 	"landbridge/forwarding/endpoint/filter"
 	"landbridge/lan/agent"
 	"landbridge/store"
+	"landbridge/store/acl"
 )
 
 // localServices is what ?filter of agent/services can select.
@@ -47,7 +48,7 @@ func filtered[T any](m map[string]T, expr string, schema func() filter.Schema[T]
 }
 
 func (c *call) agentServices() error {
-	m, err := filtered(c.s.cfg.Local.Services(), c.p.filter, localServices)
+	m, err := filtered(visible(c, c.s.cfg.Local.Services(), c.mayReadLocal), c.p.filter, localServices)
 	if err != nil {
 		return err
 	}
@@ -78,6 +79,9 @@ func (c *call) agentService() error {
 	ctx, cancel := context.WithTimeout(c.r.Context(), wait+rand.N(wait/16+1))
 	defer cancel()
 	svc, err := c.s.cfg.Local.WaitService(ctx, c.rest, c.p.hash)
+	if err == nil {
+		err = c.guarded(c.ep.guard) // who asks may be nobody by now
+	}
 	if err != nil {
 		return err
 	}
@@ -85,6 +89,9 @@ func (c *call) agentService() error {
 }
 
 func (c *call) showService(svc *agent.Service) error {
+	if err := c.who.Check(acl.Service, svc.Service, acl.Read); err != nil {
+		return err
+	}
 	c.w.Header()[hContentHash] = []string{svc.ContentHash}
 	return c.encode(http.StatusOK, svc)
 }
@@ -100,6 +107,9 @@ func (c *call) agentServiceRegister() error {
 		return err
 	}
 	replace := c.p.has(fReplaceChecks) && (c.p.replaceChecks == "" || c.p.replaceChecks == "true")
+	if err := c.mayRegister(def); err != nil {
+		return err
+	}
 	if err := c.s.cfg.Local.AddService(c.r.Context(), def, replace); err != nil {
 		return err
 	}
@@ -107,6 +117,9 @@ func (c *call) agentServiceRegister() error {
 }
 
 func (c *call) agentServiceDeregister() error {
+	if err := c.mayWriteLocal(c.rest); err != nil {
+		return err
+	}
 	if err := c.s.cfg.Local.RemoveService(c.r.Context(), c.rest); err != nil {
 		return err
 	}
@@ -119,6 +132,9 @@ func (c *call) agentServiceMaintenance() error {
 	}
 	on, err := c.enabled()
 	if err != nil {
+		return err
+	}
+	if err := c.mayWriteLocal(c.rest); err != nil {
 		return err
 	}
 	if on {
@@ -178,6 +194,9 @@ func (c *call) agentHealthByName() error {
 	if c.rest == "" {
 		return store.Errorf(store.KindInvalid, "Missing service Name")
 	}
+	if err := c.who.Check(acl.Service, c.rest, acl.Read); err != nil {
+		return err
+	}
 	status, list := c.s.cfg.Local.ServiceHealthByName(c.rest)
 	if len(list) == 0 {
 		return c.health(http.StatusNotFound, "ServiceName "+c.rest+" Not Found", []serviceHealth{})
@@ -197,11 +216,14 @@ func (c *call) agentHealthByID() error {
 	if !ok {
 		return c.health(http.StatusNotFound, "ServiceId "+c.rest+" not found", serviceHealth{AggregatedStatus: store.Critical})
 	}
+	if err := c.who.Check(acl.Service, h.Service.Service, acl.Read); err != nil {
+		return err
+	}
 	return c.health(healthStatus(h.AggregatedStatus), h.AggregatedStatus, shown(h))
 }
 
 func (c *call) agentChecks() error {
-	m, err := filtered(c.s.cfg.Local.Checks(), c.p.filter, filter.Checks)
+	m, err := filtered(visible(c, c.s.cfg.Local.Checks(), c.mayReadCheck), c.p.filter, filter.Checks)
 	if err != nil {
 		return err
 	}
@@ -222,6 +244,9 @@ func (c *call) agentCheckRegister() error {
 	if err != nil {
 		return err
 	}
+	if err := c.mayRegisterCheck(def); err != nil {
+		return err
+	}
 	if err := c.s.cfg.Local.AddCheck(c.r.Context(), def); err != nil {
 		return err
 	}
@@ -229,6 +254,9 @@ func (c *call) agentCheckRegister() error {
 }
 
 func (c *call) agentCheckDeregister() error {
+	if err := c.mayWriteCheck(c.rest); err != nil {
+		return err
+	}
 	if err := c.s.cfg.Local.RemoveCheck(c.r.Context(), c.rest); err != nil {
 		return err
 	}
@@ -248,6 +276,9 @@ func (c *call) agentCheckUpdate() error {
 }
 
 func (c *call) updateTTL(status, output string) error {
+	if err := c.mayWriteCheck(c.rest); err != nil {
+		return err
+	}
 	if err := c.s.cfg.Local.UpdateTTL(c.rest, status, output); err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"landbridge/forwarding/rpc"
 	"landbridge/forwarding/view"
 	"landbridge/store"
+	"landbridge/store/acl"
 )
 
 // call is one request on its way through a handler. It is pooled: nothing may
@@ -25,6 +26,7 @@ type call struct {
 	live   *Reloadable
 	p      params
 	token  string
+	who    *acl.Bearer // set by guards; nil: ACLs are off, or nobody asked
 	status int
 	bound  time.Duration // how old an answer may be if the datacenter is away; 0: it fails
 	// indexed is set by reads whose errors carry the index headers too.
@@ -63,6 +65,7 @@ var (
 	nosniff     = []string{"nosniff"}
 	sandbox     = []string{"sandbox"}
 	allow       = []string{"allow"}
+	denyPolicy  = []string{"deny"}
 	vary        = []string{"Accept-Encoding"}
 	gzipCoding  = []string{"gzip"}
 	blocking    = []string{"blocking-query"}

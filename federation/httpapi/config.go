@@ -28,6 +28,14 @@ type Config struct {
 	NodeName   string
 	Version    Version
 
+	// ACL says who asks; nil: ACLs are off, and everything is allowed.
+	ACL ACL
+	// DefaultDeny is acl.default_policy = "deny", which answers tell.
+	DefaultDeny bool
+	// DefaultToken is for requests without one: acl.tokens.default as it is now. nil,
+	// or "": they are anonymous.
+	DefaultToken func() string
+
 	// DevMode indents every JSON answer, as -dev does.
 	DevMode bool
 	// TranslateWAN asks for WAN addresses of other datacenters (translate_wan_addrs).

@@ -9,6 +9,7 @@ import (
 
 	"landbridge/forwarding/rpc"
 	"landbridge/store"
+	"landbridge/store/acl"
 )
 
 // eventFire sends an event to the agents of this datacenter, or of ?dc.
@@ -58,14 +59,23 @@ func (c *call) eventList() error {
 			}
 			index, list, changed = events.List(name)
 		}
+		if err := c.guarded(c.ep.guard); err != nil { // who asks may be nobody by now
+			return err
+		}
 	}
 	b := []byte{'['}
-	for i, ev := range list {
-		if i > 0 {
+	hidden := false
+	for _, ev := range list {
+		if !c.who.May(acl.Event, ev.Name, acl.Read) {
+			hidden = true
+			continue
+		}
+		if len(b) > 1 {
 			b = append(b, ',')
 		}
 		b = ev.AppendJSON(b)
 	}
+	c.hides(hidden)
 	c.w.Header()[hIndex] = []string{strconv.FormatUint(uint64(index), 10)}
 	c.json(http.StatusOK, append(b, ']'))
 	return nil

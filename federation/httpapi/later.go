@@ -56,7 +56,6 @@ var aclPaths = []unbuiltPath{
 	{"/v1/acl/auth-methods", mGet}, {"/v1/acl/auth-method", mPut}, {"/v1/acl/auth-method/", mGetPutDel},
 	{"/v1/acl/binding-rules", mGet}, {"/v1/acl/binding-rule", mPut}, {"/v1/acl/binding-rule/", mGetPutDel},
 	{"/v1/acl/templated-policies", mGet}, {"/v1/acl/templated-policy/name/", mGet}, {"/v1/acl/templated-policy/preview/", mPost},
-	{"/v1/agent/token/", mPut},
 }
 
 func later() []entry {

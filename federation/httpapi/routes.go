@@ -35,6 +35,9 @@ type entry struct {
 	scope  scope
 	stream bool // lasts as long as the client likes
 	cached bool // answered from the agent's cache, with or without ?cached
+	// guard is set for what this agent answers by itself; what it passes on is
+	// guarded where it is answered.
+	guard  guard
 	routes []route
 	// seconds are how long each of routes took.
 	seconds []*measure.Timing
@@ -161,36 +164,38 @@ func built() []entry {
 		{path: "/v1/status/leader", family: famStatus, routes: get((*call).statusLeader)},
 		{path: "/v1/status/peers", family: famStatus, routes: get((*call).statusPeers)},
 
-		{path: "/v1/agent/self", family: famAgent, routes: get((*call).agentSelf)},
-		{path: "/v1/agent/version", family: famAgent, routes: get((*call).agentVersion)},
-		{path: "/v1/agent/host", family: famAgent, routes: get((*call).agentHost)},
-		{path: "/v1/agent/members", family: famAgent, scope: noPartition, routes: get((*call).agentMembers)},
-		{path: "/v1/agent/join/", family: famAgent, routes: put((*call).agentJoin)},
-		{path: "/v1/agent/leave", family: famAgent, routes: put((*call).agentLeave)},
-		{path: "/v1/agent/force-leave/", family: famAgent, routes: put((*call).agentForceLeave)},
-		{path: "/v1/agent/reload", family: famAgent, routes: put((*call).agentReload)},
-		{path: "/v1/agent/metrics", family: famAgent, routes: get((*call).agentMetrics)},
-		{path: "/v1/agent/metrics/stream", family: famAgent, stream: true, routes: get((*call).agentMetricsStream)},
-		{path: "/v1/agent/monitor", family: famAgent, stream: true, routes: get((*call).agentMonitor)},
-		{path: "/v1/agent/maintenance", family: famAgent, routes: put((*call).agentMaintenance)},
+		{path: "/v1/agent/self", family: famAgent, guard: readAgent, routes: get((*call).agentSelf)},
+		{path: "/v1/agent/version", family: famAgent, guard: open, routes: get((*call).agentVersion)},
+		{path: "/v1/agent/host", family: famAgent, guard: readOperator, routes: get((*call).agentHost)},
+		{path: "/v1/agent/members", family: famAgent, guard: inHandler, scope: noPartition, routes: get((*call).agentMembers)},
+		{path: "/v1/agent/join/", family: famAgent, guard: writeAgent, routes: put((*call).agentJoin)},
+		{path: "/v1/agent/leave", family: famAgent, guard: writeAgent, routes: put((*call).agentLeave)},
+		{path: "/v1/agent/force-leave/", family: famAgent, guard: writeOperator, routes: put((*call).agentForceLeave)},
+		{path: "/v1/agent/reload", family: famAgent, guard: writeAgent, routes: put((*call).agentReload)},
+		{path: "/v1/agent/metrics", family: famAgent, guard: readAgent, routes: get((*call).agentMetrics)},
+		{path: "/v1/agent/metrics/stream", family: famAgent, guard: readAgent, stream: true, routes: get((*call).agentMetricsStream)},
+		{path: "/v1/agent/monitor", family: famAgent, guard: readAgent, stream: true, routes: get((*call).agentMonitor)},
+		{path: "/v1/agent/maintenance", family: famAgent, guard: writeNode, routes: put((*call).agentMaintenance)},
 
-		{path: "/v1/agent/services", family: famAgent, scope: noTenancy, routes: get((*call).agentServices)},
-		{path: "/v1/agent/service/", family: famAgent, scope: noTenancy, routes: get((*call).agentService)},
-		{path: "/v1/agent/health/service/name/", family: famAgent, scope: noTenancy, routes: get((*call).agentHealthByName)},
-		{path: "/v1/agent/health/service/id/", family: famAgent, scope: noTenancy, routes: get((*call).agentHealthByID)},
-		{path: "/v1/agent/service/register", family: famAgent, scope: noTenancy, routes: put((*call).agentServiceRegister)},
-		{path: "/v1/agent/service/deregister/", family: famAgent, scope: noTenancy, routes: put((*call).agentServiceDeregister)},
-		{path: "/v1/agent/service/maintenance/", family: famAgent, scope: noTenancy, routes: put((*call).agentServiceMaintenance)},
+		{path: "/v1/agent/services", family: famAgent, guard: inHandler, scope: noTenancy, routes: get((*call).agentServices)},
+		{path: "/v1/agent/service/", family: famAgent, guard: inHandler, scope: noTenancy, routes: get((*call).agentService)},
+		{path: "/v1/agent/health/service/name/", family: famAgent, guard: inHandler, scope: noTenancy, routes: get((*call).agentHealthByName)},
+		{path: "/v1/agent/health/service/id/", family: famAgent, guard: inHandler, scope: noTenancy, routes: get((*call).agentHealthByID)},
+		{path: "/v1/agent/service/register", family: famAgent, guard: inHandler, scope: noTenancy, routes: put((*call).agentServiceRegister)},
+		{path: "/v1/agent/service/deregister/", family: famAgent, guard: inHandler, scope: noTenancy, routes: put((*call).agentServiceDeregister)},
+		{path: "/v1/agent/service/maintenance/", family: famAgent, guard: inHandler, scope: noTenancy, routes: put((*call).agentServiceMaintenance)},
 
-		{path: "/v1/agent/checks", family: famAgent, scope: noTenancy, routes: get((*call).agentChecks)},
-		{path: "/v1/agent/check/register", family: famAgent, scope: noTenancy, routes: put((*call).agentCheckRegister)},
-		{path: "/v1/agent/check/deregister/", family: famAgent, scope: noTenancy, routes: put((*call).agentCheckDeregister)},
-		{path: "/v1/agent/check/pass/", family: famAgent, scope: noTenancy, routes: put((*call).agentCheckPass)},
-		{path: "/v1/agent/check/warn/", family: famAgent, scope: noTenancy, routes: put((*call).agentCheckWarn)},
-		{path: "/v1/agent/check/fail/", family: famAgent, scope: noTenancy, routes: put((*call).agentCheckFail)},
-		{path: "/v1/agent/check/update/", family: famAgent, scope: noTenancy, routes: put((*call).agentCheckUpdate)},
+		{path: "/v1/agent/checks", family: famAgent, guard: inHandler, scope: noTenancy, routes: get((*call).agentChecks)},
+		{path: "/v1/agent/check/register", family: famAgent, guard: inHandler, scope: noTenancy, routes: put((*call).agentCheckRegister)},
+		{path: "/v1/agent/check/deregister/", family: famAgent, guard: inHandler, scope: noTenancy, routes: put((*call).agentCheckDeregister)},
+		{path: "/v1/agent/check/pass/", family: famAgent, guard: inHandler, scope: noTenancy, routes: put((*call).agentCheckPass)},
+		{path: "/v1/agent/check/warn/", family: famAgent, guard: inHandler, scope: noTenancy, routes: put((*call).agentCheckWarn)},
+		{path: "/v1/agent/check/fail/", family: famAgent, guard: inHandler, scope: noTenancy, routes: put((*call).agentCheckFail)},
+		{path: "/v1/agent/check/update/", family: famAgent, guard: inHandler, scope: noTenancy, routes: put((*call).agentCheckUpdate)},
 
-		{path: "/v1/agent/connect/ca/roots", family: famConnect, cached: true, routes: get((*call).connectRoots)},
+		{path: "/v1/agent/token/", family: famACL, guard: writeAgent, scope: noTenancy, routes: put((*call).agentToken)},
+
+		{path: "/v1/agent/connect/ca/roots", family: famConnect, guard: open, cached: true, routes: get((*call).connectRoots)},
 		{path: "/v1/connect/ca/roots", family: famConnect, routes: get((*call).connectRoots)},
 
 		{path: "/v1/operator/raft/configuration", family: famOperator, routes: get((*call).raftConfiguration)},
@@ -207,7 +212,7 @@ func built() []entry {
 			{http.MethodPut, (*call).keyringUse}, {http.MethodDelete, (*call).keyringRemove}}},
 
 		{path: "/v1/event/fire/", family: famEvent, routes: put((*call).eventFire)},
-		{path: "/v1/event/list", family: famEvent, routes: get((*call).eventList)},
+		{path: "/v1/event/list", family: famEvent, guard: inHandler, routes: get((*call).eventList)},
 
 		{path: "/v1/coordinate/datacenters", family: famCoordinate, routes: get((*call).coordinateDatacenters)},
 		{path: "/v1/coordinate/nodes", family: famCoordinate, scope: noPartition, routes: get((*call).coordinateNodes)},
@@ -221,6 +226,6 @@ func built() []entry {
 		{path: "/v1/snapshot", family: famSnapshot, stream: true, routes: []route{
 			{http.MethodGet, (*call).snapshotSave}, {http.MethodPut, (*call).snapshotRestore}}},
 
-		{path: "/v1/internal/federation", family: famOther, routes: get((*call).internalFederation)},
+		{path: "/v1/internal/federation", family: famOther, guard: readOperator, routes: get((*call).internalFederation)},
 	}
 }

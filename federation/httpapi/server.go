@@ -35,6 +35,7 @@ type Server struct {
 	live    atomic.Pointer[Reloadable]
 	table   *table
 	extra   []extraHeader
+	policy  []string // the value of X-Consul-Default-ACL-Policy
 	metrics *metrics
 
 	// stopping ends first when stopping: blocking queries and streams end with it,
@@ -82,7 +83,10 @@ func New(cfg Config) (*Server, error) {
 	if cfg.MaxQueryTime <= 0 {
 		cfg.MaxQueryTime = store.MaxQueryTime
 	}
-	s := &Server{cfg: cfg, table: newTable()}
+	s := &Server{cfg: cfg, table: newTable(), policy: allow}
+	if cfg.ACL != nil && cfg.DefaultDeny {
+		s.policy = denyPolicy
+	}
 	s.metrics = newMetrics(cfg.Registerer, s.table)
 	for k, v := range cfg.ResponseHeaders {
 		s.extra = append(s.extra, extraHeader{textproto.CanonicalMIMEHeaderKey(k), []string{v}})
@@ -207,7 +211,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	fam = ep.family
-	h[hPolicy], h[hVary] = allow, vary
+	h[hPolicy], h[hVary] = s.policy, vary
 	c.ep = ep
 	c.rest = raw[n:]
 	if r.URL.RawPath != "" {
@@ -236,7 +240,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.fail(err)
 		return
 	}
-	c.token = secret(r, &c.p)
+	if c.token = secret(r, &c.p); c.token == "" && s.cfg.DefaultToken != nil {
+		c.token = s.cfg.DefaultToken()
+	}
+	if err := c.guarded(ep.guard); err != nil {
+		c.fail(err)
+		return
+	}
 	if c.waits() {
 		ctx, cancel := context.WithCancelCause(r.Context())
 		defer cancel(nil)
@@ -310,8 +320,13 @@ func (s *Server) outside(c *call, raw string) {
 			c.fail(&statusError{http.StatusMethodNotAllowed, "method " + c.r.Method + " not allowed"})
 			return
 		}
-		s.metrics.show(c)
-	case strings.HasPrefix(raw, "/debug/pprof/") && c.live.EnableDebug:
+		if c.outsideGuard(readAgent) {
+			s.metrics.show(c)
+		}
+	case strings.HasPrefix(raw, "/debug/pprof/") && (c.live.EnableDebug || s.cfg.ACL != nil):
+		if !c.live.EnableDebug && !c.outsideGuard(readOperator) {
+			return
+		}
 		profile(c, strings.TrimPrefix(raw, "/debug/pprof/"))
 	case raw == "/":
 		c.send(http.StatusOK, typeError, []byte("Landbridge agent: the HTTP API is under /v1/; this agent serves no web interface\n"))

@@ -241,7 +241,7 @@ func (a *Agent) remoteAliasLoop(e *checkEntry, run *checkRun, def *CheckDefiniti
 func (a *Agent) mirrorRemote(ctx context.Context, def *CheckDefinition, index store.Index) (status, output string, next store.Index, err error) {
 	ctx, cancel := context.WithTimeout(ctx, aliasWait+callTimeout)
 	defer cancel()
-	checks, next, err := a.cfg.Registrar.WatchNodeChecks(ctx, def.AliasNode, def.Token, index, aliasWait)
+	checks, next, err := a.cfg.Registrar.WatchNodeChecks(ctx, def.AliasNode, a.tokenOf(def.Token, FromAPI), index, aliasWait)
 	if err != nil {
 		return "", "", 0, err
 	}

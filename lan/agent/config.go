@@ -42,6 +42,9 @@ type Config struct {
 	// name, address, tagged addresses, meta. NodeChanged tells that it differs.
 	NodeInfo  func() *store.Node
 	Registrar Registrar
+	// Token is the secret for services and checks that have none of their own, and
+	// whether they come from files may matter; nil, or "": the agent's own.
+	Token func(fromFile bool) string
 	// Server: this node runs a server, so the service "consul" and its checks
 	// belong to the leader and are left alone.
 	Server bool

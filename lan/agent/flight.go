@@ -42,7 +42,7 @@ func (a *Agent) collectLocked(g *group) []*op {
 		if !svc.due() {
 			return nil
 		}
-		o := &op{deregister: &store.DeregisterCommand{Node: a.cfg.Node, ServiceID: g.id}, token: svc.def.Token}
+		o := &op{deregister: &store.DeregisterCommand{Node: a.cfg.Node, ServiceID: g.id}, token: a.tokenOf(svc.def.Token, svc.source)}
 		o.add(g, &svc.entry, svc, nil)
 		for _, id := range slices.Sorted(maps.Keys(g.checks)) {
 			if c := a.checks[id]; c.deleted && !c.busy && c.known && c.home == g.id {
@@ -57,6 +57,16 @@ func (a *Agent) collectLocked(g *group) []*op {
 		o := byToken[token]
 		if o == nil {
 			o = &op{register: a.registerLocked(), token: token}
+			if !o.register.SkipNodeUpdate && token != "" {
+				// The token is for a service: the node goes before it with the agent's own.
+				if own := byToken[""]; own == nil {
+					own = &op{register: a.registerLocked()}
+					own.items = append(own.items, opItem{e: &a.sync.node, version: a.sync.node.version})
+					byToken[""] = own
+					ops = append(ops, own)
+				}
+				o.register.SkipNodeUpdate = true
+			}
 			if !o.register.SkipNodeUpdate {
 				o.items = append(o.items, opItem{e: &a.sync.node, version: a.sync.node.version})
 			}
@@ -66,7 +76,7 @@ func (a *Agent) collectLocked(g *group) []*op {
 		return o
 	}
 	if svc != nil && svc.due() {
-		o := register(svc.def.Token)
+		o := register(a.tokenOf(svc.def.Token, svc.source))
 		o.register.Service = svc.record
 		o.add(g, &svc.entry, svc, nil)
 	}
@@ -78,17 +88,26 @@ func (a *Agent) collectLocked(g *group) []*op {
 		switch {
 		case !c.due():
 		case c.deleted:
-			o := &op{deregister: &store.DeregisterCommand{Node: a.cfg.Node, CheckID: id}, token: c.def.Token}
+			o := &op{deregister: &store.DeregisterCommand{Node: a.cfg.Node, CheckID: id}, token: a.tokenOf(c.def.Token, c.source)}
 			o.add(g, &c.entry, nil, c)
 			ops = append(ops, o)
 		default:
-			o := register(c.def.Token)
+			o := register(a.tokenOf(c.def.Token, c.source))
 			o.register.Checks = append(o.register.Checks, c.record)
 			c.known = c.known && c.home == g.id // while it moves, it may be in either
 			o.add(g, &c.entry, nil, c)
 		}
 	}
 	return ops
+}
+
+// tokenOf is the secret that a service or check is pushed with; "" is the agent's
+// own.
+func (a *Agent) tokenOf(own string, from Source) string {
+	if own == "" && a.cfg.Token != nil {
+		return a.cfg.Token(from == FromFile)
+	}
+	return own
 }
 
 // registerLocked starts a registration: the node's record travels with each, so

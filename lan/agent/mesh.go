@@ -313,3 +313,17 @@ func (a *Agent) sidecarPort(s *ServiceDefinition, used map[int]bool) (int, error
 	}
 	return 0, store.Errorf(store.KindInvalid, "no free port for the sidecar of service %q between %d and %d (ports.sidecar_min_port, ports.sidecar_max_port)", s.SidecarOf, low, high)
 }
+
+// Sidecar returns the name and id of the sidecar that the service asks for, "" if
+// it asks for none: what may be registered is decided by both names.
+func (d *ServiceDefinition) Sidecar() (name, id string, err error) {
+	with := *d
+	if with.ID == "" {
+		with.ID = with.Name
+	}
+	s, err := sidecarOf(&with)
+	if s == nil || err != nil {
+		return "", "", err
+	}
+	return s.Name, s.ID, nil
+}
