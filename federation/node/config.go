@@ -153,6 +153,12 @@ type Config struct {
 	// DebugConfig is shown by /v1/agent/self: runtime settings without secrets.
 	DebugConfig map[string]any
 
+	// Supervisor takes what is to be told to the service manager, in the words of
+	// sd_notify; nil = there is none. WatchdogInterval is how often it wants to hear
+	// that the main loops go round, 0 = never.
+	Supervisor       func(state string) error
+	WatchdogInterval time.Duration
+
 	// Dependencies.
 	Logger     *slog.Logger
 	LogStream  LogStream // what `monitor` follows; nil = monitor is refused

@@ -58,7 +58,9 @@ type Node struct {
 	going    atomic.Bool   // a leave is under way or done
 	left     chan struct{} // closed when a graceful leave is done
 	leftOnce sync.Once
-	beat     atomic.Int64                      // when the main loop last went round, Unix ns
+	asked    chan struct{}                     // read by followLAN, see pulse
+	ready    atomic.Bool                       // the supervisor was told READY=1
+	refused  atomic.Pointer[string]            // why the last reload was refused; nil if it was not
 	meta     atomic.Pointer[map[string]string] // node_meta, replaced by Reload
 	maxConns atomic.Int64                      // limits.rpc_max_conns_per_client, likewise
 }
@@ -86,7 +88,7 @@ func New(cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	n := &Node{
-		cfg: cfg, net: cfg.Network, failed: make(chan error, 1), left: make(chan struct{}),
+		cfg: cfg, net: cfg.Network, failed: make(chan error, 1), left: make(chan struct{}), asked: make(chan struct{}),
 		log: cfg.Logger.With("component", "agent", "dc", cfg.Datacenter),
 	}
 	if n.net == nil {

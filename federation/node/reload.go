@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"strings"
+
+	"github.com/coreos/go-systemd/v22/daemon"
 
 	"landbridge/lan/agent"
 	"landbridge/store"
@@ -28,6 +31,30 @@ func (n *Node) loadDefinitions(cfg *Config) error {
 // enrolment rule, certificates. On an error the old settings stay. What else differs waits for a
 // restart; who reads the files says so.
 func (n *Node) Reload(context.Context) error {
+	if n.ready.Load() { // else READY=1 would come too early
+		n.notify(daemon.SdNotifyReloading, daemon.SdNotifyMonotonicUsec())
+	}
+	err := n.reload()
+	n.refused.Store(firstLine(err))
+	if n.ready.Load() {
+		n.notify(daemon.SdNotifyReady, n.state())
+	}
+	return err
+}
+
+// firstLine is an error for a place that has room for one line; nil for none.
+func firstLine(err error) *string {
+	if err == nil {
+		return nil
+	}
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	if len(line) > 200 {
+		line = strings.ToValidUTF8(line[:200], "") + "..."
+	}
+	return &line
+}
+
+func (n *Node) reload() error {
 	if n.cfg.Reload == nil {
 		return store.Errorf(store.KindInvalid, "this agent was started without configuration files to read again")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -12,61 +13,142 @@ import (
 	"landbridge/store"
 )
 
-// Run starts the node, tells a supervisor, and returns when ctx is done, when a
-// part failed, or when the node has left; it is stopped then.
+// Timings of the talk with a supervisor.
+const (
+	readyEvery  = 100 * time.Millisecond // how often to look whether the node is ready
+	statusEvery = 5 * time.Second        // how often to say how it is
+	// staleAfter is how long a server that has state waits for a leader before it
+	// counts as ready without one: it serves stale reads, which is what it is kept for.
+	staleAfter = 10 * time.Second
+	// startGrace is what a supervisor is asked for, again and again, while the node
+	// waits for others: the loops go round, so there is nothing to give up on.
+	startGrace = 30 * time.Second
+)
+
+// Run starts the node, tells a supervisor how it is, and returns when ctx is done,
+// when a part failed, or when the node has left; it is stopped then.
 func (n *Node) Run(ctx context.Context) error {
 	if err := n.Start(ctx); err != nil {
 		return err
 	}
-	n.notify(daemon.SdNotifyReady + "\nSTATUS=" + n.state())
-	watch := n.watchdog()
-	var err error
-	for done := false; !done; {
-		select {
-		case <-ctx.Done():
-			done = true
-		case <-n.left:
-			done = true
-		case err = <-n.failed:
-			done = true
-		case <-watch:
-			// Fed only while the heartbeat of the node's own loops goes on.
-			if time.Since(time.Unix(0, n.beat.Load())) < 5*time.Second {
-				n.notify(daemon.SdNotifyWatchdog + "\nSTATUS=" + n.state())
-			}
-		}
-	}
+	err := n.supervised(ctx)
 	n.notify(daemon.SdNotifyStopping)
 	return errors.Join(err, n.Stop(context.WithoutCancel(ctx)))
 }
 
-// watchdog ticks at half the supervisor's interval; nil if there is none.
-func (n *Node) watchdog() <-chan time.Time {
-	every, err := daemon.SdWatchdogEnabled(false)
-	if err != nil || every <= 0 {
-		return nil
+// supervised keeps the supervisor informed until the node should stop. Without a
+// supervisor nothing is asked and nobody told.
+func (n *Node) supervised(ctx context.Context) error {
+	var look, feed, tell <-chan time.Time
+	limit := startGrace
+	if every := n.cfg.WatchdogInterval; every > 0 {
+		limit = every / 2
 	}
-	return time.Tick(every / 2)
+	p := n.newPulse(limit)
+	if n.cfg.Supervisor != nil {
+		n.stack.run("pulse", n.fail, p.run)
+		l, t := time.NewTicker(readyEvery), time.NewTicker(statusEvery)
+		defer l.Stop()
+		defer t.Stop()
+		look, tell = l.C, t.C
+		if every := n.cfg.WatchdogInterval; every > 0 {
+			f := time.NewTicker(every / 4)
+			defer f.Stop()
+			feed = f.C
+		}
+	}
+	var stuck string
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.left:
+			return nil
+		case err := <-n.failed:
+			return err
+		case <-look:
+			if n.isReady() {
+				look = nil
+				n.ready.Store(true)
+				n.notify(daemon.SdNotifyReady, n.state())
+				n.log.Info("ready", "state", n.role())
+			}
+		case <-tell:
+			if p.frozen() != "" {
+				break // neither more time, nor another word on how it is
+			}
+			if look != nil {
+				n.notify(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", startGrace.Microseconds()), n.state())
+			} else {
+				n.notify(n.state())
+			}
+		case <-feed:
+			now := p.frozen()
+			if now == "" {
+				n.notify(daemon.SdNotifyWatchdog, n.state())
+			} else if stuck == "" {
+				n.log.Error("a main loop is frozen, the watchdog is not fed", "loops", now)
+				n.notify("STATUS=frozen: " + now)
+			}
+			stuck = now
+		}
+	}
 }
 
-func (n *Node) notify(state string) {
-	if _, err := daemon.SdNotify(false, state); err != nil {
+// notify tells the supervisor, if there is one.
+func (n *Node) notify(state ...string) {
+	if n.cfg.Supervisor == nil {
+		return
+	}
+	if err := n.cfg.Supervisor(strings.Join(state, "\n")); err != nil {
 		n.log.Warn("supervisor not told", "err", err)
 	}
 }
 
-// state is one line on how the node is.
-func (n *Node) state() string {
+// isReady reports whether the node does what it was started for: it has joined its
+// datacenter and knows a leader, or it is a server that had state and serves stale
+// reads. Other datacenters have no say in it.
+func (n *Node) isReady() bool {
 	if n.srv == nil {
-		return fmt.Sprintf("client agent of %s, %d servers known", n.cfg.Datacenter, len(n.lanView.Servers()))
+		return len(n.lanView.Servers()) > 0
 	}
-	role := "no leader known"
-	if n.srv.raft.IsLeader() {
-		role = "leader"
-	} else if _, addr := n.srv.raft.Leader(); addr != "" {
-		role = "follower of " + addr
+	if id, _ := n.srv.raft.Leader(); id != "" {
+		return true
 	}
-	return fmt.Sprintf("server of %s, %s, %d datacenters", n.cfg.Datacenter, role, len(n.srv.datacenters()))
+	return n.srv.raft.HasState() && time.Since(n.started) > staleAfter
+}
+
+// state is one line on how the node is, as the supervisor shows it.
+func (n *Node) state() string {
+	text := n.role()
+	if why := n.refused.Load(); why != nil {
+		text += "; the last reload was refused: " + *why
+	}
+	return "STATUS=" + text
+}
+
+func (n *Node) role() string {
+	if n.srv == nil {
+		if servers := len(n.lanView.Servers()); servers > 0 || !n.joining.Load() {
+			return fmt.Sprintf("client agent of %s, %d servers known", n.cfg.Datacenter, servers)
+		}
+		return fmt.Sprintf("client agent of %s, joining: no server has answered yet", n.cfg.Datacenter)
+	}
+	r := n.srv.raft
+	what := "no leader, serves stale reads only"
+	if r.IsLeader() {
+		what = "leader"
+	} else if _, addr := r.Leader(); addr != "" {
+		if what = "follower of " + addr; addr == n.lanAddr(n.cfg.Ports.Server).String() {
+			what = "about to lead"
+		}
+	} else if !r.HasState() && len(r.Servers()) == 0 {
+		what = "no leader yet, waiting for the first servers to find each other"
+		if n.cfg.BootstrapExpect > 1 {
+			what += fmt.Sprintf(" (%d of %d)", 1+len(n.lanView.Servers()), n.cfg.BootstrapExpect)
+		}
+	}
+	return fmt.Sprintf("server of %s, %s, %d datacenters", n.cfg.Datacenter, what, len(n.srv.datacenters()))
 }
 
 // leaveTimeout bounds a graceful leave (spec config.md 10).

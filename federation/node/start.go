@@ -135,7 +135,6 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	}
 	n.stack.push("DNS", n.dns.Stop)
 	n.stack.run("join", n.fail, n.retryJoin)
-	n.stack.run("heartbeat", n.fail, n.heartbeat)
 	if n.cfg.HostMetrics {
 		n.stack.run("host metrics", n.fail, n.tellHost)
 	}
@@ -237,6 +236,7 @@ func (n *Node) followLAN(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-n.asked:
 		case ev, ok := <-events:
 			if !ok {
 				return nil
@@ -256,20 +256,6 @@ func (n *Node) followLAN(ctx context.Context) error {
 			if n.srv != nil && n.srv.wan != nil {
 				n.srv.wan.floodNow()
 			}
-		}
-	}
-}
-
-// heartbeat shows that the process is not frozen; Run's watchdog reads it.
-func (n *Node) heartbeat(ctx context.Context) error {
-	t := time.NewTicker(time.Second)
-	defer t.Stop()
-	for {
-		n.beat.Store(time.Now().UnixNano())
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-t.C:
 		}
 	}
 }

@@ -25,6 +25,7 @@ type Agent struct {
 	ticks   ticks
 
 	discardOutput atomic.Bool
+	asked         chan struct{} // read by the loop of Run, see Alive
 
 	// edit serialises changes of definitions, so that files and memory change in
 	// the same order; files are renamed and removed under it, and synced outside.
@@ -95,6 +96,7 @@ func New(cfg Config) (*Agent, error) {
 	}
 	cfg.setDefaults()
 	a := &Agent{
+		asked:    make(chan struct{}),
 		cfg:      cfg,
 		metrics:  newMetrics(cfg.Registerer),
 		services: make(map[string]*serviceEntry),

@@ -223,9 +223,20 @@ func (a *Agent) Run(ctx context.Context) error {
 			t.Stop()
 			return nil
 		case <-a.sync.wake:
+		case <-a.asked:
 		case <-t.C:
 		}
 		t.Stop()
+	}
+}
+
+// Alive returns when the loop of Run has gone round, which shows that it does.
+func (a *Agent) Alive(ctx context.Context) error {
+	select {
+	case a.asked <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -23,6 +23,7 @@ type Leader struct {
 	// sessions are kept from the first moment of a leadership: the tasks of a new
 	// leader may take long, and renewals must not wait for them.
 	sessions *sessions
+	asked    chan struct{} // see Alive
 }
 
 // New checks the configuration; Run does the work.
@@ -36,7 +37,7 @@ func New(cfg Config) (*Leader, error) {
 	if cfg.Autopilot == (store.AutopilotConfig{}) {
 		cfg.Autopilot = DefaultAutopilot()
 	}
-	l := &Leader{cfg: cfg, metrics: newMetrics(cfg.Registerer)}
+	l := &Leader{cfg: cfg, metrics: newMetrics(cfg.Registerer), asked: make(chan struct{})}
 	l.pilot = newPilot(&l.cfg, l.metrics)
 	l.sessions = newSessions(l)
 	return l, nil
@@ -51,6 +52,7 @@ func (l *Leader) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-l.asked:
 		case leads := <-l.cfg.Consensus.Leadership():
 			// True may follow true: a term was lost and another won.
 			stop()
@@ -59,6 +61,16 @@ func (l *Leader) Run(ctx context.Context) error {
 				stop = l.begin(ctx)
 			}
 		}
+	}
+}
+
+// Alive returns when the loop of Run has gone round, which shows that it does.
+func (l *Leader) Alive(ctx context.Context) error {
+	select {
+	case l.asked <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

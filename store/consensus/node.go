@@ -36,7 +36,9 @@ type Node struct {
 	landed chan struct{}
 	gate   chan struct{} // held while an entry is handed to Raft, and by Restore
 
-	log     *watchedLog // set by Start
+	log *watchedLog // set by Start
+	// copying is how many snapshots are being written or restored; see Alive.
+	copying atomic.Int32
 	stalled atomic.Bool // leadership was offered to others because our log takes nothing
 
 	// ready is the term whose barrier is applied: 0 while not leading.
@@ -128,7 +130,7 @@ func (n *Node) Start(ctx context.Context) error {
 	n.guard.off.Store(!n.hadState)
 	n.fsm.setLimit()
 	n.log = &watchedLog{LogStore: st.Log, base: n.started}
-	r, err := raft.NewRaft(rc, n.fsm, n.log, n.guard, st.Snapshots, n.transport)
+	r, err := raft.NewRaft(rc, n.fsm, n.log, n.guard, watchedSnapshots{st.Snapshots, &n.copying}, n.transport)
 	if err != nil {
 		return fmt.Errorf("consensus: %w", err)
 	}

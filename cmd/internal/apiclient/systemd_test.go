@@ -12,33 +12,89 @@ import (
 	"time"
 )
 
-const unitFile = "../../../deploy/systemd/landbridge.service"
+const units = "../../../deploy/systemd/"
 
-// TestUnitIsClean lets systemd read the unit, with the built binary at the place
-// of the installed one. It warns on standard error and exits 0 for what it ignores.
-func TestUnitIsClean(t *testing.T) {
+const unitFile = units + "landbridge.service"
+
+// TestUnitsAreClean lets systemd read the units, with the built binary at the place
+// of the installed one, and rate what they leave open. It warns on standard error and
+// exits 0 for what it ignores.
+func TestUnitsAreClean(t *testing.T) {
 	verifier, err := exec.LookPath("systemd-analyze")
 	if err != nil {
 		t.Skip("systemd-analyze is not installed")
 	}
-	raw, err := os.ReadFile(unitFile)
-	must(t, err)
 	const installed = "/usr/bin/landbridge"
-	if n := strings.Count(string(raw), "="+installed+" "); n != 2 {
-		t.Fatalf("the unit runs %s %d times, want ExecStart and ExecReload", installed, n)
+	dir := t.TempDir()
+	list, err := filepath.Glob(units + "*.[st]*")
+	must(t, err)
+	found := 0
+	for _, file := range list {
+		ext := filepath.Ext(file)
+		if ext != ".service" && ext != ".timer" {
+			continue
+		}
+		found++
+		raw, err := os.ReadFile(file)
+		must(t, err)
+		unit := strings.ReplaceAll(string(raw), "="+installed+" ", "="+binary(t)+" ")
+		unit = strings.ReplaceAll(unit, "=/usr/lib/landbridge/snapshot", "=/bin/true")
+		must(t, os.WriteFile(filepath.Join(dir, filepath.Base(file)), []byte(unit), 0o644))
 	}
-	unit := strings.ReplaceAll(string(raw), installed, binary(t))
-	verify := func(unit string) (string, error) {
-		file := filepath.Join(t.TempDir(), "landbridge.service")
-		must(t, os.WriteFile(file, []byte(unit), 0o644))
-		out, err := exec.Command(verifier, "verify", "--man=no", file).CombinedOutput()
+	if found != 6 {
+		t.Errorf("%d units, want 6", found)
+	}
+	verify := func(name string) (string, error) {
+		cmd := exec.Command(verifier, "verify", "--man=no", "./"+name)
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "SYSTEMD_UNIT_PATH="+dir+":")
+		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
-	if out, err := verify(unit); err != nil || out != "" {
-		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	for _, name := range []string{"landbridge.service", "landbridge@eu.service", "landbridge-snapshot.timer", "landbridge-snapshot@eu.timer"} {
+		if base, _, ok := strings.Cut(name, "@eu"); ok { // an instance is a link
+			for _, ext := range []string{".service", ".timer"} {
+				if _, err := os.Stat(filepath.Join(dir, base+"@"+ext)); err == nil {
+					_ = os.Symlink(base+"@"+ext, filepath.Join(dir, base+"@eu"+ext))
+				}
+			}
+		}
+		if out, err := verify(name); err != nil || out != "" {
+			t.Errorf("systemd-analyze verify %s: %v\n%s", name, err, out)
+		}
 	}
-	if out, _ := verify(strings.Replace(unit, "ProtectHome=", "ProtectHme=", 1)); out == "" {
+	for _, name := range []string{"landbridge.service", "landbridge@.service", "landbridge-snapshot.service", "landbridge-snapshot@.service"} {
+		out, err := exec.Command(verifier, "security", "--offline=true", "--no-pager", "--threshold=20", filepath.Join(dir, name)).CombinedOutput()
+		if err != nil {
+			t.Errorf("%s leaves more open than 2.0: %v\n%s", name, err, out)
+		}
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, "landbridge.service"))
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, "landbridge.service"), []byte(strings.Replace(string(raw), "ProtectHome=", "ProtectHme=", 1)), 0o644))
+	if out, _ := verify("landbridge.service"); out == "" {
 		t.Error("a misspelt key passes the same check: it shows nothing")
+	}
+}
+
+// TestUnitsAgree holds the template against the unit: they differ in names only.
+func TestUnitsAgree(t *testing.T) {
+	read := func(name string) []string {
+		raw, err := os.ReadFile(units + name)
+		must(t, err)
+		return strings.Split(string(raw), "\n")
+	}
+	for _, pair := range [][2]string{{"landbridge.service", "landbridge@.service"}, {"landbridge-snapshot.service", "landbridge-snapshot@.service"},
+		{"landbridge-snapshot.timer", "landbridge-snapshot@.timer"}} {
+		a, b := read(pair[0]), read(pair[1])
+		if len(a) != len(b) {
+			t.Errorf("%s has %d lines, %s %d", pair[0], len(a), pair[1], len(b))
+			continue
+		}
+		for i := 1; i < len(a); i++ { // the first one says what it is for
+			if a[i] != b[i] && !strings.Contains(b[i], "%i") {
+				t.Errorf("%s and %s differ: %q, %q", pair[0], pair[1], a[i], b[i])
+			}
+		}
 	}
 }
 
@@ -111,6 +167,18 @@ func (s *supervisor) next(t *testing.T, within time.Duration) map[string]string 
 	return vars
 }
 
+// until skips messages up to the first one that sets name.
+func (s *supervisor) until(t *testing.T, name string) map[string]string {
+	t.Helper()
+	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); {
+		if m := s.next(t, time.Until(end)); m[name] != "" {
+			return m
+		}
+	}
+	t.Fatalf("no %s in time", name)
+	return nil
+}
+
 // TestSupervisor is the conversation of an agent with systemd: ready when it
 // answers, a watchdog fed while it runs, none while it is frozen, and stopping.
 func TestSupervisor(t *testing.T) {
@@ -119,9 +187,9 @@ func TestSupervisor(t *testing.T) {
 	a.Env = []string{"NOTIFY_SOCKET=" + s.path, "WATCHDOG_USEC=1000000"}
 	a.run(t)
 
-	ready := s.next(t, 15*time.Second)
+	ready := s.until(t, "READY")
 	if ready["READY"] != "1" || !strings.HasPrefix(ready["STATUS"], "server of dc1") {
-		t.Fatalf("the first message is %v, want READY=1 and a STATUS", ready)
+		t.Fatalf("it said %v, want READY=1 and a STATUS", ready)
 	}
 	if _, err := a.client(t).Agent().Self(); err != nil {
 		t.Errorf("it said READY=1, but its HTTP interface: %v", err)
@@ -135,6 +203,28 @@ func TestSupervisor(t *testing.T) {
 		if led = strings.Contains(beat["STATUS"], ", leader"); !led && time.Since(last) > 15*time.Second {
 			t.Fatalf("STATUS stays %q", beat["STATUS"])
 		}
+	}
+
+	// A reload is told, and so is one that changed nothing because the files are wrong.
+	must(t, a.cmd.Process.Signal(syscall.SIGHUP))
+	if m := s.until(t, "RELOADING"); m["MONOTONIC_USEC"] == "" {
+		t.Errorf("a reload is told as %v, want MONOTONIC_USEC too", m)
+	}
+	if m := s.until(t, "READY"); strings.Contains(m["STATUS"], "reload") {
+		t.Errorf("after a good reload: %v", m)
+	}
+	file := filepath.Join(a.Dir, "agent.json")
+	good, err := os.ReadFile(file)
+	must(t, err)
+	must(t, os.WriteFile(file, []byte("{"), 0o600))
+	must(t, a.cmd.Process.Signal(syscall.SIGHUP))
+	if m := s.until(t, "READY"); !strings.Contains(m["STATUS"], "the last reload was refused: reload: ") {
+		t.Errorf("after a reload that failed: %v", m)
+	}
+	must(t, os.WriteFile(file, good, 0o600))
+	must(t, a.cmd.Process.Signal(syscall.SIGHUP))
+	if m := s.until(t, "READY"); strings.Contains(m["STATUS"], "refused") {
+		t.Errorf("after another good reload: %v", m)
 	}
 
 	must(t, a.cmd.Process.Signal(syscall.SIGSTOP))

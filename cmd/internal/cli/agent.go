@@ -67,6 +67,7 @@ was recovered without it.`,
 				if len(c.args) > 0 {
 					return failf("==> Unexpected extra arguments: %s", strings.Join(c.args, " "))
 				}
+				l.Credentials = c.Getenv("CREDENTIALS_DIRECTORY")
 				return c.runAgent(l)
 			}
 		},
@@ -122,6 +123,7 @@ func (c *call) runAgent(l *config.Loader) error {
 	nc.Reload = a.reload
 	checkEnvironment(&nc, c.Getenv)
 	relaxTimers()
+	superviseBy(&nc, c.Getenv)
 	// Signals are caught from here on: one that comes while the node is built
 	// waits for it.
 	signals := make(chan os.Signal, 4)

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/coreos/go-systemd/v22/daemon"
+
 	"landbridge/cmd/internal/config"
 	"landbridge/federation/node"
 	"landbridge/federation/trust"
@@ -180,6 +182,20 @@ func checkEnvironment(nc *node.Config, getenv func(string) string) {
 			cfg.InsecureSkipVerify = true //nolint:gosec // as Docker's own tools read the variable
 		}
 		return cfg, err
+	}
+}
+
+// superviseBy takes over what a service manager says of itself in the environment.
+func superviseBy(nc *node.Config, getenv func(string) string) {
+	if getenv("NOTIFY_SOCKET") == "" {
+		return
+	}
+	nc.Supervisor = func(state string) error {
+		_, err := daemon.SdNotify(false, state)
+		return err
+	}
+	if every, err := daemon.SdWatchdogEnabled(false); err == nil {
+		nc.WatchdogInterval = every
 	}
 }
 

@@ -30,7 +30,7 @@ data directory here if the agent gets it on its command line.
 				if len(c.args) == 0 {
 					return failf("Must specify at least one config file or directory")
 				}
-				l.Files = c.args
+				l.Files, l.Credentials = c.args, c.Getenv("CREDENTIALS_DIRECTORY")
 				cfg, warnings, err := l.Load()
 				if err == nil {
 					err = tryDefinitions(cfg)

@@ -14,6 +14,9 @@ type Loader struct {
 	Format string   // -config-format: "hcl", "json", or "" to go by extensions
 	HCL    []string // -hcl
 	Dev    bool     // -dev
+	// Credentials is the directory with a service manager's secrets, "" for none;
+	// systemd names it in CREDENTIALS_DIRECTORY.
+	Credentials string
 
 	// Machine is what is asked of this machine; the zero value asks it.
 	Machine Machine

@@ -90,6 +90,7 @@ func (l *Loader) merged() (tree, []string, error) {
 		}
 		add("-hcl", raw, err)
 	}
+	l.credentials(add)
 	if len(errs) > 0 {
 		return nil, unique(warnings), flatten(errors.Join(errs...))
 	}
