@@ -216,3 +216,18 @@ func TestKnownNamesInIntervals(t *testing.T) {
 		}
 	})
 }
+
+// A known name without a source is only there for libraries to report under it:
+// any other would say 0 for ever.
+func TestKnownNamesHaveASource(t *testing.T) {
+	for _, k := range knownNames() {
+		if k.from != "" {
+			continue
+		}
+		switch lib, _, _ := strings.Cut(k.name, "."); lib {
+		case "raft", "serf", "memberlist":
+		default:
+			t.Errorf("%s has no source", k.name)
+		}
+	}
+}
