@@ -1,8 +1,11 @@
 package apiclient
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -181,5 +184,104 @@ func TestAgentCheck(t *testing.T) {
 		refused(t, ag.CheckDeregister(id), 404, "Unknown check ID")
 		refused(t, ag.CheckRegister(&api.AgentCheckRegistration{Name: "x"}), 400, "Invalid check")
 		refused(t, ag.ServiceRegister(&api.AgentServiceRegistration{ID: "x"}), 400, "Missing service name")
+	})
+}
+
+// TestAgentTools are what operators' programs ask of an agent.
+func TestAgentTools(t *testing.T) {
+	each(t, func(t *testing.T, c *api.Client) {
+		ag := c.Agent()
+		host, err := ag.Host()
+		must(t, err)
+		if host["Memory"] == nil || host["CPU"] == nil || host["Host"] == nil || host["Disk"] == nil || host["CollectionTime"] == nil {
+			t.Errorf("host: %v", host)
+		}
+		if m, err := ag.MembersOpts(api.MembersOpts{Segment: "_all"}); err != nil || len(m) < 2 {
+			t.Errorf("members of all segments: %v, %v", m, err)
+		}
+		self, err := ag.NodeName()
+		must(t, err)
+		// A member that lives comes back by itself.
+		must(t, ag.ForceLeave(self))
+		refused(t, ag.ForceLeave("none"), 500, "agent: No node found with name 'none'")
+		refused(t, ag.ForceLeavePrune("none"), 500, "agent: No node found with name 'none'")
+
+		for what, follow := range map[string]func(string, <-chan struct{}, *api.QueryOptions) (chan string, error){"text": ag.Monitor, "JSON": ag.MonitorJSON} {
+			stop := make(chan struct{})
+			lines, err := follow("info", stop, nil)
+			must(t, err)
+			time.Sleep(50 * time.Millisecond)
+			must(t, ag.Reload())
+			select {
+			case line := <-lines:
+				if !strings.Contains(line, "reload") || (what == "JSON") != strings.HasPrefix(line, "{") {
+					t.Errorf("the %s log says %q", what, line)
+				}
+			case <-time.After(10 * time.Second):
+				t.Errorf("the %s log says nothing of the reload", what)
+			}
+			close(stop)
+		}
+		must(t, ag.EnableNodeMaintenance("away"))
+		checks, err := ag.ChecksWithFilter(`CheckID == "_node_maintenance"`)
+		if err != nil || len(checks) != 1 || checks["_node_maintenance"].Notes != "away" {
+			t.Errorf("maintenance: %v, %v", checks, err)
+		}
+		must(t, ag.DisableNodeMaintenance())
+
+		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+		defer cancel()
+		stream, err := ag.MetricsStream(ctx)
+		must(t, err)
+		defer stream.Close()
+		var m api.MetricsInfo
+		if err := json.NewDecoder(stream).Decode(&m); err != nil || len(m.Gauges) == 0 {
+			t.Errorf("the stream of metrics begins with %+v, %v", m, err)
+		}
+
+		for what, profile := range map[string]func() ([]byte, error){
+			"heap": c.Debug().Heap, "goroutine": c.Debug().Goroutine,
+			"profile": func() ([]byte, error) { return c.Debug().Profile(1) },
+			"trace":   func() ([]byte, error) { return c.Debug().Trace(1) },
+		} {
+			if b, err := profile(); err != nil || len(b) == 0 {
+				t.Errorf("%s: %d bytes, %v", what, len(b), err)
+			}
+		}
+	})
+}
+
+// TestAgentLeaves tells a client agent to go: it is gone for the others at once.
+func TestAgentLeaves(t *testing.T) {
+	w := theWorld(t)
+	a := newAgent(t.TempDir(), "leaver", "dc1", "127.21.1.12", map[string]any{"retry_join": []string{w.server.IP}})
+	a.run(t)
+	c, server := a.client(t), w.server.client(t)
+	nodes := func() (int, error) {
+		list, _, err := server.Catalog().Nodes(&api.QueryOptions{Filter: `Node == "leaver"`})
+		return len(list), err
+	}
+	until(t, 30*time.Second, "it is in the catalog", func() error {
+		n, err := nodes()
+		if err == nil && n != 1 {
+			err = errNotYet
+		}
+		return err
+	})
+	must(t, c.Agent().Leave())
+	select {
+	case <-a.done:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the process does not end")
+	}
+	if code := a.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	until(t, 10*time.Second, "it is not in the catalog any more", func() error {
+		n, err := nodes()
+		if err == nil && n != 0 {
+			err = errNotYet
+		}
+		return err
 	})
 }

@@ -162,8 +162,8 @@ var shared = sync.OnceValues(func() (*world, error) {
 	}
 	w := &world{
 		dir:     dir,
-		server:  newAgent(dir, "s1", "dc1", "127.21.1.1", map[string]any{"server": true, "bootstrap_expect": 1}),
-		client1: newAgent(dir, "c1", "dc1", "127.21.1.11", map[string]any{"retry_join": []string{"127.21.1.1"}}),
+		server:  newAgent(dir, "s1", "dc1", "127.21.1.1", map[string]any{"server": true, "bootstrap_expect": 1, "enable_debug": true}),
+		client1: newAgent(dir, "c1", "dc1", "127.21.1.11", map[string]any{"retry_join": []string{"127.21.1.1"}, "enable_debug": true}),
 		remote: newAgent(dir, "s2", "dc2", "127.21.2.1", map[string]any{
 			"server": true, "bootstrap_expect": 1, "retry_join_wan": []string{"127.21.1.1"},
 		}),
