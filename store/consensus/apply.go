@@ -23,8 +23,13 @@ const (
 	// While an entry is on its way, the next one waits until it carries so much
 	// or the other has landed: an entry costs every server an append, an fsync
 	// and a dozen wake-ups, which many commands share better than few.
-	worthEntry      = 64
+	worthEntry      = 256
 	worthEntryBytes = 64 << 10
+	// Callers that write in a closed loop are back soon after they have been
+	// answered. The next entry waits for most of them, but no longer than the last
+	// one took, nor than this: else they split into two halves, each of which waits
+	// for the other's entry. After waits that were in vain it waits less often.
+	maxGather = 4 * time.Millisecond
 )
 
 // request is one command on its way. It belongs to its caller until it is put
@@ -50,8 +55,12 @@ const (
 type queue struct {
 	mu      sync.Mutex
 	waiting []*request
-	bytes   int   // of payloads, of those that have left their callers too
-	refused error // set: nothing is taken any more
+	bytes   int       // of payloads, of those that have left their callers too
+	refused error     // set: nothing is taken any more
+	company int       // how many are worth waiting for, 0 if none
+	gather  time.Time // until then
+	vain    int       // waits in vain, in a row
+	skip    int       // entries that do not wait therefore
 	filled  chan struct{}
 	gauge   prometheus.Gauge
 	// free requests, per node and not per process: a channel made in one
@@ -83,12 +92,14 @@ func (q *queue) push(reqs ...*request) error {
 		q.mu.Unlock()
 		return q.refused
 	}
-	first := len(q.waiting) == 0 && len(reqs) > 0
+	before := len(q.waiting)
 	q.waiting = append(q.waiting, reqs...)
 	for _, r := range reqs {
 		q.bytes += len(r.cmd.Payload)
 	}
-	tell := first || q.worthLocked()
+	now := len(q.waiting)
+	// While others are awaited, the first that comes wakes nobody.
+	tell := before < max(q.company, 1) && now >= max(q.company, 1) || q.worthLocked()
 	q.mu.Unlock()
 	if tell {
 		signal(q.filled)
@@ -100,12 +111,42 @@ func (q *queue) worthLocked() bool {
 	return len(q.waiting) >= worthEntry || q.bytes >= worthEntryBytes
 }
 
-// ripe reports whether the next group should go, beside entries on their way or
-// not.
-func (q *queue) ripe(beside bool) bool {
+// expect notes that n callers will have been answered, after an entry that took
+// so long.
+func (q *queue) expect(n int, took time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.waiting) > 0 && (!beside || q.worthLocked())
+	if q.skip > 0 {
+		q.skip--
+		return
+	}
+	n += len(q.waiting)
+	q.company, q.gather = min(n-n/8, worthEntry), time.Now().Add(min(took, maxGather))
+}
+
+// ripe reports whether the next group should go, beside entries on their way or
+// not, and if not, after how long to ask again: 0 is when something happens.
+func (q *queue) ripe(beside bool) (bool, time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.worthLocked() {
+		return true, 0
+	}
+	if beside {
+		return false, 0
+	}
+	if q.company > 0 {
+		if len(q.waiting) >= q.company {
+			q.vain = 0
+		} else if wait := time.Until(q.gather); wait > 0 {
+			return false, wait
+		} else {
+			q.skip = 1<<q.vain - 1
+			q.vain = min(q.vain+1, 6)
+		}
+		q.company = 0
+	}
+	return len(q.waiting) > 0, 0
 }
 
 // take moves the next group to dst.
@@ -241,19 +282,9 @@ func (n *Node) commitLoop() {
 		case <-n.quit:
 			return
 		}
-		group = group[:0]
-		for len(group) == 0 {
-			if n.queue.ripe(n.onWay.Load() > 0) {
-				group = n.queue.take(group)
-				continue
-			}
-			select {
-			case <-n.queue.filled:
-			case <-n.landed:
-			case <-n.quit:
-				<-n.turn
-				return
-			}
+		if group = n.nextGroup(group[:0]); group == nil {
+			<-n.turn
+			return
 		}
 		size := 16
 		cmds = cmds[:0]
@@ -272,11 +303,37 @@ func (n *Node) commitLoop() {
 		<-n.gate
 		<-n.turn
 		err := future.Error()
+		n.queue.expect(len(group), time.Since(start))
 		n.onWay.Add(-1)
 		signal(n.landed)
 		n.finish(group, future, err, start)
 		clear(group)
 		clear(cmds)
+	}
+}
+
+// nextGroup waits for the next group, which it appends to dst: nil if the node
+// stops.
+func (n *Node) nextGroup(dst []*request) []*request {
+	for {
+		ripe, wait := n.queue.ripe(n.onWay.Load() > 0)
+		if ripe {
+			if dst = n.queue.take(dst); len(dst) > 0 {
+				return dst
+			}
+			continue
+		}
+		var gathered <-chan time.Time
+		if wait > 0 {
+			gathered = time.After(wait)
+		}
+		select {
+		case <-n.queue.filled:
+		case <-n.landed:
+		case <-gathered:
+		case <-n.quit:
+			return nil
+		}
 	}
 }
 
