@@ -35,7 +35,7 @@ func (b backend) Self(context.Context) (*httpapi.Self, error) {
 			"build":    {"prerelease": "", "revision": "", "version": cfg.Version, "version_metadata": "", "landbridge": cfg.Release},
 			"runtime":  runtimeStats(),
 			"serf_lan": n.lan.Stats(),
-			"consul":   {"acl": "disabled", "server": strconv.FormatBool(cfg.Server)},
+			"consul":   {"acl": cfg.ACL.word(), "server": strconv.FormatBool(cfg.Server)},
 		},
 	}
 	if coord, err := n.lan.Coordinate(); err == nil {

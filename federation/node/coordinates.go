@@ -53,7 +53,7 @@ func (n *Node) tellCoordinateOnce(ctx context.Context) {
 	c := store.Coordinate{Node: n.cfg.NodeName, Coord: coordOf(own)}
 	ctx, cancel := context.WithTimeout(ctx, coordinateTimeout)
 	defer cancel()
-	_, err = n.dispatcher.Do(ctx, &rpc.Request{Method: rpc.CoordinateUpdate, Body: c.AppendWire(nil)})
+	_, err = n.dispatcher.Do(ctx, &rpc.Request{Method: rpc.CoordinateUpdate, Token: n.tokens.agent(), Body: c.AppendWire(nil)})
 	if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
 		n.log.Debug("coordinate not told; the next one will be", "err", err)
 	}

@@ -52,10 +52,13 @@ func (n *Node) receiveEvent(name string, payload []byte, ltime uint64) {
 }
 
 // keys is the key/value store of this datacenter, for remote execution.
-type keys struct{ do rpc.Doer }
+type keys struct {
+	do    rpc.Doer
+	token func() string
+}
 
 func (k keys) Get(ctx context.Context, key string) (*store.KVEntry, error) {
-	resp, err := k.do.Do(ctx, &rpc.Request{Method: rpc.KVGet, Representation: rpc.Records, Query: store.Query{Name: key}})
+	resp, err := k.do.Do(ctx, &rpc.Request{Method: rpc.KVGet, Token: k.token(), Representation: rpc.Records, Query: store.Query{Name: key}})
 	if err != nil || resp.NotFound {
 		return nil, err
 	}
@@ -68,7 +71,7 @@ func (k keys) Get(ctx context.Context, key string) (*store.KVEntry, error) {
 
 func (k keys) Lock(ctx context.Context, key string, value []byte, session string) (bool, error) {
 	cmd := store.KVCommand{Op: store.KVLock, Entry: store.KVEntry{Key: key, Value: value, Session: session}}
-	resp, err := k.do.Do(ctx, &rpc.Request{Method: rpc.KVApply, Body: cmd.AppendWire(nil)})
+	resp, err := k.do.Do(ctx, &rpc.Request{Method: rpc.KVApply, Token: k.token(), Body: cmd.AppendWire(nil)})
 	if err != nil {
 		return false, err
 	}

@@ -41,20 +41,27 @@ func (l *local) isReady() bool {
 
 func (l *local) Do(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
 	if m := rpc.Lookup(req.Method); m != nil && m.Where != rpc.AnyServer && !l.isReady() {
-		if req.NoWait {
-			return nil, rpc.ErrWouldWait
-		}
-		t := time.NewTimer(l.hold)
-		defer t.Stop()
-		select {
-		case <-l.ready:
-		case <-t.C:
-			return nil, store.ErrNoLeader
-		case <-ctx.Done():
-			return nil, store.ErrNoLeader
+		if err := l.wait(ctx, req.NoWait); err != nil {
+			return nil, err
 		}
 	}
 	return l.set.Do(ctx, req)
+}
+
+// wait returns when the gate is open, or an error if that takes too long.
+func (l *local) wait(ctx context.Context, noWait bool) error {
+	if noWait {
+		return rpc.ErrWouldWait
+	}
+	t := time.NewTimer(l.hold)
+	defer t.Stop()
+	select {
+	case <-l.ready:
+		return nil
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return store.ErrNoLeader
 }
 
 // watch opens the gate when this server leads, or has applied what the leader's

@@ -18,6 +18,7 @@ import (
 	"landbridge/federation/httpapi"
 	"landbridge/federation/watch"
 	"landbridge/forwarding"
+	"landbridge/forwarding/endpoint"
 	"landbridge/forwarding/rpc"
 	"landbridge/forwarding/view"
 	"landbridge/lan/agent"
@@ -41,7 +42,9 @@ type Node struct {
 	views      *view.Set
 	calls      *rpc.ClientMetrics
 	agent      *agent.Agent
-	exec       *agent.Exec // nil without remote execution
+	tokens     *agentTokens    // the secrets that this agent works with
+	identities endpoint.Tokens // whose secrets are whose; nil: ACLs are off
+	exec       *agent.Exec     // nil without remote execution
 	http       *httpapi.Server
 	watches    *watch.Set
 	dns        *dnsapi.Server
@@ -115,6 +118,9 @@ func New(cfg Config) (_ *Node, err error) {
 	if n.id, err = nodeID(&cfg); err != nil {
 		return nil, err
 	}
+	if n.tokens, err = newAgentTokens(&cfg, n.log); err != nil {
+		return nil, err
+	}
 	n.calls = rpc.NewClientMetrics(cfg.Registerer)
 	lanPool := rpc.PoolConfig{DialTimeout: lanDialTimeout, Client: rpc.ClientConfig{Lanes: 1, Metrics: n.calls}, Logger: n.logger("rpc")}
 	n.lanView = &lanView{self: cfg.NodeName}
@@ -139,6 +145,11 @@ func New(cfg Config) (_ *Node, err error) {
 			return nil, err
 		}
 		lanPool.Dial = func(ctx context.Context, addr, _ string) (rpc.Session, error) { return dial(ctx, addr) }
+		if cfg.ACL.Enabled {
+			if n.identities, err = n.newRemoteTokens(""); err != nil {
+				return nil, err
+			}
+		}
 	}
 	n.lanView.pool = rpc.NewPool(lanPool)
 	n.lanView.ping = n.lanView.pingServer
@@ -153,7 +164,7 @@ func New(cfg Config) (_ *Node, err error) {
 	}
 	cfg.Registerer.MustRegister(&agentsCollector{cfg.Datacenter, n.lan.Members})
 	n.agent, err = agent.New(agent.Config{
-		Node: cfg.NodeName, Datacenter: cfg.Datacenter, NodeInfo: n.record, Registrar: registrar{n.dispatcher, &n.going},
+		Node: cfg.NodeName, Datacenter: cfg.Datacenter, NodeInfo: n.record, Registrar: registrar{n.dispatcher, &n.going, n.tokens.agent, n.tokens.user}, Token: n.fileOrDefault,
 		Server: cfg.Server, ClusterSize: func() int { return len(n.lan.Members()) }, DataDir: cfg.DataDir,
 		SidecarMinPort: cfg.Ports.SidecarMin, SidecarMaxPort: cfg.Ports.SidecarMax,
 		CheckUpdateInterval: cfg.CheckUpdateInterval, CheckOutputMaxSize: cfg.CheckOutputMaxSize, DiscardCheckOutput: cfg.DiscardCheckOutput,
@@ -165,7 +176,7 @@ func New(cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	if cfg.RemoteExec {
-		n.exec = agent.NewExec(cfg.NodeName, keys{n.dispatcher}, n.logger("exec"))
+		n.exec = agent.NewExec(cfg.NodeName, keys{n.dispatcher, n.tokens.agent}, n.logger("exec"))
 	}
 	if err := n.newFrontEnds(); err != nil {
 		return nil, err
@@ -283,7 +294,7 @@ func (n *Node) commonTags() map[string]string {
 
 func (n *Node) serverTags() map[string]string {
 	t := n.commonTags()
-	t["role"], t["port"], t["raft_vsn"], t["acls"], t["ft_fs"], t["ft_si"] = "consul", strconv.Itoa(n.cfg.Ports.Server), "3", "0", "1", "1"
+	t["role"], t["port"], t["raft_vsn"], t["acls"], t["ft_fs"], t["ft_si"] = "consul", strconv.Itoa(n.cfg.Ports.Server), "3", n.cfg.ACL.tag(), "1", "1"
 	if n.cfg.Bootstrap || n.cfg.BootstrapExpect == 1 {
 		t["bootstrap"] = "1"
 	} else if n.cfg.BootstrapExpect > 1 {

@@ -16,13 +16,16 @@ type registrar struct {
 	// going is set while the node leaves: what it registered then would bring it
 	// back into the catalog that the leader has just taken it out of.
 	going *atomic.Bool
+	// agent is the token for what the agent does for itself, user the one for aliases
+	// that have none.
+	agent, user func() string
 }
 
 func (r registrar) Sync(ctx context.Context, batch *store.CatalogBatch) ([]error, error) {
 	if r.going.Load() {
 		return nil, store.Errorf(store.KindUnreachable, "this agent is leaving: nothing is registered any more")
 	}
-	resp, err := r.do.Do(ctx, &rpc.Request{Method: rpc.CatalogSync, Body: batch.AppendWire(make([]byte, 0, 512*len(batch.Writes)))})
+	resp, err := r.do.Do(ctx, &rpc.Request{Method: rpc.CatalogSync, Token: r.agent(), Body: batch.AppendWire(make([]byte, 0, 512*len(batch.Writes)))})
 	if err != nil {
 		return nil, err
 	}
@@ -57,6 +60,9 @@ func (r registrar) NodeChecks(ctx context.Context, node string) ([]*store.Check,
 }
 
 func (r registrar) WatchNodeChecks(ctx context.Context, node, token string, index store.Index, wait time.Duration) ([]*store.Check, store.Index, error) {
+	if token == "" {
+		token = r.user()
+	}
 	resp, err := r.do.Do(ctx, &rpc.Request{
 		Method: rpc.HealthNode, Token: token, Consistency: store.Stale, MinIndex: index, Wait: wait,
 		Representation: rpc.Records, Query: store.Query{Name: node},
@@ -69,5 +75,5 @@ func (r registrar) WatchNodeChecks(ctx context.Context, node, token string, inde
 }
 
 func (r registrar) records(ctx context.Context, method rpc.MethodID, name string) (*rpc.Response, error) {
-	return r.do.Do(ctx, &rpc.Request{Method: method, Representation: rpc.Records, Query: store.Query{Name: name}})
+	return r.do.Do(ctx, &rpc.Request{Method: method, Token: r.agent(), Representation: rpc.Records, Query: store.Query{Name: name}})
 }

@@ -71,6 +71,7 @@ func (n *Node) reload() error {
 	if err := n.watches.Replace(next.Watches); err != nil {
 		return err
 	}
+	n.tokens.reload(next.ACL.Tokens)
 	n.agent.DiscardCheckOutput(next.DiscardCheckOutput)
 	n.http.Reload(next.httpReloadable())
 	n.dns.Reload(next.DNS.settings())

@@ -94,7 +94,15 @@ func (n *Node) newServer() (_ *server, err error) {
 	if err != nil {
 		return nil, err
 	}
+	var tokens *serverTokens
+	if cfg.ACL.Enabled {
+		if tokens, err = s.newTokens(); err != nil {
+			return nil, err
+		}
+		n.identities = tokens
+	}
 	set, err := endpoint.New(endpoint.Config{
+		Tokens: n.identities, KeyListPolicy: cfg.ACL.KeyListPolicy,
 		Datacenter: cfg.Datacenter, State: s.state, Consensus: s.raft,
 		Servers: s.raftServers, Datacenters: s.datacenters, Status: s.status, WANCoordinates: s.wanCoordinates,
 		Remote:           rpc.DoerFunc(func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) { return n.dispatcher.Do(ctx, req) }),
@@ -107,6 +115,12 @@ func (n *Node) newServer() (_ *server, err error) {
 		return nil, err
 	}
 	set.HandleSnapshots(s.snapshots())
+	set.Handle(rpc.ACLResolve, func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+		if tokens == nil {
+			return nil, store.ErrACLOff
+		}
+		return tokens.Answer(ctx, req)
+	})
 	set.HandleOperator(s.operator())
 	s.local = &local{set: set, raft: s.raft, hold: cfg.RPCHoldTimeout, askLeader: s.askLeader, ready: make(chan struct{})}
 	s.limiter = forwarding.NewLimiter(cfg.Limits.Requests, n.logger("limits"), cfg.Registerer)

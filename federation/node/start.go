@@ -25,8 +25,13 @@ func (n *Node) newFrontEnds() (err error) {
 	if cfg.HTTP.UseCache {
 		cache = n.views
 	}
+	var front httpapi.ACL
+	if n.identities != nil {
+		front = frontACL{n, n.identities}
+	}
 	n.http, err = httpapi.New(httpapi.Config{
 		Do: n.views, Cache: cache, Bounded: n.views, Agent: backend{n}, Local: n.agent,
+		ACL: front, DefaultDeny: cfg.ACL.DefaultPolicy == "deny", DefaultToken: n.tokens.user,
 		Datacenter: cfg.Datacenter, NodeName: cfg.NodeName,
 		Version: httpapi.Version{HumanVersion: cfg.Version, Release: cfg.Release},
 		DevMode: cfg.DevMode, TranslateWAN: cfg.TranslateWAN, Streaming: cfg.UseStreaming,
@@ -41,7 +46,7 @@ func (n *Node) newFrontEnds() (err error) {
 	}
 	n.dns, err = dnsapi.New(dnsapi.Config{
 		Do: rpc.DoerFunc(n.views.Follow), Datacenter: cfg.Datacenter, Node: cfg.NodeName, Domain: cfg.Domain, AltDomain: cfg.AltDomain,
-		Settings: cfg.DNS.settings(), TranslateWAN: cfg.TranslateWAN,
+		Token: n.tokens.dns, Settings: cfg.DNS.settings(), TranslateWAN: cfg.TranslateWAN,
 		Logger: n.logger("dns"), Registerer: cfg.Registerer,
 	})
 	return err

@@ -130,15 +130,25 @@ func alive(who *acl.Bearer) (*acl.Bearer, error) {
 	return who, nil
 }
 
+// Recover returns the bearer of acl.tokens.agent_recovery if the secret is that: it
+// needs no state. nil otherwise.
+func (s *State) Recover(secret string) *acl.Bearer {
+	hash := store.HashSecret(secret)
+	return s.recovery.is(&hash)
+}
+
 func (s *State) unknown(ctx context.Context, secret string, noWait bool) (*acl.Bearer, error) {
-	if secret == acl.AnonymousSecret {
-		return s.anonymous, nil
-	}
 	if s.cfg.Elsewhere != nil {
 		who, err := s.cfg.Elsewhere.Resolve(ctx, secret, nil, noWait)
-		if !errors.Is(err, store.ErrACLNotFound) {
+		switch {
+		case err == nil, err == rpc.ErrWouldWait:
 			return who, err
+		case secret != acl.AnonymousSecret && !errors.Is(err, store.ErrACLNotFound):
+			return nil, err
 		}
+	}
+	if secret == acl.AnonymousSecret {
+		return s.anonymous, nil // who is nobody has the default policy
 	}
 	if at, tokens := s.cfg.State.ACLBootstrapped(); at == 0 && !tokens {
 		return nil, store.ErrACLBootstrap
