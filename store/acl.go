@@ -160,6 +160,14 @@ func (t *ACLToken) Clone() *ACLToken {
 		ExpirationTime: t.ExpirationTime, CreateTime: t.CreateTime, CreateIndex: t.CreateIndex, ModifyIndex: t.ModifyIndex}
 }
 
+// ManagementToken returns a new token that may do everything.
+func ManagementToken(accessor, secret, description string, now time.Time) *ACLToken {
+	t := &ACLToken{AccessorID: accessor, SecretID: secret, Description: description, CreateTime: now.UTC(),
+		ACLGrants: ACLGrants{Policies: []ACLLink{{ID: ManagementPolicyID, Name: ManagementPolicyName}}}}
+	t.Seal()
+	return t
+}
+
 // ACLPolicy is a named set of rules.
 type ACLPolicy struct {
 	ID          string

@@ -1,6 +1,10 @@
 package store
 
-import "landbridge/store/wire"
+import (
+	"time"
+
+	"landbridge/store/wire"
+)
 
 // ACLOp is what an ACLChange does. Numbers are on disk and on the wire.
 type ACLOp uint8
@@ -10,6 +14,9 @@ const (
 	ACLUpdate ACLOp = 2 // of one that must be
 	ACLSet    ACLOp = 3 // either: what replication writes
 	ACLDelete ACLOp = 4 // of Key; one that is not there is no error
+	ACLExpire ACLOp = 5 // of the token Key, if its time is over at the command's
+	// ACLClone makes a token with the grants of the token Key; only in an ACLRequest.
+	ACLClone ACLOp = 6
 )
 
 // ACLChange is one change of one record.
@@ -96,7 +103,7 @@ func (c *ACLChange) DecodeWire(b []byte) error {
 	if err := d.Err(); err != nil {
 		return err
 	}
-	if c.Op == ACLDelete {
+	if c.Op == ACLDelete || c.Op == ACLExpire {
 		return nil
 	}
 	if c.Record = NewACLRecord(c.Kind); c.Record == nil {
@@ -105,11 +112,86 @@ func (c *ACLChange) DecodeWire(b []byte) error {
 	return c.Record.DecodeWire(record)
 }
 
+// ACLRequest is what a user asks for: a change whose record is not complete, with
+// links by name. The server that carries it out makes an ACLCommand of it.
+type ACLRequest struct {
+	ACLChange
+	TTL time.Duration // of a new token; 0: as its ExpirationTime says
+}
+
+// AppendWire appends the request's fields.
+func (r *ACLRequest) AppendWire(b []byte) []byte {
+	b = wire.Message(b, 1, r.ACLChange.AppendWire)
+	return wire.Int(b, 2, int64(r.TTL))
+}
+
+// DecodeWire replaces r by what AppendWire wrote.
+func (r *ACLRequest) DecodeWire(b []byte) error {
+	*r = ACLRequest{}
+	d := wire.NewDecoder(b)
+	for d.Next() {
+		switch d.Field {
+		case 1:
+			if err := r.ACLChange.DecodeWire(d.Bytes()); err != nil {
+				return err
+			}
+		case 2:
+			r.TTL = time.Duration(d.Int())
+		}
+	}
+	return d.Err()
+}
+
+// ACLLogin is what somebody who logs in presents.
+type ACLLogin struct {
+	Method string
+	Bearer string            // secret
+	Meta   map[string]string // shown in the token's description
+}
+
+// AppendWire appends the login's fields.
+func (l *ACLLogin) AppendWire(b []byte) []byte {
+	b = wire.String(b, 1, l.Method)
+	b = wire.String(b, 2, l.Bearer)
+	return wire.StringMap(b, 3, l.Meta)
+}
+
+// DecodeWire replaces l by what AppendWire wrote.
+func (l *ACLLogin) DecodeWire(b []byte) error {
+	*l = ACLLogin{}
+	d := wire.NewDecoder(b)
+	for d.Next() {
+		switch d.Field {
+		case 1:
+			l.Method = d.String()
+		case 2:
+			l.Bearer = d.String()
+		case 3:
+			d.StringPair(&l.Meta)
+		}
+	}
+	return d.Err()
+}
+
+// ACLReplication is the state of the copy of the primary's ACLs.
+type ACLReplication struct {
+	Enabled              bool
+	Running              bool
+	SourceDatacenter     string
+	ReplicationType      string // "policies" or "tokens"
+	ReplicatedIndex      uint64
+	ReplicatedRoleIndex  uint64
+	ReplicatedTokenIndex uint64
+	LastSuccess          time.Time
+	LastError            time.Time
+	LastErrorMessage     string
+}
+
 // ACLBootstrapCommand is the payload of CmdACLBootstrap: the first token of a
 // datacenter, once, or once more with the index of the last time. The result's
 // value is nothing; a refusal names that index.
 type ACLBootstrapCommand struct {
-	Token ACLToken
+	Token *ACLToken
 	Reset Index
 }
 
@@ -121,10 +203,7 @@ func (c *ACLBootstrapCommand) AppendWire(b []byte) []byte {
 
 // DecodeWire replaces what AppendWire wrote.
 func (c *ACLBootstrapCommand) DecodeWire(b []byte) error {
-	c.Reset = 0
-	if err := c.Token.DecodeWire(nil); err != nil {
-		return err
-	}
+	*c = ACLBootstrapCommand{Token: new(ACLToken)}
 	d := wire.NewDecoder(b)
 	for d.Next() {
 		switch d.Field {

@@ -46,18 +46,6 @@ var unbuiltFamilies = []unbuilt{
 	{"The web interface", famOther, noTenancy, []unbuiltPath{{"/v1/internal/ui/", mGet}}},
 }
 
-// aclPaths answer like any agent whose ACLs are off, which is the only way an
-// agent of this version can be: acl.enabled refuses to start.
-var aclPaths = []unbuiltPath{
-	{"/v1/acl/bootstrap", mPut}, {"/v1/acl/replication", mGet}, {"/v1/acl/login", mPost}, {"/v1/acl/logout", mPost},
-	{"/v1/acl/tokens", mGet}, {"/v1/acl/token", mPut}, {"/v1/acl/token/", mGetPutDel},
-	{"/v1/acl/policies", mGet}, {"/v1/acl/policy", mPut}, {"/v1/acl/policy/", mGetPutDel},
-	{"/v1/acl/roles", mGet}, {"/v1/acl/role", mPut}, {"/v1/acl/role/", mGetPutDel},
-	{"/v1/acl/auth-methods", mGet}, {"/v1/acl/auth-method", mPut}, {"/v1/acl/auth-method/", mGetPutDel},
-	{"/v1/acl/binding-rules", mGet}, {"/v1/acl/binding-rule", mPut}, {"/v1/acl/binding-rule/", mGetPutDel},
-	{"/v1/acl/templated-policies", mGet}, {"/v1/acl/templated-policy/name/", mGet}, {"/v1/acl/templated-policy/preview/", mPost},
-}
-
 func later() []entry {
 	var out []entry
 	add := func(f family, s scope, p unbuiltPath, h handler) {
@@ -75,9 +63,6 @@ func later() []entry {
 		for _, p := range u.paths {
 			add(u.family, u.scope, p, func(*call) error { return errNotBuilt(u.what) })
 		}
-	}
-	for _, p := range aclPaths {
-		add(famACL, noTenancy, p, func(*call) error { return errACLOff })
 	}
 	return out
 }

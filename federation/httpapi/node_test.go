@@ -159,10 +159,10 @@ type testNode struct {
 	reg   *prometheus.Registry
 }
 
-func newDatacenter(t testing.TB, dc, node string) (*endpoint.Set, *state.Store) {
+func newDatacenter(t testing.TB, dc, node string, change ...func(*endpoint.Config)) (*endpoint.Set, *state.Store) {
 	t.Helper()
 	st := state.New()
-	set, err := endpoint.New(endpoint.Config{
+	cfg := endpoint.Config{
 		Datacenter: dc, State: st, Consensus: raftOfOne{st},
 		Servers: func() ([]endpoint.RaftServer, error) {
 			return []endpoint.RaftServer{{ID: "0e0b2a0c-7e5b-4f0b-8d3e-000000000001", Node: node, Address: "127.0.0.1:8300", Leader: true, ProtocolVersion: "3", Voter: true, LastIndex: 7}}, nil
@@ -174,7 +174,11 @@ func newDatacenter(t testing.TB, dc, node string) (*endpoint.Set, *state.Store) 
 			return sess, nil
 		},
 		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
-	})
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
+	set, err := endpoint.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,6 +220,11 @@ func newDatacenter(t testing.TB, dc, node string) (*endpoint.Set, *state.Store) 
 func newNode(t testing.TB, change func(*Config)) *testNode {
 	t.Helper()
 	set, st := newDatacenter(t, "dc1", "a")
+	return nodeOver(t, set, st, change)
+}
+
+func nodeOver(t testing.TB, set *endpoint.Set, st *state.Store, change func(*Config)) *testNode {
+	t.Helper()
 	far, _ := newDatacenter(t, "dc2", "b")
 	local, err := agent.New(agent.Config{Node: "a", Datacenter: "dc1", Server: true, Registrar: catalog{set},
 		NodeInfo: func() *store.Node {

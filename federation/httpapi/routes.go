@@ -81,7 +81,7 @@ func (t *table) all(f func(*entry)) {
 
 func newTable() *table {
 	t := &table{exact: make(map[string]*entry), prefixes: make(map[string]*entry)}
-	for _, list := range [][]entry{built(), later()} {
+	for _, list := range [][]entry{built(), aclEntries(), later()} {
 		for i := range list {
 			ep := &list[i]
 			names := []string{"OPTIONS"}

@@ -30,7 +30,7 @@ func TestEveryPathIsFound(t *testing.T) {
 			t.Errorf("%s: found %v, its rest begins at %d", path, got, at)
 		}
 	})
-	if want := len(built()) + len(later()); n != want {
+	if want := len(built()) + len(aclEntries()) + len(later()); n != want {
 		t.Errorf("%d distinct paths, want %d: one is listed twice", n, want)
 	}
 }
@@ -81,13 +81,15 @@ func TestUnbuiltSaySo(t *testing.T) {
 			}
 		}
 	}
-	for _, p := range aclPaths {
-		path := p.path
+	for _, ep := range aclEntries() {
+		path := ep.path
 		if strings.HasSuffix(path, "/") {
 			path += "x"
 		}
-		if w := n.ask(t, p.methods[0], path, ""); w.Code != 401 || w.Body.String() != "ACL support disabled" {
-			t.Errorf("%s: got %d %q", path, w.Code, w.Body)
+		for _, r := range ep.routes {
+			if w := n.ask(t, r.method, path, ""); w.Code != 401 || w.Body.String() != "ACL support disabled" {
+				t.Errorf("%s %s: got %d %q", r.method, path, w.Code, w.Body)
+			}
 		}
 	}
 }

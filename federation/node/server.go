@@ -122,6 +122,7 @@ func (n *Node) newServer() (_ *server, err error) {
 		return tokens.Answer(ctx, req)
 	})
 	set.HandleOperator(s.operator())
+	set.HandleACL(s.aclMethods())
 	s.local = &local{set: set, raft: s.raft, hold: cfg.RPCHoldTimeout, askLeader: s.askLeader, ready: make(chan struct{})}
 	s.limiter = forwarding.NewLimiter(cfg.Limits.Requests, n.logger("limits"), cfg.Registerer)
 	s.rpc = rpc.NewServer(rpc.ServerConfig{

@@ -93,6 +93,30 @@ const (
 	// has. Records of forwarding/identity.
 	ACLResolve MethodID = 160
 
+	// ACLApply carries out the store.ACLRequest in Body, in this datacenter or, for
+	// what belongs to all, in the primary. json: the record, or true.
+	ACLApply           MethodID = 161
+	ACLTokenGet        MethodID = 162 // Query.Name = accessor; Query.Separator "expanded" adds what it leads to
+	ACLTokenSelf       MethodID = 163 // of Request.Token
+	ACLTokenList       MethodID = 164 // Query.NodeMeta: one of policy, role, servicename, authmethod
+	ACLPolicyGet       MethodID = 165 // Query.Name = id
+	ACLPolicyByName    MethodID = 166
+	ACLPolicyList      MethodID = 167
+	ACLRoleGet         MethodID = 168 // Query.Name = id
+	ACLRoleByName      MethodID = 169
+	ACLRoleList        MethodID = 170 // Query.NodeMeta: policy
+	ACLBindingRuleGet  MethodID = 171 // Query.Name = id
+	ACLBindingRuleList MethodID = 172 // Query.Name = auth method, "" for all
+	ACLAuthMethodGet   MethodID = 173 // Query.Name = name
+	ACLAuthMethodList  MethodID = 174
+	ACLBootstrap       MethodID = 175 // Body = the secret, or empty; json: the token
+	ACLLogin           MethodID = 176 // Body = store.ACLLogin; json: the token
+	ACLLogout          MethodID = 177 // deletes Request.Token
+	// ACLReplicationStatus tells how the copy of the primary's ACLs is doing.
+	ACLReplicationStatus MethodID = 178
+	ACLAuthorize         MethodID = 179 // Body = json, questions about Request.Token's rights
+	ACLTemplates         MethodID = 180 // Query.Separator = list, read or preview; Query.Name = template; Body = json variables
+
 	SnapshotSave    MethodID = 120 // answers Response.Stream: an archive (store/archive)
 	SnapshotRestore MethodID = 121 // Request.Upload = an archive
 )
@@ -268,6 +292,27 @@ var methods = [...]Method{
 	{ID: QueryExplain, Name: "PreparedQuery.Explain", Repeatable: true, Resource: QueryResource, Rights: ByBody},
 	{ID: QueryExecuteHere, Name: "PreparedQuery.ExecuteHere", Repeatable: true, Resource: ServiceResource, Rights: Filtered},
 	{ID: ACLResolve, Name: "ACL.Resolve", Repeatable: true, Rights: Open}, // the secret is the right
+	{ID: ACLApply, Name: "ACL.Apply", Write: true, Where: Leader, Resource: ManagementResource, Rights: Whole, Access: acl.Write},
+	{ID: ACLTokenGet, Name: "ACL.TokenGet", Repeatable: true, Blocking: true, Resource: ManagementResource, Rights: Whole},
+	{ID: ACLTokenSelf, Name: "ACL.TokenSelf", Repeatable: true, Blocking: true, Rights: Open}, // the secret is the right
+	{ID: ACLTokenList, Name: "ACL.TokenList", Repeatable: true, Blocking: true, Resource: ManagementResource, Rights: Whole},
+	{ID: ACLPolicyGet, Name: "ACL.PolicyGet", Repeatable: true, Blocking: true, Resource: ManagementResource, Rights: Whole},
+	{ID: ACLPolicyByName, Name: "ACL.PolicyByName", Repeatable: true, Blocking: true, Resource: ManagementResource, Rights: Whole},
+	{ID: ACLPolicyList, Name: "ACL.PolicyList", Repeatable: true, Blocking: true, Resource: ManagementResource, Rights: Whole},
+	{ID: ACLRoleGet, Name: "ACL.RoleGet", Repeatable: true, Blocking: true, Resource: ManagementResource, Rights: Whole},
+	{ID: ACLRoleByName, Name: "ACL.RoleByName", Repeatable: true, Blocking: true, Resource: ManagementResource, Rights: Whole},
+	{ID: ACLRoleList, Name: "ACL.RoleList", Repeatable: true, Blocking: true, Resource: ManagementResource, Rights: Whole},
+	{ID: ACLBindingRuleGet, Name: "ACL.BindingRuleGet", Repeatable: true, Blocking: true, Resource: ManagementResource, Rights: Whole},
+	{ID: ACLBindingRuleList, Name: "ACL.BindingRuleList", Repeatable: true, Blocking: true, Resource: ManagementResource, Rights: Whole},
+	{ID: ACLAuthMethodGet, Name: "ACL.AuthMethodGet", Repeatable: true, Blocking: true, Resource: ManagementResource, Rights: Whole},
+	{ID: ACLAuthMethodList, Name: "ACL.AuthMethodList", Repeatable: true, Blocking: true, Resource: ManagementResource, Rights: Whole},
+	// Who logs in has no token yet; who bootstraps cannot have one.
+	{ID: ACLBootstrap, Name: "ACL.Bootstrap", Where: Leader, LocalOnly: true, Rights: Open},
+	{ID: ACLLogin, Name: "ACL.Login", Where: Leader, Rights: Open},
+	{ID: ACLLogout, Name: "ACL.Logout", Where: Leader, Rights: Open}, // of the caller's own token
+	{ID: ACLReplicationStatus, Name: "ACL.ReplicationStatus", Where: Leader, Repeatable: true, Rights: Open},
+	{ID: ACLAuthorize, Name: "ACL.Authorize", Repeatable: true, Rights: Filtered},
+	{ID: ACLTemplates, Name: "ACL.Templates", Where: AnyServer, Repeatable: true, Resource: ManagementResource, Rights: Whole},
 	{ID: SnapshotSave, Name: "Snapshot.Save", Repeatable: true, Stream: true, Resource: ManagementResource, Rights: Whole, Access: acl.Write},
 	{ID: SnapshotRestore, Name: "Snapshot.Restore", Write: true, Where: Leader, Stream: true, Resource: ManagementResource, Rights: Whole, Access: acl.Write},
 }

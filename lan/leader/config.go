@@ -41,7 +41,7 @@ type Task struct {
 	Run func(ctx context.Context) error
 }
 
-// Config is what a Leader needs. All but Tasks, ForceLeave, Autopilot,
+// Config is what a Leader needs. All but Tasks, ACL, ForceLeave, Autopilot,
 // HeartbeatPause, Bootstrap, Logger and Registerer is required.
 type Config struct {
 	NodeID     string
@@ -64,6 +64,8 @@ type Config struct {
 	// Bootstrap: this server bootstraps alone; another such one is kept out.
 	Bootstrap bool
 	Tasks     []Task
+	// ACL is nil where access control is off.
+	ACL *ACL
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer

@@ -1,6 +1,7 @@
 // Package leader does what only a datacenter's leader may: it turns members of
 // the LAN pool into nodes of the catalog and into servers of the Raft group,
-// gives the cluster its id, ends sessions that nobody renews, runs raft-autopilot,
+// gives the cluster its id, ends sessions that nobody renews, makes the built-in ACL
+// records and deletes expired tokens, runs raft-autopilot,
 // writes the network coordinates that agents tell it, and runs the tasks that other
 // parts hand in. It also holds what comes before the first leader: the Bootstrapper.
 //

@@ -100,6 +100,9 @@ func (l *Leader) lead(ctx context.Context) {
 			}
 		}
 	})
+	if l.cfg.ACL != nil {
+		wg.Go(func() { l.runACL(ctx) })
+	}
 	wg.Go(func() { l.coords.run(ctx, l) })
 	l.pilot.reset()
 	wg.Go(func() { l.pilot.run(ctx) })

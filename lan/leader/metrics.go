@@ -9,6 +9,7 @@ type metrics struct {
 	healthy           prometheus.Gauge
 	tolerance, voters prometheus.Gauge
 	coordinates       struct{ written, dropped prometheus.Counter }
+	expired           prometheus.Counter
 	sessionTimers     prometheus.Gauge
 	sessionsEnded     outcome
 }
@@ -67,13 +68,17 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Sessions with a time to live that this server watches over; 0 on servers that do not lead.",
 		}),
 	}
+	m.expired = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "landbridge_leader_acl_tokens_expired_total",
+		Help: "ACL tokens that this leader deleted because their time was over.",
+	})
 	m.tasks = outcome{tasks.WithLabelValues("ok"), tasks.WithLabelValues("failed")}
 	m.writes = outcome{writes.WithLabelValues("ok"), writes.WithLabelValues("failed")}
 	m.coordinates.written, m.coordinates.dropped = coordinates.WithLabelValues("written"), coordinates.WithLabelValues("dropped")
 	m.sessionsEnded = outcome{ended.WithLabelValues("ok"), ended.WithLabelValues("failed")}
 	if reg != nil {
 		reg.MustRegister(tasks, writes, coordinates, m.terms, m.reconcile, m.healthy, m.tolerance, m.voters,
-			m.sessionTimers, ended)
+			m.sessionTimers, ended, m.expired)
 	}
 	return m
 }

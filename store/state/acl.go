@@ -4,6 +4,7 @@ import (
 	"crypto/subtle"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"landbridge/store"
 	"landbridge/store/wire"
@@ -137,8 +138,15 @@ func (s *Store) aclChanged() {
 }
 
 func (s *Store) changeACL(c *store.ACLChange, replicated bool) (bool, *store.Error) {
-	if c.Op == store.ACLDelete {
+	switch c.Op {
+	case store.ACLDelete:
 		return s.deleteACL(c.Kind, lower(c.Key))
+	case store.ACLExpire:
+		// Another token may have the accessor by now.
+		if t := s.acl.tokens.get(lower(c.Key)); t == nil || !t.Expired(time.Unix(0, s.now)) {
+			return false, nil
+		}
+		return s.deleteACL(store.ACLTokens, lower(c.Key))
 	}
 	if c.Op < store.ACLCreate || c.Op > store.ACLSet {
 		return false, store.Errorf(store.KindInvalid, "unknown ACL operation %d", c.Op)
@@ -212,7 +220,7 @@ func (s *Store) applyACLBootstrap(c *store.ACLBootstrapCommand) (bool, *store.Er
 	if at := s.acl.bootstrapped; at != 0 && c.Reset != at {
 		return false, store.Errorf(store.KindPermissionDenied, "Permission denied: ACL bootstrap no longer allowed (reset index: %d)", at)
 	}
-	ok, err := s.setToken(store.ACLCreate, &c.Token, true)
+	ok, err := s.setToken(store.ACLCreate, c.Token, true)
 	if ok {
 		s.acl.bootstrapped = s.index
 		s.aclChanged()

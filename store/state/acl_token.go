@@ -106,10 +106,12 @@ func (s *Store) ACLTokens(w *Watch) (store.Index, []*store.ACLToken) {
 	return atLeastOne(s.acl.tokens.max), list
 }
 
-// ACLExpiry returns when the next token expires; not ok if none does.
-func (s *Store) ACLExpiry() (at time.Time, ok bool) {
+// ACLExpiry returns when the next token expires; not ok if none does. A watch waits
+// for any change of tokens.
+func (s *Store) ACLExpiry(w *Watch) (at time.Time, ok bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	s.watch(w, watchACLTable, store.ACLTokens.String())
 	_, t, ok := s.acl.tokens.expiring.Min()
 	if !ok {
 		return time.Time{}, false
