@@ -56,13 +56,15 @@ type Directory struct {
 	cfg  Config
 	snap atomic.Pointer[map[string]Datacenter]
 
+	again chan struct{} // one slot: Members has changed without an event
+
 	mu     sync.Mutex
 	failed map[string]time.Time // server -> when it last did not answer
 }
 
 // New returns a directory that knows no one yet.
 func New(cfg Config) *Directory {
-	d := &Directory{cfg: cfg, failed: map[string]time.Time{}}
+	d := &Directory{cfg: cfg, failed: map[string]time.Time{}, again: make(chan struct{}, 1)}
 	d.snap.Store(&map[string]Datacenter{})
 	cfg.Registerer.MustRegister(&collector{d})
 	return d
@@ -77,12 +79,23 @@ func (d *Directory) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-d.again:
+			d.refresh()
 		case _, ok := <-events:
 			if !ok {
 				return nil
 			}
 			d.refresh()
 		}
+	}
+}
+
+// Changed says that Members gives another list although no event told so: members
+// were evicted, or let in again.
+func (d *Directory) Changed() {
+	select {
+	case d.again <- struct{}{}:
+	default:
 	}
 }
 

@@ -18,6 +18,16 @@ type Trust struct {
 	// Datacenters that were enrolled, by name; kept by the primary, and copied to
 	// the others with each enrolment.
 	Datacenters []TrustDatacenter
+	// Revision counts the changes of what all datacenters share: roots, datacenters
+	// and revocations. The primary counts; the others keep that of their copy.
+	Revision uint64
+	// Revoked are the servers and datacenters that were evicted.
+	Revoked []TrustRevocation
+	// Tokens let one datacenter each join; kept by the primary only.
+	Tokens []TrustToken
+	// RenewedUnix is when an operator asked for new server certificates here; those
+	// made before it are replaced.
+	RenewedUnix int64
 	ModifyIndex Index
 }
 
@@ -28,6 +38,12 @@ type TrustRoot struct {
 	FederationID string
 	CreatedUnix  int64 // seconds; decides between two joins at once
 	Active       bool
+	// Cross is the DER of this root's key certified by the root it replaced, for
+	// those who trust only that one. Nil for a first root.
+	Cross []byte
+	// Provisional marks a datacenter's own root from before it joined; only that
+	// datacenter trusts it, until its last certificate below it is replaced.
+	Provisional bool
 }
 
 // TrustDatacenter records who owns a datacenter's name in the federation.
@@ -38,6 +54,32 @@ type TrustDatacenter struct {
 	// intermediate signed for it: another datacenter may vouch for a known name
 	// only with that same key.
 	KeyHash string
+	// Root is the id of the root below which all its servers have certificates, as
+	// its leader told the primary.
+	Root string
+}
+
+// TrustRevocation refuses the certificates of a server, or of all servers of a
+// datacenter.
+type TrustRevocation struct {
+	Node       string // "": the whole datacenter
+	Datacenter string
+	Unix       int64 // when, in seconds
+	// LiftedUnix is when it was taken back, 0 while it is in force: certificates
+	// made before then stay refused.
+	LiftedUnix int64
+}
+
+// TrustToken is a token for one join, as the primary knows it: what proves
+// possession of its secret, not the secret.
+type TrustToken struct {
+	ID          string
+	Verifier    []byte
+	ExpiresUnix int64
+	Datacenter  string // who may use it; "": anybody
+	// UsedBy and UsedKey are the datacenter that used it, and the hash of the key
+	// of the intermediate it was given.
+	UsedBy, UsedKey string
 }
 
 // TrustCommand is the payload of CmdTrust: it replaces the record if the stored

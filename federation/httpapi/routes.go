@@ -226,6 +226,11 @@ func built() []entry {
 		{path: "/v1/snapshot", family: famSnapshot, stream: true, routes: []route{
 			{http.MethodGet, (*call).snapshotSave}, {http.MethodPut, (*call).snapshotRestore}}},
 
+		{path: "/v1/internal/federation/token", family: famOther, routes: put((*call).wanToken)},
+		{path: "/v1/internal/federation/join", family: famOther, guard: writeAgent, routes: put((*call).wanJoin)},
+		{path: "/v1/internal/federation/evict", family: famOther, routes: put((*call).wanEvict)},
+		{path: "/v1/internal/federation/ca", family: famOther, routes: get((*call).caStatus)},
+		{path: "/v1/internal/federation/ca/rotate", family: famOther, routes: put((*call).caRotate)},
 		{path: "/v1/internal/federation", family: famOther, guard: readOperator, routes: get((*call).internalFederation)},
 	}
 }

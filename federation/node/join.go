@@ -49,6 +49,7 @@ func (n *Node) retryJoin(ctx context.Context) error {
 // costs little.
 func (n *Node) keepJoining(ctx context.Context, pool string, addrs []string, interval time.Duration, most int, join func(context.Context, []string) error) error {
 	pause := min(100*time.Millisecond, interval)
+	told := false
 	for tries := 0; ; {
 		err := join(ctx, addrs)
 		if err == nil {
@@ -63,6 +64,10 @@ func (n *Node) keepJoining(ctx context.Context, pool string, addrs []string, int
 				return fmt.Errorf("%s join: gave up after %d attempts (retry_max): %w", pool, tries, err)
 			}
 			n.log.Warn("join did not work, will retry", "pool", pool, "in", interval, "err", err)
+		} else if pool == "WAN" && !told && store.KindOf(err) != store.KindNoLeader {
+			// Between datacenters there is more to go wrong than who starts first.
+			told = true
+			n.log.Warn("join did not work yet, will retry", "pool", pool, "err", err)
 		} else {
 			n.log.Debug("join did not work yet", "pool", pool, "err", err)
 		}
@@ -135,18 +140,31 @@ func (n *Node) joinWAN(ctx context.Context, addr string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	to, err := resolve(ctx, addr, n.cfg.Ports.SerfWAN)
-	if err != nil {
-		return store.Errorf(store.KindInvalid, "wan join %s: %w", addr, err)
+	token := ""
+	if strings.HasPrefix(addr, trust.TokenPrefix) {
+		token, addr = addr, "by token"
+	} else {
+		to, err := resolve(ctx, addr, n.cfg.Ports.SerfWAN)
+		if err != nil {
+			return store.Errorf(store.KindInvalid, "wan join %s: %w", addr, err)
+		}
+		addr = to.String()
 	}
-	if err := n.enroll(ctx, to.String()); err != nil {
+	err := n.enroll(ctx, func() (err error) {
+		if token == "" {
+			return n.srv.authority.Join(ctx, addr)
+		}
+		addr, err = n.srv.authority.JoinByToken(ctx, token)
+		return err
+	})
+	if err != nil {
 		return err
 	}
-	if err := w.joinPool(ctx, []string{to.String()}); err != nil {
+	if err := w.joinPool(ctx, []string{addr}); err != nil {
 		return store.Errorf(store.KindUnreachable, "wan join %s: %w", addr, err)
 	}
 	var others []string
-	for _, m := range w.pool.Members() {
+	for _, m := range n.srv.wanMembers() {
 		if m.Tags["dc"] != n.cfg.Datacenter && m.Status == gossip.Alive {
 			others = append(others, m.Name+"/"+m.AddrPort().String())
 		}
@@ -160,9 +178,9 @@ func (n *Node) joinWAN(ctx context.Context, addr string) error {
 
 // enroll goes on while one of the two sides has just no leader, or no time: a
 // datacenter that is starting is ready in a moment.
-func (n *Node) enroll(ctx context.Context, addr string) error {
+func (n *Node) enroll(ctx context.Context, join func() error) error {
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		err := n.srv.authority.Join(ctx, addr)
+		err := join()
 		switch store.KindOf(err) {
 		case store.KindNoLeader, store.KindRateLimited:
 		default:
@@ -273,21 +291,41 @@ func (s *server) runWAN(ctx context.Context) (err error) {
 			s.n.fail(err)
 		}
 	}()
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		s.announce(ctx)
+	}()
 	defer func() {
 		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		err = errors.Join(err, w.pool.Stop(stopCtx))
 		<-dirDone
+		<-told
 	}()
+	events, cancel := w.pool.Subscribe()
+	defer cancel()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case ev, ok := <-events:
+			if !ok {
+				return nil // the pool has stopped
+			}
+			if ev.Kind == gossip.Resync {
+				ev.Members = w.pool.Members()
+			}
+			s.heard(ev.Members)
+			if !slices.ContainsFunc(ev.Members, func(m gossip.Member) bool { return s.evicted(m.Name) }) {
+				continue
+			}
 		case <-w.kick:
 		case <-timer.C:
 		}
+		s.followTrust()
 		if s.flood(ctx) {
 			timer.Reset(floodEvery)
 		} else {

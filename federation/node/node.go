@@ -328,8 +328,6 @@ func (n *Node) lanTags() map[string]string {
 	return t
 }
 
-func (n *Node) wanTags() map[string]string { return n.serverTags() }
-
 // record is this node as it should be in the catalog.
 func (n *Node) record() *store.Node {
 	lan, wan := n.cfg.AdvertiseLAN, n.cfg.AdvertiseWAN

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -59,6 +60,10 @@ type wan struct {
 	rpc      *rpc.Pool
 	running  chan struct{} // closed when the pool runs: we have a certificate
 	kick     chan struct{} // wakes runWAN, buffered
+	announce chan struct{} // wakes announce, buffered
+	// trustChanged: roots or evictions are not those that open connections were
+	// checked by.
+	trustChanged atomic.Bool
 
 	mu      sync.Mutex
 	pending map[string]time.Time // addresses to join -> until when to try
@@ -150,6 +155,14 @@ func (n *Node) newServer() (_ *server, err error) {
 	set.Handle(rpc.TrustSignServer, s.authority.SignServer)
 	set.Handle(rpc.TrustSignIntermediate, s.authority.SignIntermediate)
 	set.Handle(rpc.TrustJoin, s.authority.JoinHandler)
+	set.Handle(rpc.TrustSync, s.authority.SyncHandler)
+	set.Handle(rpc.TrustConfirm, s.authority.ConfirmHandler)
+	set.Handle(rpc.TrustPull, s.authority.PullHandler)
+	set.Handle(rpc.TrustHolder, s.authority.HolderHandler)
+	set.Handle(rpc.TrustToken, s.authority.TokenHandler)
+	set.Handle(rpc.TrustEvict, s.authority.EvictHandler)
+	set.Handle(rpc.TrustRotate, s.authority.RotateHandler)
+	set.Handle(rpc.TrustStatus, s.authority.StatusHandler)
 	if err := s.newLeader(set); err != nil {
 		return nil, err
 	}
@@ -195,9 +208,10 @@ func (s *server) newTrust() (err error) {
 		State: trust.StateOf(s.state), Apply: s.raft.Apply, IsLeader: s.raft.IsLeader,
 		Call:    rpc.DoerFunc(func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) { return n.dispatcher.Do(ctx, req) }),
 		Dial:    s.dialEnroll,
-		Servers: s.memberServers,
+		Servers: s.memberServers, Addresses: s.joinAddresses, Holder: s.askHolder,
 		Changed: func() {
 			if s.wan != nil {
+				s.wan.trustChanged.Store(true)
 				s.wan.floodNow() // who could not be joined before perhaps can now
 			}
 		},
@@ -208,13 +222,17 @@ func (s *server) newTrust() (err error) {
 
 func (s *server) dialEnroll(ctx context.Context, addr string) (trust.EnrollConn, error) {
 	if s.wan == nil {
-		return nil, store.Errorf(store.KindInvalid, "this datacenter's leader does not take part in the WAN (federation.enabled = false)")
+		return nil, trust.ErrNotFederated
 	}
 	to, err := resolve(ctx, addr, s.n.cfg.Ports.SerfWAN)
 	if err != nil {
 		return nil, err
 	}
 	c, err := s.wan.endpoint.DialEnroll(ctx, to)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, store.Errorf(store.KindUnreachable,
+			"no answer from %s over UDP: does a server run there, and is that UDP port open in both directions (firewalls, security groups, NAT)? Nothing but this one port is needed: %w", to, err)
+	}
 	if err != nil {
 		return nil, err // not c: a nil pointer in an interface is not nil
 	}
@@ -224,7 +242,7 @@ func (s *server) dialEnroll(ctx context.Context, addr string) (trust.EnrollConn,
 // newWAN builds the WAN side: socket, pool, directory.
 func (s *server) newWAN() (err error) {
 	n, cfg, a := s.n, &s.n.cfg, s.authority
-	w := &wan{running: make(chan struct{}), kick: make(chan struct{}, 1), pending: map[string]time.Time{}, tried: map[string]bool{}}
+	w := &wan{running: make(chan struct{}), kick: make(chan struct{}, 1), announce: make(chan struct{}, 1), pending: map[string]time.Time{}, tried: map[string]bool{}}
 	secret := make([]byte, 32)
 	if cfg.DataDir != "" {
 		if secret, err = transport.LoadSecret(filepath.Join(cfg.DataDir, "federation", "socket.key")); err != nil {
@@ -255,13 +273,19 @@ func (s *server) newWAN() (err error) {
 		AllowedCIDRs: cfg.SerfWANAllowed,
 		SnapshotFile: n.dataFile("serf", "remote.snapshot"), RejoinAfterLeave: cfg.RejoinAfterLeave,
 		ReconnectTimeout: cfg.ReconnectTimeoutWAN, DisableCoordinates: cfg.DisableCoordinates,
+		Admit: func(m gossip.Member, _ string) error {
+			if s.evicted(m.Name) {
+				return errors.New("it was evicted")
+			}
+			return nil
+		},
 		Logger: n.logger("wan-gossip"), Registerer: cfg.Registerer,
 	})
 	if err != nil {
 		return err
 	}
 	w.dir = federation.New(federation.Config{
-		Datacenter: cfg.Datacenter, Members: w.pool.Members, Subscribe: w.pool.Subscribe,
+		Datacenter: cfg.Datacenter, Members: s.wanMembers, Subscribe: w.pool.Subscribe,
 		Distance: s.distance,
 		OnServer: func(srv federation.Server) {
 			if srv.Datacenter != cfg.Datacenter {

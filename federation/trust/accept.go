@@ -2,7 +2,6 @@ package trust
 
 import (
 	"context"
-	"errors"
 	"io"
 	"time"
 
@@ -51,7 +50,7 @@ func (a *Authority) accept(ctx context.Context, conn EnrollConn) (dc, result str
 	if err != nil {
 		return dc, endedError, err
 	}
-	mode, err := a.checkJoiner(conn, h, exp)
+	mode, key, err := a.checkJoiner(conn, h, exp)
 	if err != nil {
 		return dc, endedRefuse, err
 	}
@@ -67,8 +66,8 @@ func (a *Authority) accept(ctx context.Context, conn EnrollConn) (dc, result str
 	if err := a.verdict(ctx, rec, h, r); err != nil {
 		return dc, refusalOutcome(store.KindOf(err)), err
 	}
-	if mode == modeKey {
-		r.proof = prove(a.gossipKey(), acceptorLabel, joinerName(h), a.self(), r.payload(h), exp)
+	if mode == modeKey || mode == modeToken {
+		r.proof = prove(key, acceptorLabel, joinerName(h), a.self(), r.payload(h), exp)
 	}
 	if err := writeFrame(conn, r.append); err != nil {
 		return dc, endedError, store.Errorf(store.KindUnreachable, "enrolment of %s: %w", dc, err)
@@ -97,8 +96,14 @@ func (a *Authority) verdict(ctx context.Context, rec *store.Trust, h *hello, r *
 	if err != nil {
 		return err
 	}
+	token := ""
+	if r.mode == modeToken {
+		if token = h.token; v == remoteWins {
+			return store.Errorf(store.KindConflict, "a join token lets a datacenter join the federation that made it, and datacenter %s is bound to primary %s", h.facts.datacenter, h.facts.configured)
+		}
+	}
 	if v == localWins {
-		out, g, err := a.sign(ctx, rec, &signIntermediateRequest{csr: h.csr, subject: h.facts})
+		out, g, err := a.sign(ctx, rec, &signIntermediateRequest{csr: h.csr, subject: h.facts, token: token})
 		if err != nil {
 			return err
 		}
@@ -106,6 +111,9 @@ func (a *Authority) verdict(ctx context.Context, rec *store.Trust, h *hello, r *
 		case outcomeSame:
 			v = same
 		case outcomeReverse:
+			if token != "" {
+				return errChanged
+			}
 			v = remoteWins // our leader knows of a join the other way
 		case outcomeGranted:
 			r.outcome, r.grant = outcomeGranted, g
@@ -177,7 +185,7 @@ func (a *Authority) logRefusal(conn EnrollConn, dc string, err error) {
 	n := a.unlogged
 	a.lastLog, a.unlogged = now, 0
 	a.logMu.Unlock()
-	if errors.Is(err, errChanged) {
+	if isChanged(err) {
 		a.log.Debug("enrolment to be tried again", "peer_dc", dc, "addr", conn.RemoteAddr().String())
 		return
 	}

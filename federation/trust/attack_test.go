@@ -415,22 +415,22 @@ func TestBadGrant(t *testing.T) {
 			name, want string
 			g          grant
 		}{
-			{"good", "", grant{fed, "dc1", [][]byte{root.cert.Raw}, sign(own, "dc2"), nil}},
+			{"good", "", grant{federationID: fed, primary: "dc1", roots: [][]byte{root.cert.Raw}, intermediate: sign(own, "dc2")}},
 			{"empty", "not complete", grant{}},
-			{"other datacenter", "is for datacenter dc3", grant{fed, "dc1", [][]byte{root.cert.Raw}, sign(own, "dc3"), nil}},
-			{"other key", "do not belong together", grant{fed, "dc1", [][]byte{root.cert.Raw}, sign(other, "dc2"), nil}},
-			{"other root", "intermediate:", grant{rec.FederationID, "dc1", [][]byte{rec.Roots[0].DER}, sign(own, "dc2"), nil}},
-			{"a root that is none", "is not a valid root", grant{fed, "dc1", [][]byte{sign(own, "dc2")}, sign(own, "dc2"), nil}},
-			{"other federation", "is not of federation x", grant{"x", "dc1", [][]byte{root.cert.Raw}, sign(own, "dc2"), nil}},
-			{"our name is another's", `"dc2" is taken`, grant{fed, "dc1", [][]byte{root.cert.Raw}, sign(own, "dc2"), []store.TrustDatacenter{{Name: "dc2", ClusterID: "z"}}}},
-			{"no primary", "datacenter name", grant{fed, "", [][]byte{root.cert.Raw}, sign(own, "dc2"), nil}},
+			{"other datacenter", "is for datacenter dc3", grant{federationID: fed, primary: "dc1", roots: [][]byte{root.cert.Raw}, intermediate: sign(own, "dc3")}},
+			{"other key", "do not belong together", grant{federationID: fed, primary: "dc1", roots: [][]byte{root.cert.Raw}, intermediate: sign(other, "dc2")}},
+			{"other root", "intermediate:", grant{federationID: rec.FederationID, primary: "dc1", roots: [][]byte{rec.Roots[0].DER}, intermediate: sign(own, "dc2")}},
+			{"a root that is none", "is not a valid root", grant{federationID: fed, primary: "dc1", roots: [][]byte{sign(own, "dc2")}, intermediate: sign(own, "dc2")}},
+			{"other federation", "is not of federation x", grant{federationID: "x", primary: "dc1", roots: [][]byte{root.cert.Raw}, intermediate: sign(own, "dc2")}},
+			{"our name is another's", `"dc2" is taken`, grant{federationID: fed, primary: "dc1", roots: [][]byte{root.cert.Raw}, intermediate: sign(own, "dc2"), datacenters: []store.TrustDatacenter{{Name: "dc2", ClusterID: "z"}}}},
+			{"no primary", "datacenter name", grant{federationID: fed, primary: "", roots: [][]byte{root.cert.Raw}, intermediate: sign(own, "dc2")}},
 		} {
 			err := s.take(rec.Clone(), &tc.g)
 			if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("%s: got %v, want %q", tc.name, err, tc.want)
 			}
 		}
-		if _, err := s.adopt(t.Context(), &grant{fed, "dc1", [][]byte{root.cert.Raw}, sign(own, "dc2"), nil}, rec.ModifyIndex-1); err != errChanged {
+		if _, err := s.adopt(t.Context(), &grant{federationID: fed, primary: "dc1", roots: [][]byte{root.cert.Raw}, intermediate: sign(own, "dc2")}, rec.ModifyIndex-1); err != errChanged {
 			t.Errorf("adopt on an older record: %v", err)
 		}
 	})

@@ -36,6 +36,11 @@ type Authority struct {
 	changes broadcast     // after each change of view
 
 	outgoing atomic.Int32 // joins under way from here
+	// announced is the highest revision heard of from servers of the primary.
+	announced atomic.Uint64
+	pullMu    sync.Mutex // one pull at a time
+	// requested is the hash of the key this server asked a certificate for last.
+	requested atomic.Pointer[string]
 
 	logMu     sync.Mutex
 	lastLog   time.Time
@@ -182,10 +187,13 @@ const (
 
 // keeper is what Run remembers between rounds.
 type keeper struct {
-	failures  int
-	confirmed string // the root we last told the leader about
-	confirmAt time.Time
-	warned    map[string]time.Duration
+	failures    int
+	confirmed   string // the root we last told the leader about
+	confirmAt   time.Time
+	warned      map[string]time.Duration
+	pulledAt    time.Time // when we last asked for news
+	behindSince time.Time // a follower: when it heard of news, or asked the leader to get it
+	reported    string    // the root that the primary knows us to be under
 }
 
 // backoff grows from retryFirst to retryMost, with jitter.
@@ -207,7 +215,7 @@ func (a *Authority) keep(ctx context.Context, rec *store.Trust, k *keeper) time.
 	now := time.Now()
 	failed := false
 	if !a.operator.on() {
-		if a.view.Load().due(rec, now) {
+		if a.view.Load().due(rec, a.cfg.Node, a.cfg.Datacenter, now) {
 			if err := a.renew(ctx, rec); err != nil {
 				failed = true
 				a.metrics.failures.WithLabelValues("server").Inc()
@@ -238,7 +246,15 @@ func (a *Authority) keep(ctx context.Context, rec *store.Trust, k *keeper) time.
 				k.confirmed, k.confirmAt = rec.Roots[0].ID, now.Add(confirmEvery)
 			}
 		}
-		sleep = min(sleep, confirmEvery)
+		sleep = min(sleep, max(k.confirmAt.Sub(now), 0))
+	}
+	next, err := a.keepUp(ctx, rec, k, now)
+	sleep = min(sleep, next)
+	if err != nil {
+		failed = true
+		if ctx.Err() == nil && k.failures%40 == 3 {
+			a.log.Warn("no news from the primary datacenter: evictions and new roots are not known here", "primary", rec.Primary, "err", err)
+		}
 	}
 	a.watchExpiry(rec, k, now)
 	if failed {
@@ -260,6 +276,8 @@ func (a *Authority) renew(ctx context.Context, rec *store.Trust) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
+	hash := keyHash(key.Public())
+	a.requested.Store(&hash)
 	msg := signServerRequest{csr: csr}
 	var rep signServerReply
 	if err := a.call(ctx, rpc.TrustSignServer, "", msg.append, rep.decode, a.SignServer); err != nil {
@@ -344,13 +362,13 @@ func (a *Authority) changed() {
 	}
 }
 
-// follow takes over the roots of the record.
+// follow takes over the roots and the revocations of the record.
 func (a *Authority) follow(rec *store.Trust) {
 	if rec == nil || len(rec.Roots) == 0 {
 		return
 	}
 	old := a.view.Load()
-	if old.roots != nil && old.roots.equal(rec) {
+	if old.roots != nil && old.roots.equal(rec) && old.revoked.equal(rec.Revoked) {
 		return
 	}
 	r, err := newRoots(rec)
@@ -358,7 +376,7 @@ func (a *Authority) follow(rec *store.Trust) {
 		a.log.Error("roots in the trust record are not usable", "err", err)
 		return
 	}
-	v := &view{creds: old.creds, roots: r, keyDER: old.keyDER}
+	v := &view{creds: old.creds.showing(r), roots: r, revoked: rec.Revoked, keyDER: old.keyDER}
 	if a.cfg.DataDir != "" && v.creds != nil {
 		if err := v.save(identityPath(a.cfg.DataDir), v.keyDER); err != nil {
 			a.log.Error("roots not kept on disk", "err", err)
@@ -366,7 +384,13 @@ func (a *Authority) follow(rec *store.Trust) {
 	}
 	a.install(v)
 	a.changed()
-	a.log.Info("trusted roots changed", "root", r.active, "roots", len(r.list), "primary", rec.Primary)
+	if old.roots == nil || !old.roots.equal(rec) {
+		a.log.Info("trusted roots changed", "root", r.active, "roots", len(r.list), "primary", rec.Primary)
+	}
+	if v.revoked.now(a.cfg.Node, a.cfg.Datacenter) && !old.revoked.now(a.cfg.Node, a.cfg.Datacenter) {
+		a.log.Error("this server was evicted from the federation: the servers of other datacenters refuse it",
+			"undo", "landbridge wan evict -undo "+a.self())
+	}
 }
 
 // awaitRoot waits until this server knows root and handshakes use a certificate

@@ -85,15 +85,22 @@ type Config struct {
 	Apply    func(ctx context.Context, cmd store.Command) (store.Result, error) // leader only
 	IsLeader func() bool
 	Call     rpc.Doer // runs a request where it belongs: our leader, the primary's
-	Dial     func(ctx context.Context, addr string) (EnrollConn, error)
+	// Dial opens an enrolment. On a server that does not take part in the WAN it
+	// fails with ErrNotFederated.
+	Dial func(ctx context.Context, addr string) (EnrollConn, error)
 
 	// Servers returns the names of the servers of this datacenter, ours included.
 	// Optional: the leader then signs for these only, and drops a replaced root as
 	// soon as all of them have new certificates instead of when the last one
 	// signed below it must have expired.
 	Servers func() []string
-	// Revoked refuses a certificate of a server that was evicted. Optional.
-	Revoked func(node, datacenter string, cert *x509.Certificate) bool
+	// Addresses returns where servers of this datacenter accept joins, for tokens.
+	// Optional.
+	Addresses func() []string
+	// Holder asks the server of this datacenter that gossip knows by a name for
+	// Trust.Holder with that body. Optional: without it, whoever names a server is
+	// taken for it.
+	Holder func(ctx context.Context, node string, body []byte) error
 	// Changed is called after this server's certificate or the roots it trusts
 	// changed, from Run's goroutine; it must not block. Optional.
 	Changed func()
@@ -101,6 +108,9 @@ type Config struct {
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }
+
+// ErrNotFederated says that this server does not take part in the WAN.
+var ErrNotFederated = store.Errorf(store.KindInvalid, "this server does not take part in the WAN (federation.enabled = false, or ports.serf_wan = -1)")
 
 // Operator names the files of certificates that an operator issues
 // (tls.internal_rpc). The certificate must be valid for

@@ -2,6 +2,7 @@ package trust
 
 import (
 	"crypto/x509"
+	"slices"
 
 	"landbridge/store"
 )
@@ -57,6 +58,9 @@ func decide(local, remote *party, contacted, simultaneous bool) (verdict, error)
 	}
 	localID, remoteID := fingerprint(local.root), fingerprint(remote.root)
 	if localID == remoteID {
+		if contacted && known(local.known, l) && !known(local.known, r) {
+			return localWins, nil // it was evicted, and has to have a new certificate
+		}
 		return same, nil
 	}
 	if err := nameFree(local.known, r, remote.clusterID); err != nil {
@@ -96,6 +100,9 @@ func byPrimary(local, remote *party, want string) (verdict, error) {
 		return localWins, nil
 	case has(local) && has(remote) && remote.datacenter == want:
 		return remoteWins, nil
+	case has(local) && has(remote) && sameFederation(local.root, remote.root):
+		// One of us has not heard of a new root yet, and soon will.
+		return same, nil
 	case has(local) && has(remote):
 		return 0, store.Errorf(store.KindConflict,
 			"%s and %s both name primary datacenter %s but trust different roots; join %s first", local.datacenter, remote.datacenter, want, want)
@@ -106,6 +113,18 @@ func byPrimary(local, remote *party, want string) (verdict, error) {
 	}
 	return 0, store.Errorf(store.KindConflict,
 		"primary datacenter %s is neither %s nor %s, and neither has joined it yet; join it first", want, local.datacenter, remote.datacenter)
+}
+
+// sameFederation compares what two roots are for: rotations keep the trust domain.
+func sameFederation(a, b []byte) bool {
+	x, xerr := x509.ParseCertificate(a)
+	y, yerr := x509.ParseCertificate(b)
+	if xerr != nil || yerr != nil {
+		return false
+	}
+	dx, xerr := trustDomainOf(x)
+	dy, yerr := trustDomainOf(y)
+	return xerr == nil && yerr == nil && dx == dy
 }
 
 func byAge(local, remote *party, localLower bool) (verdict, error) {
@@ -122,6 +141,10 @@ func byAge(local, remote *party, localLower bool) (verdict, error) {
 		return localWins, nil
 	}
 	return remoteWins, nil
+}
+
+func known(list []store.TrustDatacenter, dc string) bool {
+	return slices.ContainsFunc(list, func(d store.TrustDatacenter) bool { return d.Name == dc })
 }
 
 // nameFree refuses a datacenter name that another cluster holds.

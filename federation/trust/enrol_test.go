@@ -171,7 +171,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"same key", "192.0.2.1:1", nil, nil, "", 0},
 		{"another key", "127.0.0.1:1", nil, key("fedcba9876543210"),
-			"datacenter dc1 refused the join: its gossip key (encrypt) is not that of datacenter dc2", store.KindPermissionDenied},
+			"datacenter dc1 refused the join: its gossip key (encrypt) is not that of datacenter dc2; " + threeWays, store.KindPermissionDenied},
 		{"no key on our side", "192.0.2.1:1", nil, key(""),
 			"join of 192.0.2.1:1 refused here: without a proof nobody knows who answers: " + threeWays, store.KindPermissionDenied},
 		{"no key on our side, which is open", "192.0.2.1:1", nil, with(key(""), open),
@@ -189,7 +189,7 @@ func TestRefusals(t *testing.T) {
 			"datacenter dc1 refused the join: it has no gossip key to check a proof with: " + threeWays, store.KindPermissionDenied},
 		{"no keys, open", "192.0.2.1:1", with(key(""), open), with(key(""), open), "", 0},
 		{"not by key", "192.0.2.1:1", func(c *Config) { c.EnrollByKey = false }, nil,
-			"datacenter dc1 does not accept joins by the gossip key (federation.enroll_by_key)", store.KindPermissionDenied},
+			"datacenter dc1 does not accept joins by the gossip key (federation.enroll_by_key): " + threeWays, store.KindPermissionDenied},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

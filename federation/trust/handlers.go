@@ -2,6 +2,8 @@ package trust
 
 import (
 	"context"
+	"crypto/x509"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -12,7 +14,7 @@ import (
 
 // SignServer answers Trust.SignServer on the leader: it signs a certificate for
 // a server of this datacenter, or notes that one is in use.
-func (a *Authority) SignServer(_ context.Context, req *rpc.Request) (*rpc.Response, error) {
+func (a *Authority) SignServer(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
 	var m signServerRequest
 	if err := m.decode(req.Body); err != nil {
 		return nil, invalid(err)
@@ -38,17 +40,39 @@ func (a *Authority) SignServer(_ context.Context, req *rpc.Request) (*rpc.Respon
 	if !a.knows(csr.node) {
 		return nil, store.Errorf(store.KindPermissionDenied, "%s is not known as a server of datacenter %s", csr.node, a.cfg.Datacenter)
 	}
+	if revocations(rec.Revoked).now(csr.node, a.cfg.Datacenter) {
+		return nil, store.Errorf(store.KindPermissionDenied, "%s.%s was evicted from the federation; undo: landbridge wan evict -undo %s.%s", csr.node, a.cfg.Datacenter, csr.node, a.cfg.Datacenter)
+	}
+	if a.cfg.Holder != nil && !strings.EqualFold(csr.node, a.cfg.Node) {
+		// A server has one certificate holder: the one that gossip knows by that name.
+		if err := a.cfg.Holder(ctx, csr.node, (&holderRequest{keyHash: keyHash(csr.pub)}).append(nil)); err != nil {
+			return nil, store.Errorf(store.KindPermissionDenied, "certificate for %s: the server of that name did not ask for it: %w", csr.node, err)
+		}
+	}
 	by, err := parseIssuer(rec.Intermediate, rec.IntermediateKey)
 	if err != nil {
 		return nil, store.Errorf(store.KindInternal, "own intermediate: %w", err)
 	}
-	leaf, err := signLeaf(time.Now(), by, csr.pub, csr.node, a.cfg.Datacenter, a.cfg.Domain)
+	leaf, err := signLeaf(notBefore(renewedAt(rec, csr.node, a.cfg.Datacenter)), by, csr.pub, csr.node, a.cfg.Datacenter, a.cfg.Domain)
 	if err != nil {
 		return nil, store.Errorf(store.KindInternal, "sign for %s: %w", csr.node, err)
 	}
 	a.metrics.issued.WithLabelValues("server").Inc()
 	a.log.Info("server certificate issued", "node", csr.node, "peer", req.Peer)
 	return answer((&signServerReply{leaf: leaf, intermediate: rec.Intermediate}).append), nil
+}
+
+// HolderHandler answers Trust.Holder on the server that is asked: whether it is
+// this one that wants a certificate for a key.
+func (a *Authority) HolderHandler(_ context.Context, req *rpc.Request) (*rpc.Response, error) {
+	var m holderRequest
+	if err := m.decode(req.Body); err != nil {
+		return nil, invalid(err)
+	}
+	if asked := a.requested.Load(); asked == nil || *asked != m.keyHash {
+		return nil, store.Errorf(store.KindPermissionDenied, "%s asked for no such certificate: does another server use its name?", a.self())
+	}
+	return &rpc.Response{}, nil
 }
 
 // knows reports whether node is a server of this datacenter, as far as that can
@@ -119,6 +143,9 @@ func (a *Authority) grantTo(ctx context.Context, m *signIntermediateRequest, fro
 		if err != nil {
 			return 0, nil, err
 		}
+		if revocations(rec.Revoked).now("", dc) {
+			return 0, nil, store.Errorf(store.KindPermissionDenied, "datacenter %s was evicted from this federation; undo: landbridge wan evict -undo -whole-datacenter %s", dc, dc)
+		}
 		if m.renewal {
 			if !slices.ContainsFunc(rec.Datacenters, func(d store.TrustDatacenter) bool { return d.Name == dc && d.ClusterID == m.subject.clusterID }) {
 				return 0, nil, store.Errorf(store.KindPermissionDenied, "datacenter %s is not a member of this federation", dc)
@@ -139,6 +166,15 @@ func (a *Authority) grantTo(ctx context.Context, m *signIntermediateRequest, fro
 		}
 		next := rec.Clone()
 		hash := keyHash(csr.pub)
+		changed := false
+		if m.token != "" {
+			t, err := usable(next, m.token, dc, hash, time.Now())
+			if err != nil {
+				return 0, nil, err
+			}
+			changed = t.UsedBy == ""
+			t.UsedBy, t.UsedKey = dc, hash
+		}
 		for _, d := range rec.Datacenters {
 			// Who vouches for a member known already may repeat a grant, not get one
 			// for a key of its own.
@@ -146,7 +182,16 @@ func (a *Authority) grantTo(ctx context.Context, m *signIntermediateRequest, fro
 				return 0, nil, store.Errorf(store.KindPermissionDenied, "datacenter %s is a member of this federation with another key", dc)
 			}
 		}
-		changed := setDatacenter(next, store.TrustDatacenter{Name: dc, ClusterID: m.subject.clusterID, KeyHash: hash})
+		entry := store.TrustDatacenter{Name: dc, ClusterID: m.subject.clusterID, KeyHash: hash}
+		for _, d := range rec.Datacenters {
+			if d.Name == dc {
+				entry.Root = d.Root
+			}
+		}
+		if rotating(rec) == 0 {
+			entry.Root = "" // of no meaning before there is a rotation
+		}
+		changed = setDatacenter(next, entry) || changed
 		if next.Primary == "" {
 			next.Primary, changed = a.cfg.Datacenter, true
 		}
@@ -154,7 +199,7 @@ func (a *Authority) grantTo(ctx context.Context, m *signIntermediateRequest, fro
 		if err != nil {
 			return 0, nil, store.Errorf(store.KindInternal, "own root: %w", err)
 		}
-		der, err := signIntermediate(time.Now(), root, csr.pub, dc, csr.domain)
+		der, err := signIntermediate(notBefore(lifted(rec, dc)), root, csr.pub, dc, csr.domain)
 		if err != nil {
 			return 0, nil, store.Errorf(store.KindInternal, "sign intermediate of %s: %w", dc, err)
 		}
@@ -169,10 +214,8 @@ func (a *Authority) grantTo(ctx context.Context, m *signIntermediateRequest, fro
 		}
 		a.metrics.issued.WithLabelValues("intermediate").Inc()
 		a.log.Info("intermediate certificate issued", "peer_dc", dc, "vouching", from, "renewal", m.renewal)
-		g := &grant{federationID: next.FederationID, primary: next.Primary, intermediate: der, datacenters: next.Datacenters}
-		for _, r := range next.Roots {
-			g.roots = append(g.roots, r.DER)
-		}
+		g := shared(next)
+		g.intermediate = der
 		return outcomeGranted, g, nil
 	}
 	return 0, nil, errChanged
@@ -191,22 +234,25 @@ func (a *Authority) JoinHandler(ctx context.Context, req *rpc.Request) (*rpc.Res
 	if !a.cfg.IsLeader() {
 		return nil, store.ErrNoLeader
 	}
-	var root string
+	var rep joinReply
 	var err error
 	if m.adopt != nil {
-		root, err = a.adopt(ctx, m.adopt, m.index)
+		rep.root, err = a.adopt(ctx, m.adopt, m.index)
 	} else {
-		root, err = a.joinAsLeader(ctx, m.address)
+		rep, err = a.join(ctx, &m)
+	}
+	if errors.Is(err, ErrNotFederated) {
+		return answer((&joinReply{notHere: true}).append), nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	// The leader calls the primary next, if somebody joins us: it must be known
 	// there first.
-	if err := a.awaitRoot(ctx, root); err != nil {
+	if err := a.awaitRoot(ctx, rep.root); err != nil {
 		return nil, err
 	}
-	return answer((&joinReply{root: root}).append), nil
+	return answer(rep.append), nil
 }
 
 // adopt makes a grant this datacenter's identity, if the record is still the one
@@ -220,7 +266,7 @@ func (a *Authority) adopt(ctx context.Context, g *grant, index store.Index) (str
 		return "", store.Errorf(store.KindInvalid, "grant without a root")
 	}
 	root := fingerprint(g.roots[0])
-	if rec.Roots[0].ID == root {
+	if rec.Roots[0].ID == root && !newerIntermediate(g.intermediate, rec.Intermediate) {
 		return root, nil
 	}
 	if rec.ModifyIndex != index {
@@ -236,6 +282,24 @@ func (a *Authority) adopt(ctx context.Context, g *grant, index store.Index) (str
 	a.log.Info("joined a federation", "federation", g.federationID, "primary", g.primary, "root", root)
 	a.wake()
 	return root, nil
+}
+
+// newerIntermediate says whether a granted certificate was made after ours: then we
+// were evicted, and let in again.
+func newerIntermediate(granted, ours []byte) bool {
+	g, gerr := x509.ParseCertificate(granted)
+	o, oerr := x509.ParseCertificate(ours)
+	return gerr == nil && oerr == nil && createdAt(g) > createdAt(o)
+}
+
+// lifted is when a datacenter's eviction was taken back, 0 if there was none.
+func lifted(rec *store.Trust, dc string) (t int64) {
+	for i := range rec.Revoked {
+		if r := &rec.Revoked[i]; r.Datacenter == dc && r.Node == "" {
+			t = max(t, r.LiftedUnix)
+		}
+	}
+	return t
 }
 
 // lead returns the record, on the leader only.

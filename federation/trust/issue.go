@@ -106,6 +106,27 @@ func newRoot(now time.Time, trustDomain string) (certDER, keyDER []byte, err err
 	return certDER, keyDER, err
 }
 
+// crossSign certifies the key of a new root by the root it replaces: who trusts
+// only the old one accepts what is signed below the new one.
+func crossSign(now time.Time, old issuer, root *x509.Certificate) ([]byte, error) {
+	n, err := serial(127)
+	if err != nil {
+		return nil, err
+	}
+	tmpl := &x509.Certificate{
+		SerialNumber:          n,
+		Subject:               root.Subject,
+		NotBefore:             now.Add(-slack),
+		NotAfter:              earlier(root.NotAfter, old.cert.NotAfter),
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign | x509.KeyUsageDigitalSignature,
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+		SubjectKeyId:          root.SubjectKeyId,
+		URIs:                  root.URIs,
+	}
+	return x509.CreateCertificate(rand.Reader, tmpl, old.cert, root.PublicKey, old.key)
+}
+
 // signIntermediate signs a datacenter's issuing certificate: path length 0, and
 // DNS names below .<dc>.<domain> only.
 func signIntermediate(now time.Time, root issuer, pub crypto.PublicKey, dc, domain string) ([]byte, error) {
@@ -248,7 +269,7 @@ func serverDNSNames(node, dc, domain string) []string {
 }
 
 func trustDomainOf(root *x509.Certificate) (string, error) {
-	if len(root.URIs) != 1 || root.URIs[0].Scheme != "spiffe" || root.URIs[0].Host == "" {
+	if len(root.URIs) != 1 || root.URIs[0].Scheme != "spiffe" || root.URIs[0].Host == "" || root.URIs[0].Path != "" {
 		return "", fmt.Errorf("root %s names no trust domain", root.Subject.CommonName)
 	}
 	return root.URIs[0].Host, nil
@@ -270,8 +291,8 @@ func keyHash(pub crypto.PublicKey) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// createdAt is when a root was made, as the certificate itself says.
-func createdAt(root *x509.Certificate) int64 { return root.NotBefore.Add(slack).Unix() }
+// createdAt is when a certificate of ours was made, as it says itself.
+func createdAt(c *x509.Certificate) int64 { return c.NotBefore.Add(slack).Unix() }
 
 func earlier(a, b time.Time) time.Time {
 	if b.Before(a) {

@@ -16,28 +16,73 @@ const enrollTime = 10 * time.Second
 
 // Join enrols this datacenter with the server at addr, or that server's
 // datacenter with ours, whichever decide says, and returns once this server's
-// certificate is of the common federation. On a follower the leader does it.
-// Joining who is joined already changes nothing.
+// certificate is of the common federation. The leader does it; if that takes no
+// part in the WAN, this server in its place. Joining who is joined already changes
+// nothing.
 //
 // Errors are *store.Error: KindPermissionDenied (no or wrong proof), KindConflict
 // (names, primaries or federations that do not fit; final), KindRateLimited,
 // KindNoLeader, KindUnreachable and KindTimeout are worth a retry.
 func (a *Authority) Join(ctx context.Context, addr string) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*enrollTime)
-	defer cancel()
-	msg := joinRequest{address: addr}
-	var rep joinReply
-	if err := a.call(ctx, rpc.TrustJoin, "", msg.append, rep.decode, a.JoinHandler); err != nil {
-		return err
-	}
-	return a.awaitRoot(ctx, rep.root)
+	_, err := a.askJoin(ctx, &joinRequest{address: addr})
+	return err
 }
 
-// joinAsLeader tries until the record holds still, and returns the root in force.
-func (a *Authority) joinAsLeader(ctx context.Context, addr string) (string, error) {
+// JoinByToken is Join with what TokenHandler of the other federation made. It
+// returns the address that answered.
+func (a *Authority) JoinByToken(ctx context.Context, token string) (addr string, err error) {
+	if _, err := parseToken(token); err != nil {
+		return "", err
+	}
+	return a.askJoin(ctx, &joinRequest{token: token})
+}
+
+func (a *Authority) askJoin(ctx context.Context, m *joinRequest) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*enrollTime)
+	defer cancel()
+	var rep joinReply
+	if err := a.call(ctx, rpc.TrustJoin, "", m.append, rep.decode, a.JoinHandler); err != nil {
+		return "", err
+	}
+	if rep.notHere {
+		var err error
+		if rep, err = a.join(ctx, m); err != nil {
+			return "", err
+		}
+	}
+	return rep.address, a.awaitRoot(ctx, rep.root)
+}
+
+// join tries the addresses until one of them answers and the record holds still,
+// and returns the root in force.
+func (a *Authority) join(ctx context.Context, m *joinRequest) (joinReply, error) {
+	addrs := []string{m.address}
+	var tok *joinToken
+	if m.token != "" {
+		var err error
+		if tok, err = parseToken(m.token); err != nil {
+			return joinReply{}, err
+		}
+		addrs = tok.addresses
+	}
+	var errs []error
+	for _, addr := range addrs {
+		root, err := a.joinAt(ctx, addr, tok)
+		if err == nil {
+			return joinReply{root: root, address: addr}, nil
+		}
+		if store.KindOf(err) != store.KindUnreachable || len(addrs) == 1 {
+			return joinReply{}, err
+		}
+		errs = append(errs, err)
+	}
+	return joinReply{}, store.Errorf(store.KindUnreachable, "none of the addresses answered: %w", errors.Join(errs...))
+}
+
+func (a *Authority) joinAt(ctx context.Context, addr string, tok *joinToken) (string, error) {
 	for try := 1; ; try++ {
-		root, outcome, err := a.joinOnce(ctx, addr)
-		if err != nil && errors.Is(err, errChanged) && try < attempts {
+		root, outcome, err := a.joinOnce(ctx, addr, tok)
+		if err != nil && isChanged(err) && try < attempts {
 			// The other side is likely to try again, too: not in step with it.
 			if serr := sleep(ctx, 50*time.Millisecond+rand.N(200*time.Millisecond)); serr == nil {
 				continue
@@ -52,12 +97,18 @@ func (a *Authority) joinAsLeader(ctx context.Context, addr string) (string, erro
 	}
 }
 
+// isChanged also recognises what came over the wire.
+func isChanged(err error) bool {
+	var e *store.Error
+	return errors.As(err, &e) && e.Kind == errChanged.Kind && e.Message == errChanged.Message
+}
+
 // joinOnce is the dialing side of one enrolment. Two round trips at most after
 // the TLS handshake, one if the other side wins.
-func (a *Authority) joinOnce(ctx context.Context, addr string) (root, result string, err error) {
-	rec, err := a.lead()
-	if err != nil {
-		return "", endedError, err
+func (a *Authority) joinOnce(ctx context.Context, addr string, tok *joinToken) (root, result string, err error) {
+	rec := a.cfg.State.Trust() // of this server, which need not lead
+	if rec == nil || len(rec.Roots) == 0 {
+		return "", endedError, store.ErrNoLeader
 	}
 	a.outgoing.Add(1)
 	defer a.outgoing.Add(-1)
@@ -79,7 +130,7 @@ func (a *Authority) joinOnce(ctx context.Context, addr string) (root, result str
 	if err != nil {
 		return "", endedError, err
 	}
-	h, err := a.hello(conn, rec, them, exp)
+	h, err := a.hello(conn, rec, them, exp, tok)
 	if err != nil {
 		return "", endedRefuse, err
 	}
@@ -93,7 +144,7 @@ func (a *Authority) joinOnce(ctx context.Context, addr string) (root, result str
 	if r.outcome == outcomeRefused {
 		return "", refusalOutcome(r.kind), refusal(r)
 	}
-	if err := a.checkAcceptor(conn, h, r, exp); err != nil {
+	if err := a.checkAcceptor(conn, h, r, exp, tok); err != nil {
 		a.log.Warn("join refused", "addr", addr, "err", err)
 		return "", endedRefuse, err
 	}
@@ -113,14 +164,15 @@ func (a *Authority) joinOnce(ctx context.Context, addr string) (root, result str
 		if r.grant == nil || len(r.grant.roots) == 0 {
 			return "", endedError, unreachable(addr, errors.New("grant is missing"))
 		}
-		if a.party(rec, r.facts.datacenter).large() {
+		if r.grant.federationID != rec.FederationID && a.party(rec, r.facts.datacenter).large() {
 			return "", endedRefuse, store.Errorf(store.KindConflict, "datacenter %s belongs to the federation of primary %s and cannot leave it for that of %s", a.cfg.Datacenter, rec.Primary, r.facts.datacenter)
 		}
-		root, err := a.adopt(ctx, r.grant, rec.ModifyIndex)
-		if err != nil {
+		msg := joinRequest{adopt: r.grant, index: rec.ModifyIndex}
+		var rep joinReply
+		if err := a.call(ctx, rpc.TrustJoin, "", msg.append, rep.decode, a.JoinHandler); err != nil {
 			return "", refusalOutcome(store.KindOf(err)), err
 		}
-		return root, ended, nil
+		return rep.root, ended, nil
 	case outcomeReverse:
 		return a.joinReverse(ctx, conn, addr, rec, r)
 	}
@@ -179,16 +231,20 @@ func (a *Authority) sign(ctx context.Context, rec *store.Trust, m *signIntermedi
 }
 
 // hello says everything about us in one message, with the proof over it.
-func (a *Authority) hello(conn EnrollConn, rec *store.Trust, them name, exp []byte) (*hello, error) {
+func (a *Authority) hello(conn EnrollConn, rec *store.Trust, them name, exp []byte, tok *joinToken) (*hello, error) {
 	key := a.gossipKey()
 	h := &hello{
 		version:  enrollVersion,
 		facts:    a.facts(rec, them.datacenter),
-		unproven: a.cfg.AllowUnauthenticated || len(key) == 0,
+		unproven: tok == nil && (a.cfg.AllowUnauthenticated || len(key) == 0),
 	}
 	switch {
+	case a.operator.on() && tok != nil:
+		return nil, store.Errorf(store.KindConflict, "datacenter %s uses certificates of an operator (tls.internal_rpc): join by an address, a token has no part in it", a.cfg.Datacenter)
 	case a.operator.on():
 		h.mode = modeOperator
+	case tok != nil:
+		h.mode, h.token, key = modeToken, tok.id, verifier(tok.secret)
 	case len(key) > 0:
 		h.mode = modeKey
 	case !a.unauthenticated(conn):
@@ -198,7 +254,7 @@ func (a *Authority) hello(conn EnrollConn, rec *store.Trust, them name, exp []by
 	if h.csr, err = a.intermediateCSR(rec); err != nil {
 		return nil, err
 	}
-	if h.mode == modeKey {
+	if h.mode == modeKey || h.mode == modeToken {
 		h.proof = prove(key, joinerLabel, joinerName(h), them.String(), h.payload(), exp)
 	}
 	return h, nil
@@ -248,9 +304,6 @@ func readReply(conn EnrollConn) (*reply, error) {
 
 // refusal is what the other side said, as an error of the kind it gave.
 func refusal(r *reply) error {
-	if r.kind == errChanged.Kind && r.text == errChanged.Message {
-		return errChanged
-	}
 	text := r.text
 	if text == "" {
 		text = "the other side refused without a reason"

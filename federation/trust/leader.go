@@ -127,6 +127,14 @@ func setDatacenter(rec *store.Trust, dc store.TrustDatacenter) bool {
 
 // replace writes rec if the record is still the one it was made from.
 func (a *Authority) replace(ctx context.Context, rec *store.Trust) error {
+	if old := a.cfg.State.Trust(); rec.RootKey != nil && (old == nil || !sharedEqual(old, rec)) {
+		// Whoever holds the root counts what changes for all. If old is not what rec
+		// was made from, nothing is written below.
+		if old != nil {
+			rec.Revision = old.Revision
+		}
+		rec.Revision++
+	}
 	cmd := store.TrustCommand{Trust: *rec}
 	res, err := a.cfg.Apply(ctx, store.Command{Kind: store.CmdTrust, Payload: cmd.AppendWire(nil)})
 	switch {
@@ -141,7 +149,8 @@ func (a *Authority) replace(ctx context.Context, rec *store.Trust) error {
 }
 
 // maintain is the leader's share of Run: it renews the intermediate at two
-// thirds of its life and drops replaced roots. It returns when to look again.
+// thirds of its life or when the root has changed, the root likewise in the
+// primary, and drops what was replaced. It returns when to look again.
 func (a *Authority) maintain(ctx context.Context, rec *store.Trust) (time.Duration, error) {
 	now := time.Now()
 	next := longestSleep
@@ -149,26 +158,91 @@ func (a *Authority) maintain(ctx context.Context, rec *store.Trust) (time.Durati
 	if err != nil {
 		return next, store.Errorf(store.KindInternal, "own intermediate: %w", err)
 	}
-	made := cert.NotBefore.Add(slack)
-	due := made.Add(cert.NotAfter.Sub(made) * 2 / 3)
-	if !now.Before(due) {
+	root, err := x509.ParseCertificate(rec.Roots[0].DER)
+	if err != nil {
+		return next, store.Errorf(store.KindInternal, "own root: %w", err)
+	}
+	if due := dueAt(root); rec.RootKey != nil && !a.operator.on() {
+		if !now.Before(due) && rotating(rec) < maxRotations {
+			if err := a.rotateRoot(ctx, rec); err != nil {
+				a.metrics.failures.WithLabelValues("root").Inc()
+				return next, err
+			}
+			return 0, nil // the record changed: Run comes again with it
+		}
+		next = min(next, max(due.Sub(now), 0))
+	}
+	due := dueAt(cert)
+	if !now.Before(due) || cert.CheckSignatureFrom(root) != nil {
 		if err := a.renewIntermediate(ctx, rec); err != nil {
 			a.metrics.failures.WithLabelValues("intermediate").Inc()
 			return next, err
 		}
-		return 0, nil // the record changed: Run comes again with it
+		return 0, nil
 	}
 	next = min(next, due.Sub(now))
-	if len(rec.Roots) > 1 {
-		// Nothing below a replaced root was signed after the current intermediate
-		// was made.
-		last := made.Add(leafLife + slack)
-		if now.After(last) || a.allConfirmed(rec.Roots[0].ID) {
-			return 0, a.dropRoots(ctx, rec)
-		}
+	// Nothing below a replaced root was signed here after the current intermediate
+	// was made.
+	last := time.Unix(createdAt(cert), 0).Add(leafLife + slack)
+	done := now.After(last) || a.allConfirmed(rec.Roots[0].ID)
+	if !done && len(rec.Roots) > 1 {
 		next = min(next, last.Sub(now)+time.Second)
 	}
+	if changed, wait := a.tidy(rec, done, now); changed != nil {
+		return 0, a.replace(ctx, changed)
+	} else if wait > 0 {
+		next = min(next, wait)
+	}
 	return next, nil
+}
+
+// dueAt is when two thirds of a certificate's life are over.
+func dueAt(c *x509.Certificate) time.Time {
+	made := c.NotBefore.Add(slack)
+	return made.Add(c.NotAfter.Sub(made) * 2 / 3)
+}
+
+// tidy returns the record without what is over, nil if there is no such thing, and
+// when to look again. done says that all our servers have certificates below the
+// current root.
+func (a *Authority) tidy(rec *store.Trust, done bool, now time.Time) (*store.Trust, time.Duration) {
+	next := rec.Clone()
+	changed := false
+	if done && len(rec.Roots) > 1 {
+		// A root from before we joined is ours alone to drop.
+		n := len(next.Roots)
+		next.Roots = slices.DeleteFunc(next.Roots, func(r store.TrustRoot) bool { return r.Provisional })
+		changed = len(next.Roots) < n
+	}
+	var wait time.Duration
+	if rec.RootKey != nil {
+		own := slices.IndexFunc(next.Datacenters, func(d store.TrustDatacenter) bool { return d.Name == a.cfg.Datacenter })
+		if done && own >= 0 && rotating(rec) > 0 && next.Datacenters[own].Root != rec.Roots[0].ID {
+			next.Datacenters[own].Root, changed = rec.Roots[0].ID, true
+		}
+		if rotating(next) > 0 && len(waitingFor(next)) == 0 {
+			next.Roots = dropReplaced(next.Roots)
+			changed = true
+			a.log.Info("rotation of the root is complete: the replaced root is dropped", "root", next.Roots[0].ID)
+		}
+		over := func(at int64, keep time.Duration) bool {
+			left := time.Unix(at, 0).Add(keep).Sub(now)
+			if left > 0 && (wait == 0 || left < wait) {
+				wait = left + time.Second
+			}
+			return left <= 0
+		}
+		n := len(next.Revoked) + len(next.Tokens)
+		next.Revoked = slices.DeleteFunc(next.Revoked, func(r store.TrustRevocation) bool {
+			return r.LiftedUnix != 0 && over(r.LiftedUnix, keepLifted(&r))
+		})
+		next.Tokens = slices.DeleteFunc(next.Tokens, func(t store.TrustToken) bool { return over(t.ExpiresUnix, 0) })
+		changed = changed || len(next.Revoked)+len(next.Tokens) < n
+	}
+	if !changed {
+		return nil, wait
+	}
+	return next, 0
 }
 
 // renewIntermediate replaces the intermediate: signed here in the primary, by
@@ -208,17 +282,6 @@ func (a *Authority) renewIntermediate(ctx context.Context, rec *store.Trust) err
 		return err
 	}
 	a.log.Info("intermediate certificate renewed", "primary", rec.Primary)
-	return nil
-}
-
-// dropRoots keeps the current root only.
-func (a *Authority) dropRoots(ctx context.Context, rec *store.Trust) error {
-	next := rec.Clone()
-	next.Roots = next.Roots[:1]
-	if err := a.replace(ctx, next); err != nil {
-		return err
-	}
-	a.log.Info("replaced root dropped: no certificate below it is left", "root", rec.Roots[0].ID)
 	return nil
 }
 
@@ -279,28 +342,19 @@ func (a *Authority) take(next *store.Trust, g *grant) error {
 		return bad("%w", err)
 	}
 	now := time.Now()
-	var list []store.TrustRoot
-	for i, der := range g.roots {
-		c, err := x509.ParseCertificate(der)
-		if err != nil {
-			return bad("root: %w", err)
-		}
-		domain, err := trustDomainOf(c)
-		if err != nil {
-			return bad("%w", err)
-		}
-		if !c.IsCA || c.CheckSignatureFrom(c) != nil || now.After(c.NotAfter) || now.Before(c.NotBefore) {
-			return bad("root %s is not a valid root", fingerprint(der))
-		}
-		federation, ok := strings.CutSuffix(domain, trustDomainSuffix)
-		if !ok || (i == 0 && federation != g.federationID) {
-			return bad("root %s is not of federation %s", fingerprint(der), g.federationID)
-		}
-		list = append(list, newTrustRoot(c, federation, i == 0))
+	list, err := readRoots(g.federationID, g.roots, g.crosses, now)
+	if err != nil {
+		return bad("%w", err)
 	}
 	root, err := x509.ParseCertificate(list[0].DER)
 	if err != nil {
 		return bad("root: %w", err)
+	}
+	if next.FederationID == g.federationID && next.Primary == g.primary {
+		// Ours already: its roots follow from those we know.
+		if err := continues(next.Roots, list); err != nil {
+			return bad("%w", err)
+		}
 	}
 	inter, err := x509.ParseCertificate(g.intermediate)
 	if err != nil {
@@ -322,14 +376,8 @@ func (a *Authority) take(next *store.Trust, g *grant) error {
 	if err := nameFree(g.datacenters, a.cfg.Datacenter, a.cfg.State.ClusterID()); err != nil {
 		return err
 	}
-	// Roots still trusted from before stay until dropRoots.
-	for _, r := range next.Roots {
-		if !slices.ContainsFunc(list, func(n store.TrustRoot) bool { return n.ID == r.ID }) && len(list) < maxRoots {
-			r.Active = false
-			list = append(list, r)
-		}
-	}
-	next.FederationID, next.Primary, next.Roots = g.federationID, g.primary, list
+	next.FederationID, next.Primary, next.Roots = g.federationID, g.primary, withProvisional(list, next.Roots, next.FederationID != g.federationID)
+	next.Revoked, next.Revision, next.Tokens = g.revoked, g.revision, nil
 	next.Intermediate = bytes.Clone(g.intermediate)
 	next.Datacenters = g.datacenters
 	if next.Primary != a.cfg.Datacenter {

@@ -32,6 +32,7 @@ const (
 	modeNone     mode = 0
 	modeKey      mode = 1
 	modeOperator mode = 2
+	modeToken    mode = 3
 )
 
 // facts is what a side says about its datacenter, for deciding who wins.
@@ -108,6 +109,7 @@ type hello struct {
 	// unproven says that the joiner takes an answer without proof. An acceptor
 	// that can give none then knows beforehand whether it will be believed.
 	unproven bool
+	token    string // id of the token whose secret proof is made with
 }
 
 func (h *hello) append(b []byte) []byte {
@@ -116,7 +118,8 @@ func (h *hello) append(b []byte) []byte {
 	b = wire.Bytes(b, 3, h.proof)
 	b = wire.Message(b, 4, h.facts.append)
 	b = wire.Bytes(b, 5, h.csr)
-	return wire.Bool(b, 6, h.unproven)
+	b = wire.Bool(b, 6, h.unproven)
+	return wire.String(b, 7, h.token)
 }
 
 func (h *hello) decode(b []byte) error {
@@ -140,6 +143,8 @@ func (h *hello) decode(b []byte) error {
 			h.csr = bytes.Clone(d.Bytes())
 		case 6:
 			h.unproven = d.Bool()
+		case 7:
+			h.token = d.String()
 		}
 	}
 	if err := d.Err(); err != nil {
@@ -246,6 +251,9 @@ type grant struct {
 	roots        [][]byte // DER, the current one first
 	intermediate []byte
 	datacenters  []store.TrustDatacenter
+	crosses      [][]byte // certificates of the keys of roots, by those they replaced
+	revoked      []store.TrustRevocation
+	revision     uint64
 }
 
 func (g *grant) append(b []byte) []byte {
@@ -258,7 +266,13 @@ func (g *grant) append(b []byte) []byte {
 	for i := range g.datacenters {
 		b = wire.Message(b, 5, g.datacenters[i].AppendWire)
 	}
-	return b
+	for _, c := range g.crosses {
+		b = wire.Element(b, 6, c)
+	}
+	for i := range g.revoked {
+		b = wire.Message(b, 7, g.revoked[i].AppendWire)
+	}
+	return wire.Uint(b, 8, g.revision)
 }
 
 func (g *grant) decode(b []byte) error {
@@ -282,6 +296,22 @@ func (g *grant) decode(b []byte) error {
 				return err
 			}
 			g.datacenters = append(g.datacenters, dc)
+		case 6:
+			if len(g.crosses) == maxRoots {
+				return fmt.Errorf("%w: more than %d cross-signed roots", wire.ErrTruncated, maxRoots)
+			}
+			g.crosses = append(g.crosses, bytes.Clone(d.Bytes()))
+		case 7:
+			if len(g.revoked) == maxRevoked {
+				return fmt.Errorf("%w: more than %d revocations", wire.ErrTruncated, maxRevoked)
+			}
+			var r store.TrustRevocation
+			if err := r.DecodeWire(d.Bytes()); err != nil {
+				return err
+			}
+			g.revoked = append(g.revoked, r)
+		case 8:
+			g.revision = d.Uint()
 		}
 	}
 	return d.Err()

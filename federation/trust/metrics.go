@@ -51,7 +51,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.expires.WithLabelValues(c)
 		m.issued.WithLabelValues(c)
 	}
-	for _, c := range []string{"intermediate", "server"} {
+	for _, c := range []string{"root", "intermediate", "server"} {
 		m.failures.WithLabelValues(c)
 	}
 	for _, side := range []string{"dialing", "accepting"} {

@@ -5,6 +5,8 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
+	"slices"
+	"time"
 
 	"landbridge/store"
 )
@@ -18,7 +20,7 @@ const (
 )
 
 // threeWays ends the refusal of a join without a proof.
-const threeWays = "give both sides the same gossip key (encrypt), or certificates of one authority (tls.internal_rpc), or set federation.allow_unauthenticated = true on both"
+const threeWays = "there are three ways to join: give both sides the same gossip key (encrypt); or make a token in the primary datacenter (landbridge wan token) and join with it (landbridge wan join TOKEN); or give both sides certificates of one authority (tls.internal_rpc)"
 
 // prove makes a side's proof of holding the gossip key on this very connection:
 // the exporter differs per connection and is known to its two ends only, so a
@@ -64,38 +66,57 @@ func (a *Authority) unauthenticated(conn EnrollConn) bool {
 }
 
 // checkJoiner decides on the accepting side whether the dialing side may enrol.
-// It returns the mode in which we answer.
-func (a *Authority) checkJoiner(conn EnrollConn, h *hello, exp []byte) (mode, error) {
+// It returns the mode in which we answer, and the key of our own proof.
+func (a *Authority) checkJoiner(conn EnrollConn, h *hello, exp []byte) (mode, []byte, error) {
 	us := a.cfg.Datacenter
+	refuse := func(format string, args ...any) (mode, []byte, error) {
+		return 0, nil, store.Errorf(store.KindPermissionDenied, format, args...)
+	}
+	if v := a.view.Load(); v.revoked.now(h.facts.node, h.facts.datacenter) {
+		return refuse("%s was evicted from this federation", joinerName(h))
+	}
 	if a.operator.on() || h.mode == modeOperator {
-		return modeOperator, a.checkOperator(conn, h.mode, h.facts)
+		return modeOperator, nil, a.checkOperator(conn, h.mode, h.facts)
 	}
 	key := a.gossipKey()
 	switch {
+	case h.mode == modeToken:
+		rec := a.cfg.State.Trust()
+		if rec == nil || len(rec.Roots) == 0 {
+			return 0, nil, store.ErrNoLeader
+		}
+		t, err := usable(rec, printable(h.token), h.facts.datacenter, "", time.Now())
+		if err != nil {
+			return 0, nil, err
+		}
+		if !hmac.Equal(prove(t.Verifier, joinerLabel, joinerName(h), a.self(), h.payload(), exp), h.proof) {
+			return refuse("datacenter %s refused the join: the secret of the join token %s is wrong", us, t.ID)
+		}
+		return modeToken, t.Verifier, nil
 	case len(key) > 0 && h.mode == modeKey:
 		if !a.enrollByKey.Load() {
-			return 0, store.Errorf(store.KindPermissionDenied, "datacenter %s does not accept joins by the gossip key (federation.enroll_by_key)", us)
+			return refuse("datacenter %s does not accept joins by the gossip key (federation.enroll_by_key): %s", us, threeWays)
 		}
 		want := prove(key, joinerLabel, joinerName(h), a.self(), h.payload(), exp)
 		if !hmac.Equal(want, h.proof) {
-			return 0, store.Errorf(store.KindPermissionDenied, "datacenter %s refused the join: its gossip key (encrypt) is not that of datacenter %s", us, h.facts.datacenter)
+			return refuse("datacenter %s refused the join: its gossip key (encrypt) is not that of datacenter %s; %s", us, h.facts.datacenter, threeWays)
 		}
-		return modeKey, nil
+		return modeKey, key, nil
 	case len(key) > 0 && a.cfg.AllowUnauthenticated:
-		return modeNone, nil
+		return modeNone, nil, nil
 	case len(key) == 0 && a.unauthenticated(conn):
 		if !h.unproven {
-			return 0, store.Errorf(store.KindPermissionDenied, "datacenter %s has no gossip key (encrypt), datacenter %s requires a proof of its own: %s", us, h.facts.datacenter, threeWays)
+			return 0, nil, store.Errorf(store.KindPermissionDenied, "datacenter %s has no gossip key (encrypt), datacenter %s requires a proof of its own: %s", us, h.facts.datacenter, threeWays)
 		}
-		return modeNone, nil
+		return modeNone, nil, nil
 	case len(key) > 0:
-		return 0, store.Errorf(store.KindPermissionDenied, "datacenter %s refused the join: datacenter %s offered no proof that it belongs: %s", us, h.facts.datacenter, threeWays)
+		return refuse("datacenter %s refused the join: datacenter %s offered no proof that it belongs: %s", us, h.facts.datacenter, threeWays)
 	}
-	return 0, store.Errorf(store.KindPermissionDenied, "datacenter %s refused the join: it has no gossip key to check a proof with: %s", us, threeWays)
+	return refuse("datacenter %s refused the join: it has no gossip key to check a proof with: %s", us, threeWays)
 }
 
 // checkAcceptor decides on the dialing side whether the answer can be trusted.
-func (a *Authority) checkAcceptor(conn EnrollConn, h *hello, r *reply, exp []byte) error {
+func (a *Authority) checkAcceptor(conn EnrollConn, h *hello, r *reply, exp []byte, tok *joinToken) error {
 	if r.facts.datacenter == "" {
 		return store.Errorf(store.KindInvalid, "%s answered without saying who it is", conn.RemoteAddr())
 	}
@@ -104,16 +125,35 @@ func (a *Authority) checkAcceptor(conn EnrollConn, h *hello, r *reply, exp []byt
 	}
 	key := a.gossipKey()
 	switch {
+	case tok != nil:
+		want := prove(verifier(tok.secret), acceptorLabel, joinerName(h), acceptorName(r), r.payload(h), exp)
+		if r.mode != modeToken || !hmac.Equal(want, r.proof) {
+			return store.Errorf(store.KindPermissionDenied, "the server at %s did not prove that it knows the join token", conn.RemoteAddr())
+		}
+		return a.checkPin(conn, r, tok)
 	case len(key) > 0 && r.mode == modeKey:
 		want := prove(key, acceptorLabel, joinerName(h), acceptorName(r), r.payload(h), exp)
 		if !hmac.Equal(want, r.proof) {
-			return store.Errorf(store.KindPermissionDenied, "the server at %s did not prove that it holds our gossip key (encrypt)", conn.RemoteAddr())
+			return store.Errorf(store.KindPermissionDenied, "the server at %s did not prove that it holds our gossip key (encrypt): %s", conn.RemoteAddr(), threeWays)
 		}
 		return nil
 	case len(key) > 0 && a.cfg.AllowUnauthenticated, len(key) == 0 && a.unauthenticated(conn):
 		return nil
 	}
 	return store.Errorf(store.KindPermissionDenied, "the server at %s offered no proof that it belongs: %s", conn.RemoteAddr(), threeWays)
+}
+
+// checkPin refuses a federation whose root is not the one that the token names. It
+// may have been replaced since the token was made.
+func (a *Authority) checkPin(conn EnrollConn, r *reply, tok *joinToken) error {
+	roots := [][]byte{r.facts.root}
+	if r.grant != nil {
+		roots = append(roots, r.grant.roots...)
+	}
+	if !slices.ContainsFunc(roots, func(der []byte) bool { return fingerprint(der) == tok.fingerprint }) {
+		return store.Errorf(store.KindPermissionDenied, "the server at %s belongs to another federation than the join token: its root is not %s", conn.RemoteAddr(), tok.fingerprint)
+	}
+	return nil
 }
 
 func joinerName(h *hello) string   { return h.facts.node + "." + h.facts.datacenter }

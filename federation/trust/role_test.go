@@ -34,14 +34,13 @@ func mustCSRSmallKey(t *testing.T) []byte {
 func TestRoles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		d1 := w.add("dc1", 1, func(c *Config) {
-			c.Revoked = func(node, dc string, _ *x509.Certificate) bool { return node == "evicted" && dc == "dc2" }
-		})
+		d1 := w.add("dc1", 1, nil)
 		d2 := w.add("dc2", 1, nil)
 		d3 := w.add("dc3", 1, nil) // never joins
 		if err := d2.lead().Join(t.Context(), "s1.dc1"); err != nil {
 			t.Fatal(err)
 		}
+		w.evict("evicted", "dc2")
 		rec := d2.trust()
 		inter, err := parseIssuer(rec.Intermediate, rec.IntermediateKey)
 		if err != nil {
@@ -120,7 +119,7 @@ func TestRoles(t *testing.T) {
 			{"by the root itself", chain(root, asIs), "was not issued by a datacenter"},
 			{"by a CA below the intermediate", chain(issuer{subCert, subKey}, func(c *x509.Certificate) { c.URIs = []*url.URL{name{roleServer, "s1", "dc1", td}.uri()} }, inter.cert.Raw), "too many intermediates"},
 			{"another server", chain(inter, func(c *x509.Certificate) { c.URIs = []*url.URL{name{roleServer, "s2", "dc2", td}.uri()} }), "certificate is of s2.dc2, not of s1.dc2"},
-			{"revoked", chain(inter, func(c *x509.Certificate) { c.URIs = []*url.URL{name{roleServer, "evicted", "dc2", td}.uri()} }), "was revoked"},
+			{"revoked", chain(inter, func(c *x509.Certificate) { c.URIs = []*url.URL{name{roleServer, "evicted", "dc2", td}.uri()} }), "evicted.dc2 was evicted"},
 			{"wrong key usage", chain(inter, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning} }), "incompatible key usage"},
 			{"long chain", chain(inter, asIs, inter.cert.Raw, inter.cert.Raw, inter.cert.Raw), "chain of 5 certificates"},
 		} {
@@ -165,10 +164,7 @@ func TestRoles(t *testing.T) {
 func TestResumption(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		revoked := false
-		d1 := w.add("dc1", 1, func(c *Config) {
-			c.Revoked = func(string, string, *x509.Certificate) bool { return revoked }
-		})
+		d1 := w.add("dc1", 1, nil)
 		d2 := w.add("dc2", 1, nil)
 		if err := d2.lead().Join(t.Context(), "s1.dc1"); err != nil {
 			t.Fatal(err)
@@ -193,8 +189,8 @@ func TestResumption(t *testing.T) {
 		if resumed, err := try(); err != nil || !resumed {
 			t.Fatalf("second handshake: %v, resumed %v", err, resumed)
 		}
-		revoked = true
-		if _, err := try(); err == nil || !strings.Contains(err.Error(), "was revoked") {
+		w.evict("s1", "dc2")
+		if _, err := try(); err == nil || !strings.Contains(err.Error(), "s1.dc2 was evicted") {
 			t.Errorf("resumed after revocation: %v", err)
 		}
 	})

@@ -78,6 +78,7 @@ type signIntermediateRequest struct {
 	renewal bool // the subject's own leader asks, being part of the federation
 	// dialed: the server asked dialed the subject, which lost the decision there.
 	dialed bool
+	token  string // id of the token that the subject proved to hold
 }
 
 func (m *signIntermediateRequest) append(b []byte) []byte {
@@ -85,7 +86,8 @@ func (m *signIntermediateRequest) append(b []byte) []byte {
 	b = wire.Bytes(b, 2, m.csr)
 	b = wire.Message(b, 3, m.subject.append)
 	b = wire.Bool(b, 4, m.renewal)
-	return wire.Bool(b, 5, m.dialed)
+	b = wire.Bool(b, 5, m.dialed)
+	return wire.String(b, 6, m.token)
 }
 
 func (m *signIntermediateRequest) decode(b []byte) error {
@@ -105,6 +107,8 @@ func (m *signIntermediateRequest) decode(b []byte) error {
 			m.renewal = d.Bool()
 		case 5:
 			m.dialed = d.Bool()
+		case 6:
+			m.token = d.String()
 		}
 	}
 	if d.Err() == nil && m.subject.datacenter == "" {
@@ -149,6 +153,7 @@ type joinRequest struct {
 	address string
 	adopt   *grant
 	index   store.Index // of the record the grant was decided on
+	token   string      // as `wan token` printed it, instead of an address
 }
 
 func (m *joinRequest) append(b []byte) []byte {
@@ -157,7 +162,8 @@ func (m *joinRequest) append(b []byte) []byte {
 	if m.adopt != nil {
 		b = wire.Message(b, 3, m.adopt.append)
 	}
-	return wire.Uint(b, 4, uint64(m.index))
+	b = wire.Uint(b, 4, uint64(m.index))
+	return wire.String(b, 5, m.token)
 }
 
 func (m *joinRequest) decode(b []byte) error {
@@ -176,19 +182,27 @@ func (m *joinRequest) decode(b []byte) error {
 			}
 		case 4:
 			m.index = store.Index(d.Uint())
+		case 5:
+			m.token = d.String()
 		}
 	}
 	return versioned(version, d.Err())
 }
 
-// joinReply names the root in force after a join.
+// joinReply names the root in force after a join, and the address that answered.
 type joinReply struct {
-	root string
+	root    string
+	address string
+	// notHere: the leader cannot reach other datacenters, a server that can is to
+	// do it in its place.
+	notHere bool
 }
 
 func (m *joinReply) append(b []byte) []byte {
 	b = wire.Uint(b, 1, enrollVersion)
-	return wire.String(b, 2, m.root)
+	b = wire.String(b, 2, m.root)
+	b = wire.String(b, 3, m.address)
+	return wire.Bool(b, 4, m.notHere)
 }
 
 func (m *joinReply) decode(b []byte) error {
@@ -200,6 +214,134 @@ func (m *joinReply) decode(b []byte) error {
 			version = d.Uint()
 		case 2:
 			m.root = d.String()
+		case 3:
+			m.address = d.String()
+		case 4:
+			m.notHere = d.Bool()
+		}
+	}
+	return versioned(version, d.Err())
+}
+
+// confirmRequest is the body of Trust.Confirm.
+type confirmRequest struct{ datacenter, root string }
+
+func (m *confirmRequest) append(b []byte) []byte {
+	b = wire.Uint(b, 1, enrollVersion)
+	b = wire.String(b, 2, m.datacenter)
+	return wire.String(b, 3, m.root)
+}
+
+func (m *confirmRequest) decode(b []byte) error {
+	version := uint64(0)
+	d := wire.NewDecoder(b)
+	for d.Next() {
+		switch d.Field {
+		case 1:
+			version = d.Uint()
+		case 2:
+			m.datacenter = d.String()
+		case 3:
+			m.root = d.String()
+		}
+	}
+	return versioned(version, d.Err())
+}
+
+// evictRequest is the body of Trust.Evict; node "" is the whole datacenter.
+type evictRequest struct {
+	node, datacenter string
+	undo             bool
+}
+
+func (m *evictRequest) append(b []byte) []byte {
+	b = wire.Uint(b, 1, enrollVersion)
+	b = wire.String(b, 2, m.node)
+	b = wire.String(b, 3, m.datacenter)
+	return wire.Bool(b, 4, m.undo)
+}
+
+func (m *evictRequest) decode(b []byte) error {
+	version := uint64(0)
+	d := wire.NewDecoder(b)
+	for d.Next() {
+		switch d.Field {
+		case 1:
+			version = d.Uint()
+		case 2:
+			m.node = d.String()
+		case 3:
+			m.datacenter = d.String()
+		case 4:
+			m.undo = d.Bool()
+		}
+	}
+	return versioned(version, d.Err())
+}
+
+// rotateRequest is the body of Trust.Rotate and holderRequest that of
+// Trust.Holder: one string each.
+type (
+	rotateRequest struct{ what string }
+	holderRequest struct{ keyHash string }
+)
+
+func (m *rotateRequest) append(b []byte) []byte      { return appendOne(b, m.what) }
+func (m *rotateRequest) decode(b []byte) (err error) { m.what, err = decodeOne(b); return err }
+func (m *holderRequest) append(b []byte) []byte      { return appendOne(b, m.keyHash) }
+func (m *holderRequest) decode(b []byte) (err error) { m.keyHash, err = decodeOne(b); return err }
+
+func appendOne(b []byte, s string) []byte {
+	return wire.String(wire.Uint(b, 1, enrollVersion), 2, s)
+}
+
+func decodeOne(b []byte) (s string, err error) {
+	version := uint64(0)
+	d := wire.NewDecoder(b)
+	for d.Next() {
+		switch d.Field {
+		case 1:
+			version = d.Uint()
+		case 2:
+			s = d.String()
+		}
+	}
+	return s, versioned(version, d.Err())
+}
+
+// tokenRequest is the body of Trust.Token.
+type tokenRequest struct {
+	datacenter string // who may use it; "": anybody
+	seconds    uint64 // it is good for
+	addresses  []string
+}
+
+func (m *tokenRequest) append(b []byte) []byte {
+	b = wire.Uint(b, 1, enrollVersion)
+	b = wire.String(b, 2, m.datacenter)
+	b = wire.Uint(b, 3, m.seconds)
+	for _, a := range m.addresses {
+		b = wire.StringElement(b, 4, a)
+	}
+	return b
+}
+
+func (m *tokenRequest) decode(b []byte) error {
+	version := uint64(0)
+	d := wire.NewDecoder(b)
+	for d.Next() {
+		switch d.Field {
+		case 1:
+			version = d.Uint()
+		case 2:
+			m.datacenter = d.String()
+		case 3:
+			m.seconds = d.Uint()
+		case 4:
+			if len(m.addresses) == maxTokenAddresses {
+				return store.Errorf(store.KindInvalid, "more than %d addresses", maxTokenAddresses)
+			}
+			m.addresses = append(m.addresses, d.String())
 		}
 	}
 	return versioned(version, d.Err())

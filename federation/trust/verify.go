@@ -5,19 +5,21 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"landbridge/store"
 )
 
 // maxChain bounds what a stranger can make us parse and check: leaf,
-// intermediate, and a little for cross-signed issuers.
-const maxChain = 4
+// intermediate, and a cross-signed root for each rotation under way.
+const maxChain = 2 + maxRotations
 
 // verifyChain checks a presented chain against the roots and returns whose it
-// is. The chain must be leaf, the datacenter's intermediate, root, and the
-// datacenter in the leaf must be the intermediate's: the DNS constraint that
-// x509 enforces does not cover the URI, which is what we go by.
+// is. The chain must be leaf, the datacenter's intermediate, root, with roots that
+// replaced that one in between during a rotation. The datacenter in the leaf must
+// be the intermediate's: the DNS constraint that x509 enforces does not cover the
+// URI, which is what we go by.
 func verifyChain(certs []*x509.Certificate, pool *x509.CertPool, usage x509.ExtKeyUsage, now time.Time) (name, error) {
 	if len(certs) == 0 {
 		return name{}, errors.New("no certificate presented")
@@ -47,7 +49,7 @@ func verifyChain(certs []*x509.Certificate, pool *x509.CertPool, usage x509.ExtK
 		return name{}, fmt.Errorf("certificate of %s: %w", who, explain(err))
 	}
 	for _, chain := range chains {
-		if len(chain) != 3 {
+		if len(chain) < 3 {
 			err = fmt.Errorf("certificate of %s was not issued by a datacenter", who)
 			continue
 		}
@@ -60,12 +62,13 @@ func verifyChain(certs []*x509.Certificate, pool *x509.CertPool, usage x509.ExtK
 			err = fmt.Errorf("certificate of %s was issued by datacenter %s", who, dc)
 			continue
 		}
-		rootDomain, derr := trustDomainOf(chain[2])
-		if derr != nil || trustDomain != rootDomain || who.trustDomain != rootDomain {
-			err = fmt.Errorf("certificate of %s is of another trust domain than its issuers", who)
-			continue
+		if !slices.ContainsFunc(chain[2:], func(root *x509.Certificate) bool {
+			domain, err := trustDomainOf(root)
+			return err != nil || domain != trustDomain || domain != who.trustDomain
+		}) {
+			return who, nil
 		}
-		return who, nil
+		err = fmt.Errorf("certificate of %s is of another trust domain than its issuers", who)
 	}
 	return name{}, err
 }
@@ -86,12 +89,9 @@ func explain(err error) error {
 // verifyPeer checks the other side of a gossip or RPC handshake, full or
 // resumed. peer is the name it must have, "" for any server of the federation.
 func (a *Authority) verifyPeer(cs tls.ConnectionState, peer string, usage x509.ExtKeyUsage) error {
-	who, err := a.identify(cs.PeerCertificates, usage)
+	who, err := a.identify(cs.PeerCertificates, usage, time.Now())
 	if err == nil && peer != "" && !samePeer(who.String(), peer) {
 		err = fmt.Errorf("certificate is of %s, not of %s", who, peer)
-	}
-	if err == nil && a.cfg.Revoked != nil && a.cfg.Revoked(who.node, who.datacenter, cs.PeerCertificates[0]) {
-		err = fmt.Errorf("certificate of %s was revoked", who)
 	}
 	if err != nil {
 		a.metrics.refusedPeers.Inc()
@@ -100,14 +100,40 @@ func (a *Authority) verifyPeer(cs tls.ConnectionState, peer string, usage x509.E
 	return nil
 }
 
-// identify checks a chain by the authority in force.
-func (a *Authority) identify(certs []*x509.Certificate, usage x509.ExtKeyUsage) (name, error) {
-	if a.operator.on() {
-		return a.operator.verify(certs, usage, time.Now())
+// Recheck says why the peer of an open connection would not be accepted any more:
+// it was evicted, or its root is trusted no longer. That its certificate has
+// expired since is no reason: connections may outlive it.
+func (a *Authority) Recheck(cs tls.ConnectionState) error {
+	certs := cs.PeerCertificates
+	if len(certs) == 0 {
+		return errors.New("no certificate presented")
 	}
+	now := time.Now()
+	if end := certs[0].NotAfter; now.After(end) {
+		now = end
+	}
+	// Both sides' certificates have both usages.
+	_, err := a.identify(certs, x509.ExtKeyUsageClientAuth, now)
+	return err
+}
+
+// identify checks a chain by the authority in force, and that its holder was not
+// evicted.
+func (a *Authority) identify(certs []*x509.Certificate, usage x509.ExtKeyUsage, now time.Time) (name, error) {
 	v := a.view.Load()
+	if a.operator.on() {
+		who, err := a.operator.verify(certs, usage, now)
+		if err == nil && v.revoked.now(who.node, who.datacenter) {
+			err = fmt.Errorf("%s was evicted", who)
+		}
+		return who, err
+	}
 	if v.roots == nil {
 		return name{}, errors.New("this datacenter has no roots yet")
 	}
-	return verifyChain(certs, v.roots.pool, usage, time.Now())
+	who, err := verifyChain(certs, v.roots.pool, usage, now)
+	if err == nil {
+		err = v.revoked.check(who, certs)
+	}
+	return who, err
 }

@@ -21,10 +21,11 @@ import (
 // view is what TLS handshakes use: this server's certificate and the roots it
 // trusts. It is immutable once installed.
 type view struct {
-	creds  *creds
-	roots  *roots
-	keyDER []byte // of creds, for keeping it on disk
-	server map[string]*tls.Config
+	creds   *creds
+	roots   *roots
+	revoked revocations
+	keyDER  []byte // of creds, for keeping it on disk
+	server  map[string]*tls.Config
 }
 
 // creds is this server's certificate.
@@ -37,6 +38,7 @@ type creds struct {
 // roots are the certificates all verification starts from.
 type roots struct {
 	list   []*x509.Certificate // the current one first
+	cross  [][]byte            // shown with our certificate, for those who trust only a replaced root
 	pool   *x509.CertPool
 	active string // fingerprint of the current one
 }
@@ -46,7 +48,21 @@ func newRoots(rec *store.Trust) (*roots, error) {
 	for i := range rec.Roots {
 		ders[i] = rec.Roots[i].DER
 	}
-	return rootsOf(ders)
+	r, err := rootsOf(ders)
+	if err != nil {
+		return nil, err
+	}
+	r.cross = crossOf(rec)
+	return r, nil
+}
+
+func crossOf(rec *store.Trust) (list [][]byte) {
+	for i := range rec.Roots {
+		if rec.Roots[i].Cross != nil {
+			list = append(list, rec.Roots[i].Cross)
+		}
+	}
+	return list
 }
 
 func rootsOf(ders [][]byte) (*roots, error) {
@@ -68,7 +84,7 @@ func rootsOf(ders [][]byte) (*roots, error) {
 
 // equal reports whether these are the record's roots, in its order.
 func (r *roots) equal(rec *store.Trust) bool {
-	if len(r.list) != len(rec.Roots) {
+	if len(r.list) != len(rec.Roots) || !slices.EqualFunc(r.cross, crossOf(rec), bytes.Equal) {
 		return false
 	}
 	for i := range r.list {
@@ -96,9 +112,32 @@ func (v *view) below(root string) bool {
 }
 
 // due reports whether a new certificate is needed: there is none, it was signed
-// by another intermediate than the record's, or two thirds of its life are over.
-func (v *view) due(rec *store.Trust, now time.Time) bool {
-	return v.creds == nil || !bytes.Equal(v.creds.intermediate.Raw, rec.Intermediate) || !now.Before(v.creds.renewAt)
+// by another intermediate than the record's, two thirds of its life are over, or
+// it is from before an operator asked for new ones, or before an eviction of this
+// server that was taken back. While it is evicted, there is nothing to ask for.
+func (v *view) due(rec *store.Trust, node, dc string, now time.Time) bool {
+	rs := revocations(rec.Revoked)
+	if rs.now(node, dc) {
+		return false
+	}
+	return v.creds == nil || !bytes.Equal(v.creds.intermediate.Raw, rec.Intermediate) || !now.Before(v.creds.renewAt) ||
+		createdAt(v.creds.leaf) < renewedAt(rec, node, dc)
+}
+
+// renewedAt is the moment from which a server's certificate counts, however valid
+// earlier ones are.
+func renewedAt(rec *store.Trust, node, dc string) int64 {
+	return max(rec.RenewedUnix, revocations(rec.Revoked).madeAfter(node, dc))
+}
+
+// notBefore dates a certificate: now, or at the later moment that is asked for,
+// where clocks of two leaders differ.
+func notBefore(unix int64) time.Time {
+	now := time.Now()
+	if t := time.Unix(unix, 0); t.After(now) {
+		return t
+	}
+	return now
 }
 
 // with returns a view with another certificate, once it is checked that it is
@@ -135,15 +174,26 @@ func (v *view) with(key *ecdsa.PrivateKey, leafDER, intermediateDER []byte, node
 	life := leaf.NotAfter.Sub(leaf.NotBefore.Add(slack))
 	renewAt := leaf.NotBefore.Add(slack).Add(life * 2 / 3).Add(mrand.N(life/10 + 1))
 	return &view{
-		roots:  v.roots,
-		keyDER: keyDER,
+		roots:   v.roots,
+		revoked: v.revoked,
+		keyDER:  keyDER,
 		creds: &creds{
-			tls:          tls.Certificate{Certificate: [][]byte{leafDER, intermediateDER}, PrivateKey: key, Leaf: leaf},
+			tls:          tls.Certificate{Certificate: append([][]byte{leafDER, intermediateDER}, v.roots.cross...), PrivateKey: key, Leaf: leaf},
 			leaf:         leaf,
 			intermediate: intermediate,
 			renewAt:      renewAt,
 		},
 	}, nil
+}
+
+// showing returns the certificate with the cross-signed roots of other roots.
+func (c *creds) showing(r *roots) *creds {
+	if c == nil {
+		return nil
+	}
+	next := *c
+	next.tls.Certificate = append([][]byte{c.leaf.Raw, c.intermediate.Raw}, r.cross...)
+	return &next
 }
 
 // build makes the TLS configurations of the accepting side. They are shared by
@@ -164,6 +214,12 @@ func identityPath(dataDir string) string {
 	return filepath.Join(dataDir, "federation", "server.pem")
 }
 
+// Blocks of the kept file that are not what other programs know.
+const (
+	pemCross   = "LANDBRIDGE CROSS-SIGNED ROOT"
+	pemRevoked = "LANDBRIDGE REVOCATIONS"
+)
+
 // save keeps key, certificate, issuer and roots in one file (mode 0600), so that
 // a restarted server can show itself and check others before it has a leader.
 // The file is replaced as a whole or not at all.
@@ -175,6 +231,12 @@ func (v *view) save(path string, keyDER []byte) error {
 	block("CERTIFICATE", v.creds.intermediate.Raw)
 	for _, r := range v.roots.list {
 		block("CERTIFICATE", r.Raw)
+	}
+	for _, c := range v.roots.cross {
+		block(pemCross, c)
+	}
+	if len(v.revoked) > 0 {
+		block(pemRevoked, v.revoked.append(nil))
 	}
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -216,7 +278,8 @@ func (v *view) load(path, node, dc string, now time.Time) error {
 		return err
 	}
 	var keyDER []byte
-	var certs [][]byte
+	var certs, cross [][]byte
+	var revoked revocations
 	for {
 		var p *pem.Block
 		if p, b = pem.Decode(b); p == nil {
@@ -227,6 +290,12 @@ func (v *view) load(path, node, dc string, now time.Time) error {
 			keyDER = p.Bytes
 		case "CERTIFICATE":
 			certs = append(certs, p.Bytes)
+		case pemCross:
+			cross = append(cross, p.Bytes)
+		case pemRevoked:
+			if revoked, err = decodeRevocations(p.Bytes); err != nil {
+				return fmt.Errorf("%s: %w", path, err)
+			}
 		}
 	}
 	if len(certs) < 3 {
@@ -240,7 +309,8 @@ func (v *view) load(path, node, dc string, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	loaded, err := (&view{roots: r}).with(key, certs[0], certs[1], node, dc, now)
+	r.cross = cross
+	loaded, err := (&view{roots: r, revoked: revoked}).with(key, certs[0], certs[1], node, dc, now)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}

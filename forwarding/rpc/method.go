@@ -40,11 +40,19 @@ const (
 	// id Query.Name bootstrap; refused with KindConflict. Answers like StatusServer.
 	StatusBootstrap MethodID = 43
 
+	TrustHolder           MethodID = 47 // Body = trust's own message: whether a server asked for a certificate
+	TrustStatus           MethodID = 48 // what the server that answers knows of certificates; json
+	TrustPull             MethodID = 49 // the leader asks the primary for news
 	TrustRoots            MethodID = 50 // json, the shape of /v1/connect/ca/roots
 	TrustSignServer       MethodID = 51 // Body = trust's own message: CSR of a server of this datacenter
 	TrustSignIntermediate MethodID = 52 // the same: CSR of a datacenter's intermediate, in the primary
 	TrustJoin             MethodID = 53 // the leader enrols its datacenter with an address
 	FederationPeers       MethodID = 54 // Body = WAN addresses to join: the push after a join
+	TrustSync             MethodID = 55 // the primary's roots, datacenters and revocations, for another datacenter
+	TrustConfirm          MethodID = 56 // Body = trust's own message: a datacenter has done with replaced roots
+	TrustToken            MethodID = 57 // the same: a token for one join; json
+	TrustEvict            MethodID = 58 // the same: a server or datacenter is evicted, or let in again
+	TrustRotate           MethodID = 59 // the same: new certificates at an operator's command; json
 	AutopilotConfig       MethodID = 60
 	AutopilotSetConfig    MethodID = 61 // Body = store.AutopilotCommand
 	RaftConfiguration     MethodID = 62
@@ -254,6 +262,14 @@ var methods = [...]Method{
 	{ID: TrustSignServer, Name: "Trust.SignServer", Where: Leader, LocalOnly: true, Repeatable: true, Resource: ServerResource, Rights: Servers},
 	{ID: TrustSignIntermediate, Name: "Trust.SignIntermediate", Where: Leader, Resource: ServerResource, Rights: Servers},
 	{ID: TrustJoin, Name: "Trust.Join", Where: Leader, LocalOnly: true, Resource: ServerResource, Rights: Servers},
+	{ID: TrustSync, Name: "Trust.Sync", Repeatable: true, Resource: ServerResource, Rights: Servers},
+	{ID: TrustConfirm, Name: "Trust.Confirm", Where: Leader, Repeatable: true, Resource: ServerResource, Rights: Servers},
+	{ID: TrustPull, Name: "Trust.Pull", Where: Leader, LocalOnly: true, Repeatable: true, Resource: ServerResource, Rights: Servers},
+	{ID: TrustHolder, Name: "Trust.Holder", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: ServerResource, Rights: Servers},
+	{ID: TrustToken, Name: "Trust.Token", Write: true, Where: Leader, Resource: OperatorResource, Rights: Whole, Access: acl.Write},
+	{ID: TrustEvict, Name: "Trust.Evict", Write: true, Where: Leader, Repeatable: true, Resource: OperatorResource, Rights: Whole, Access: acl.Write},
+	{ID: TrustRotate, Name: "Trust.Rotate", Write: true, Where: Leader, Resource: OperatorResource, Rights: Whole, Access: acl.Write},
+	{ID: TrustStatus, Name: "Trust.Status", Where: AnyServer, Repeatable: true, Resource: OperatorResource, Rights: Whole},
 	{ID: FederationPeers, Name: "Federation.Peers", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: ServerResource, Rights: Servers},
 
 	{ID: SessionList, Name: "Session.List", Repeatable: true, Blocking: true, Resource: SessionResource, Rights: Filtered},

@@ -211,12 +211,6 @@ func (e *Endpoint) stop() {
 	e.wg.Wait()
 }
 
-// CloseConnections closes all connections, of any protocol, whose peer is
-// chosen: after an eviction, or when keys changed. It returns how many.
-func (e *Endpoint) CloseConnections(choose func(peer string) bool) int {
-	return e.closeAll(func(c *connection) bool { return c.peer != "" && choose(c.peer) }, codeRefused, "closed by the operator or for new keys")
-}
-
 func (e *Endpoint) closeAll(choose func(*connection) bool, code quic.ApplicationErrorCode, text string) int {
 	var chosen []*connection
 	for _, c := range e.snapshot() {

@@ -78,7 +78,7 @@ func TestValidateNamesAllProblems(t *testing.T) {
 	}
 }
 
-func TestCloseConnections(t *testing.T) {
+func TestRecheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		a, b, c := w.host(1), w.host(2), w.host(3)
@@ -87,8 +87,17 @@ func TestCloseConnections(t *testing.T) {
 		defer c.stop(t)
 		ab, _ := session(t, a, b)
 		_, ca := session(t, c, a)
-		if n := a.CloseConnections(func(peer string) bool { return peer == c.name }); n != 1 {
-			t.Errorf("closed %d connections, want 1", n)
+		closed := a.Recheck(func(peer string, cs tls.ConnectionState) error {
+			if len(cs.PeerCertificates) == 0 {
+				t.Errorf("%s without a certificate", peer)
+			}
+			if peer == c.name {
+				return errors.New("was evicted")
+			}
+			return nil
+		})
+		if len(closed) != 1 || closed[0] != c.name {
+			t.Errorf("closed the connections of %q, want %q", closed, c.name)
 		}
 		<-ca.Context().Done()
 		synctest.Wait()
