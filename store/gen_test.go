@@ -118,10 +118,19 @@ func genTrust(t *rapid.T) *Trust {
 	}
 	for range rapid.IntRange(0, 3).Draw(t, "roots") {
 		tr.Roots = append(tr.Roots, TrustRoot{genString().Draw(t, "ID"), genBytes(t, "DER", 20),
-			genString().Draw(t, "FederationID"), rapid.Int64().Draw(t, "CreatedUnix"), rapid.Bool().Draw(t, "Active")})
+			genString().Draw(t, "FederationID"), rapid.Int64().Draw(t, "CreatedUnix"), rapid.Bool().Draw(t, "Active"),
+			genBytes(t, "Cross", 20), rapid.Bool().Draw(t, "Provisional")})
 	}
 	for range rapid.IntRange(0, 3).Draw(t, "datacenters") {
-		tr.Datacenters = append(tr.Datacenters, TrustDatacenter{genString().Draw(t, "Name"), genString().Draw(t, "ClusterID"), genString().Draw(t, "KeyHash")})
+		tr.Datacenters = append(tr.Datacenters, TrustDatacenter{genString().Draw(t, "Name"), genString().Draw(t, "ClusterID"), genString().Draw(t, "KeyHash"), genString().Draw(t, "Root")})
+	}
+	tr.Revision, tr.RenewedUnix = rapid.Uint64().Draw(t, "Revision"), rapid.Int64().Draw(t, "RenewedUnix")
+	for range rapid.IntRange(0, 3).Draw(t, "revoked") {
+		tr.Revoked = append(tr.Revoked, TrustRevocation{genString().Draw(t, "Node"), genString().Draw(t, "Datacenter"), rapid.Int64().Draw(t, "Unix"), rapid.Int64().Draw(t, "LiftedUnix")})
+	}
+	for range rapid.IntRange(0, 3).Draw(t, "tokens") {
+		tr.Tokens = append(tr.Tokens, TrustToken{genString().Draw(t, "ID"), genBytes(t, "Verifier", 20), rapid.Int64().Draw(t, "ExpiresUnix"),
+			genString().Draw(t, "Datacenter"), genString().Draw(t, "UsedBy"), genString().Draw(t, "UsedKey")})
 	}
 	return tr
 }

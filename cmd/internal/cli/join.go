@@ -3,7 +3,9 @@ package cli
 import (
 	"flag"
 	"fmt"
+	"io"
 	"net/url"
+	"strings"
 
 	"landbridge/cmd/internal/client"
 )
@@ -31,7 +33,7 @@ its own datacenter with it ("landbridge wan join" is the same).
 func wanJoin() *command {
 	return &command{
 		name:     "wan join",
-		args:     "ADDR...",
+		args:     "ADDR... | TOKEN",
 		synopsis: "Join another datacenter",
 		help: `
 Tells a server to join the datacenter of the servers at the given addresses.
@@ -39,15 +41,23 @@ Asked once, on one server: all servers of both datacenters find each other, and
 of all datacenters that are joined already. ADDR is a host, or a host and the
 UDP port its servers use between datacenters (8302 by default).
 
-Joining needs proof. Two datacenters that share the gossip key ("encrypt" in the
-configuration; "landbridge keygen" makes one) need nothing else.
+Joining needs proof, in one of three ways. Two datacenters that share the gossip
+key ("encrypt" in the configuration; "landbridge keygen" makes one) need nothing
+else. Otherwise a token, which "landbridge wan token" makes in the federation to
+join, stands in place of the address; "-" reads it from the standard input.
+Where servers have certificates of an operator's authority (tls.internal_rpc),
+those are the proof.
 
     $ landbridge wan join 10.9.1.10
+    $ landbridge wan join lbjoin-CAESDGE0...
     $ landbridge wan members
     $ landbridge kv get -datacenter=dc2 greeting`,
 		setup: func(fs *flag.FlagSet) run { wan := true; return joinSetup(fs, &wan) },
 	}
 }
+
+// tokenPrefix begins the tokens of "wan token".
+const tokenPrefix = "lbjoin-"
 
 func joinSetup(fs *flag.FlagSet, wan *bool) run {
 	api := addAPI(fs)
@@ -65,7 +75,20 @@ func joinSetup(fs *flag.FlagSet, wan *bool) run {
 		}
 		joined := 0
 		for _, addr := range c.args {
-			if err := cl.Put(c.ctx, client.Path("v1", "agent", "join", addr), q, nil, nil); err != nil {
+			if *wan && addr == "-" {
+				text, err := io.ReadAll(io.LimitReader(c.Stdin, 16<<10))
+				if err != nil {
+					return failf("Error reading the token: %w", err)
+				}
+				addr = strings.TrimSpace(string(text))
+			}
+			if *wan && strings.HasPrefix(addr, tokenPrefix) {
+				// A secret: it stays out of paths, logs and messages.
+				err, addr = cl.Put(c.ctx, "/v1/internal/federation/join", nil, map[string]string{"Token": addr}, nil), "by token"
+			} else {
+				err = cl.Put(c.ctx, client.Path("v1", "agent", "join", addr), q, nil, nil)
+			}
+			if err != nil {
 				fmt.Fprintf(c.Stderr, "Error joining address '%s': %s\n", addr, err)
 				continue
 			}

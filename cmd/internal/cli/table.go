@@ -34,6 +34,8 @@ func newTable() *table {
 				"Certificates for TLS between agents and for HTTPS, where no other authority is\nat hand."},
 			{"tls ca", "Make a certificate authority", "The authority whose certificates agents trust."},
 			{"tls cert", "Make certificates signed by the authority", "Certificates for servers, clients and command lines."},
+			{"wan ca", "Look at the certificates between datacenters, and replace them",
+				"Servers of different datacenters know each other by certificates that the\nfederation's own authority issues and replaces."},
 			{"wan", "Join datacenters and look at the servers that connect them",
 				"The servers of all joined datacenters form one pool, the WAN."},
 		},
@@ -43,7 +45,7 @@ func newTable() *table {
 		joinCommand, keygenCommand, keyringCommand, kvDelete, kvExport, kvGet, kvImport, kvPut, leaveCommand, lockCommand, maintCommand, membersCommand, monitorCommand,
 		raftForget, raftListPeers, raftRecover, raftRemovePeer, raftTransferLeader, reloadCommand, rttCommand, servicesDeregister, servicesRegister,
 		snapshotDecode, snapshotInspect, snapshotRestore, snapshotSave, tlsCACreate, tlsCertCreate, usageInstances,
-		validateCommand, versionCommand, wanForceLeave, wanJoin, wanMembers, watchCommand,
+		validateCommand, versionCommand, wanCAPrune, wanCARotate, wanCAStatus, wanEvict, wanForceLeave, wanJoin, wanMembers, wanToken, watchCommand,
 	} {
 		t.commands = append(t.commands, make())
 	}
@@ -116,7 +118,7 @@ func (t *table) synopsis(name string) string {
 func (t *table) absent(name string) (why string, ok bool) {
 	switch name {
 	case "acl", "config", "connect", "intention", "login", "logout",
-		"services export", "services exported-services", "services imported-services", "wan token":
+		"services export", "services exported-services", "services imported-services":
 		return "this command is not built yet.", true
 	case "peering", "resource", "troubleshoot":
 		return "not supported: this part of the interface is outside of what landbridge does.", true

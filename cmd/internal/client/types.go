@@ -1,5 +1,7 @@
 package client
 
+import "time"
+
 // Member is an entry of /v1/agent/members.
 type Member struct {
 	Name        string
@@ -111,3 +113,51 @@ type Usage struct {
 	ConnectServiceInstances  map[string]int
 	BillableServiceInstances int
 }
+
+// JoinToken is the answer of /v1/internal/federation/token.
+type JoinToken struct {
+	Token      string
+	ID         string
+	Expires    time.Time
+	Datacenter string
+	Addresses  []string
+	Root       string
+}
+
+// CAStatus is the body of /v1/internal/federation/ca.
+type CAStatus struct {
+	Datacenter      string
+	Node            string
+	Mode            string
+	FederationID    string
+	Primary         string
+	Revision        uint64
+	Unauthenticated bool
+	Roots           []CACert
+	Intermediate    CACert
+	Server          *CACert
+	Datacenters     []struct {
+		Name string
+		Done bool
+	}
+	Revoked []struct {
+		Node, Datacenter string
+		Evicted          time.Time
+		Lifted           *time.Time
+	}
+	Tokens []struct {
+		ID                 string
+		Expires            time.Time
+		Datacenter, UsedBy string
+	}
+}
+
+// CACert is a certificate of CAStatus.
+type CACert struct {
+	ID             string
+	NotAfter, Made time.Time
+	Root, State    string
+}
+
+// CARotation is the answer of /v1/internal/federation/ca/rotate.
+type CARotation struct{ Root, Datacenter string }
