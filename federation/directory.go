@@ -55,6 +55,8 @@ const penalty = 10 * time.Second
 type Directory struct {
 	cfg  Config
 	snap atomic.Pointer[map[string]Datacenter]
+	// version counts the snapshots: it changes after snap.
+	version atomic.Uint64
 
 	again chan struct{} // one slot: Members has changed without an event
 
@@ -125,6 +127,7 @@ func (d *Directory) refresh() {
 		}
 	}
 	d.snap.Store(&next)
+	d.version.Add(1)
 	if d.cfg.OnServer == nil {
 		return
 	}
@@ -217,6 +220,9 @@ func (d *Directory) Answering(server string) bool {
 // Snapshot returns the datacenters of the WAN pool, by name. It must not be
 // changed.
 func (d *Directory) Snapshot() map[string]Datacenter { return *d.snap.Load() }
+
+// Version changes whenever Snapshot does.
+func (d *Directory) Version() uint64 { return d.version.Load() }
 
 // Datacenters returns all names, our own first, then by the median round trip to
 // their servers, unknown distances last, ties by name.

@@ -3,6 +3,7 @@ package forwarding
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +20,8 @@ type Peer struct {
 	Addr string // host:port of the transport that reaches it
 	// Federated is whether it takes part in the WAN itself.
 	Federated bool
+	// Doubtful is whether gossip thinks that it is gone.
+	Doubtful bool
 }
 
 // LAN is what the dispatcher needs to know of its own datacenter.
@@ -35,16 +38,35 @@ type LAN interface {
 	Failed(Peer)
 	// Dial returns a connection to a peer, reused where there is one.
 	Dial(ctx context.Context, p Peer) (rpc.Doer, error)
+	// Outlook tells, on a server that knows of no leader, whether it is worth waiting
+	// for one. It takes some hundred milliseconds at most.
+	Outlook(ctx context.Context) Outlook
 }
+
+// Outlook is what a server without a leader may expect.
+type Outlook uint8
+
+const (
+	Electing Outlook = iota // most servers answer: there will be a leader soon
+	NoQuorum                // too few servers answer to elect one
+	Apart                   // others have a leader, this server has lost touch with it
+)
 
 // WAN is what the dispatcher needs to know of other datacenters.
 type WAN interface {
 	// Known says whether any server of the datacenter is or was a member.
 	Known(dc string) bool
-	// Servers returns servers of the datacenter in the order to try them: healthy
-	// ones in random order, then the rest.
+	// Servers returns the servers of the datacenter that did not leave: the same
+	// slice, which nobody changes, as long as they stay the same.
 	Servers(dc string) []Peer
+	// Ready returns the connection to a peer if there is one, else nil. It neither
+	// dials nor waits.
+	Ready(p Peer) rpc.Doer
 	Dial(ctx context.Context, p Peer) (rpc.Doer, error)
+	// RTT is the round trip to a server, 0 if nobody knows.
+	RTT(name string) time.Duration
+	// Report tells that a server went silent, or with nil that it answers again.
+	Report(name string, err error)
 }
 
 // Local is this server's own share: nil on client agents.
@@ -86,13 +108,51 @@ type Dispatcher struct {
 	limits  atomic.Pointer[Limits]
 	sent    rate.Bucket // of RPCRate
 	metrics *metrics
+	paths   sync.Map  // datacenter -> *path
+	races   sync.Pool // of *race
+
+	ctx    context.Context // ends with Stop
+	cancel context.CancelFunc
+	workMu sync.Mutex // guards work.Add against Stop
+	work   sync.WaitGroup
 }
 
 // New returns a dispatcher.
 func New(cfg Config) *Dispatcher {
 	d := &Dispatcher{cfg: cfg, metrics: newMetrics(cfg.Registerer)}
+	d.ctx, d.cancel = context.WithCancel(context.Background())
 	d.Reload(cfg.Limits)
 	return d
+}
+
+// Stop ends the probes of other datacenters and waits for them, at most until ctx
+// ends. Requests go on, but nobody probes servers that do not answer.
+func (d *Dispatcher) Stop(ctx context.Context) error {
+	d.workMu.Lock()
+	d.cancel()
+	d.workMu.Unlock()
+	done := make(chan struct{})
+	go func() { // ends with the probes, all of which were told
+		d.work.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// spawn runs f in a goroutine that Stop ends; false after Stop.
+func (d *Dispatcher) spawn(f func(ctx context.Context)) bool {
+	d.workMu.Lock()
+	defer d.workMu.Unlock()
+	if d.ctx.Err() != nil {
+		return false
+	}
+	d.work.Go(func() { f(d.ctx) })
+	return true
 }
 
 // Reload takes new limits for the requests that come from now on.
@@ -194,6 +254,9 @@ func (d *Dispatcher) here(ctx context.Context, req *rpc.Request, m *rpc.Method) 
 		return resp, err
 	}
 	r := d.newRetry(req, m, store.ErrNoLeader)
+	if req.Origin == rpc.FromWAN {
+		r.hold = min(r.hold, wanHold)
+	}
 	for {
 		changed := d.cfg.LAN.LeaderChanged() // before looking, so that no change is missed
 		var err error
@@ -205,16 +268,85 @@ func (d *Dispatcher) here(ctx context.Context, req *rpc.Request, m *rpc.Method) 
 			}
 		} else if p, ok := d.cfg.LAN.Leader(); ok {
 			var resp *rpc.Response
-			if resp, err = d.forward(ctx, r.next(), p, d.cfg.LAN.Dial); err == nil {
+			if resp, err = d.toLeader(ctx, r.next(), m, p, changed); err == nil {
 				d.metrics.leaderOK.Inc()
 				return resp, nil
 			}
 			d.metrics.leaderErr.Inc()
-		} else {
-			err = store.ErrNoLeader
+		} else if err = store.ErrNoLeader; req.Origin == rpc.FromWAN {
+			// Who asks from another datacenter has other servers to ask, and must not be
+			// kept waiting for what will not come.
+			switch d.cfg.LAN.Outlook(ctx) {
+			case NoQuorum:
+				return nil, err
+			case Apart:
+				r.hold = apartHold
+			}
 		}
 		if !r.again(ctx, err, changed) {
 			return nil, r.err
+		}
+	}
+}
+
+const (
+	// wanHold is how long a request of another datacenter waits for a leader that is
+	// being elected.
+	wanHold = 2 * time.Second
+	// apartHold is the same when only this server has not heard of it.
+	apartHold = 150 * time.Millisecond
+	// lastWord is how long a write waits for the answer of a leader that is replaced.
+	lastWord = time.Second
+)
+
+// toLeader sends a request to the leader. One that may be repeated does not wait
+// any longer when there is another leader; one that may not waits a little for the
+// old leader's last word.
+func (d *Dispatcher) toLeader(ctx context.Context, req *rpc.Request, m *rpc.Method, p Peer, changed <-chan struct{}) (*rpc.Response, error) {
+	next := *req
+	next.Hops++
+	conn, err := d.cfg.LAN.Dial(ctx, p)
+	if err != nil {
+		return nil, store.Errorf(store.KindUnreachable, "rpc error getting client: %s: %w", p.Name, err)
+	}
+	client, ok := conn.(beginner)
+	if !ok {
+		return conn.Do(ctx, &next)
+	}
+	var call rpc.Pending
+	switch err := client.Begin(ctx, &next, &call); err {
+	case nil:
+	case rpc.ErrNoLane:
+		return conn.Do(ctx, &next)
+	default:
+		return nil, err
+	}
+	var patience <-chan time.Time
+	for {
+		select {
+		case o := <-call.Done():
+			return call.Finish(o)
+		case <-ctx.Done():
+			return nil, call.Ended(ctx)
+		case <-changed:
+			changed = d.cfg.LAN.LeaderChanged()
+			other, ok := d.cfg.LAN.Leader()
+			switch {
+			case ok && other.Addr == p.Addr, !ok && !d.cfg.Local.IsLeader():
+				continue // the same, or nobody yet: the old one may still answer
+			case m.Repeatable:
+				call.Cancel()
+				return nil, store.Errorf(store.KindNoLeader, "%s is not the leader any more", p.Name)
+			case patience == nil:
+				t := time.NewTimer(lastWord)
+				defer t.Stop()
+				patience = t.C
+			}
+		case <-patience:
+			if call.Cancel() {
+				return nil, store.Errorf(store.KindMaybeApplied, "leadership lost while committing log: %s to %s may have been applied", m.Name, p.Name)
+			}
+			return nil, store.Errorf(store.KindNoLeader, "%s is not the leader any more", p.Name)
 		}
 	}
 }

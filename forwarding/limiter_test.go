@@ -86,7 +86,7 @@ func TestRPCRate(t *testing.T) {
 		w.servers = []Peer{{Name: "s1"}}
 		w.leader = "self"
 		for _, server := range []bool{false, true} {
-			d := w.dispatcher(server, false)
+			d := w.dispatcher(t, server, false)
 			d.Reload(Limits{ClientTimeout: time.Minute, RPCRate: 10, RPCBurst: 3})
 			sent := 0
 			for range 20 {
@@ -118,7 +118,7 @@ func TestBusyServers(t *testing.T) {
 		for _, name := range []string{"s1", "s2"} {
 			w.answer[name] = func(context.Context, *rpc.Request) (*rpc.Response, error) { return nil, full }
 		}
-		d := w.dispatcher(false, false)
+		d := w.dispatcher(t, false, false)
 		if _, err := d.Do(t.Context(), &stale); err != nil || w.trace() != "s1 s2 s3" {
 			t.Errorf("tried %q: %v", w.trace(), err)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,47 +26,84 @@ func (d *Dispatcher) remote(ctx context.Context, req *rpc.Request, m *rpc.Method
 		return d.throughPeer(ctx, req, m)
 	}
 	dc := req.Datacenter
-	servers := d.cfg.WAN.Servers(dc)
-	if len(servers) == 0 {
+	v, ok := d.paths.Load(dc)
+	if !ok {
+		// Names of datacenters come from callers: only those of members are kept.
+		if len(d.cfg.WAN.Servers(dc)) == 0 && !d.cfg.WAN.Known(dc) {
+			d.metrics.noPath.Inc()
+			return nil, store.ErrNoPath
+		}
+		v = d.path(dc)
+	}
+	p := v.(*path)
+	if len(p.roster()) == 0 {
 		if !d.cfg.WAN.Known(dc) {
 			d.metrics.noPath.Inc()
 			return nil, store.ErrNoPath
 		}
 		return nil, store.Errorf(store.KindUnreachable, "rpc error getting client: dc %q: no server is reachable", dc)
 	}
+	blocks := m.Blocking && req.MinIndex > 0
+	if err := p.enter(blocks, needsLeader(req, m)); err != nil {
+		return nil, err
+	}
+	defer p.leave(blocks)
 	start := time.Now()
-	var tried []attempt
-	var err error
-	r := d.newRetry(req, m, nil)
-rounds:
+	resp, tried, err := d.ask(ctx, p, req, m)
+	p.outcomes.observe(err, time.Since(start))
+	if err != nil {
+		err = remoteError(dc, err, tried)
+		p.lastErr.Store(&failure{err.Error(), time.Now()})
+		return nil, err
+	}
+	return resp, nil
+}
+
+// ask runs a request at a server of the datacenter.
+func (d *Dispatcher) ask(ctx context.Context, p *path, req *rpc.Request, m *rpc.Method) (*rpc.Response, []attempt, error) {
+	if m.Stream {
+		return d.inTurn(ctx, p, req, m)
+	}
+	retry := d.newRetry(req, m, nil)
 	for {
-		for _, p := range servers {
-			began := time.Now()
-			var resp *rpc.Response
-			resp, err = d.forward(ctx, r.next(), p, d.cfg.WAN.Dial)
-			if err == nil {
-				d.metrics.remote(dc, "ok", time.Since(start))
-				return resp, nil
-			}
-			if !unanswered(err) {
-				break rounds // the datacenter answered: its word is final
-			}
-			tried = append(tried, attempt{p.Name, time.Since(began)})
-			if !retryable(req, m, err) || ctx.Err() != nil {
-				break rounds
-			}
+		r := d.newRace(p, retry.next(), m)
+		resp, err := r.run(ctx)
+		var tried []attempt
+		if err != nil {
+			tried = r.attempts()
 		}
+		r.free()
 		// A blocking query outlives a rolling restart: each server in turn dies while
-		// the query waits there, and those that died first are long back.
-		if !r.waits() || !r.again(ctx, err, nil) {
-			break
-		}
-		if again := d.cfg.WAN.Servers(dc); len(again) > 0 {
-			servers = again
+		// the query waits there, and those that died first are long back. One that
+		// has not waited yet is told at once.
+		if err == nil || !retry.waits() || !unanswered(err) || !retry.waited() || !retry.again(ctx, err, p.changes()) {
+			return resp, tried, err
 		}
 	}
-	d.metrics.remote(dc, outcome(err), time.Since(start))
-	return nil, remoteError(dc, err, tried)
+}
+
+// inTurn asks one server after the other: for streams of bytes.
+func (d *Dispatcher) inTurn(ctx context.Context, p *path, req *rpc.Request, m *rpc.Method) (*rpc.Response, []attempt, error) {
+	var seen []*server
+	var tried []attempt
+	var err error
+	for {
+		s := p.pick(func(s *server) bool { return slices.Contains(seen, s) }, needsLeader(req, m), len(seen) == 0)
+		if s == nil {
+			return nil, tried, err
+		}
+		seen = append(seen, s)
+		began := time.Now()
+		var resp *rpc.Response
+		if resp, err = d.forward(ctx, req, *s.peer.Load(), d.cfg.WAN.Dial); err == nil {
+			resp.Route = s.route
+			return resp, nil, nil
+		}
+		tried = append(tried, attempt{s.name, time.Since(began)})
+		if !unanswered(err) || !retryable(req, m, err) || ctx.Err() != nil {
+			return nil, tried, err
+		}
+	}
 }
 
 // throughPeer sends a request for another datacenter to a server of ours.
@@ -91,19 +129,6 @@ func (d *Dispatcher) throughPeer(ctx context.Context, req *rpc.Request, m *rpc.M
 		}
 	}
 	return nil, err
-}
-
-// outcome is the metric label of a remote request's end.
-func outcome(err error) string {
-	switch store.KindOf(err) {
-	case store.KindNoLeader, store.KindNoServers:
-		return "no_leader"
-	case store.KindUnreachable, store.KindMaybeApplied:
-		return "unreachable"
-	case store.KindTimeout:
-		return "timeout"
-	}
-	return "error"
 }
 
 // remoteError says which datacenter, what, who was tried and for how long. What

@@ -64,6 +64,9 @@ func (r *retry) next() *rpc.Request {
 
 func (r *retry) waits() bool { return r.m.Blocking && r.req.MinIndex > 0 }
 
+// waited is whether a blocking query was waiting already, or is being moved.
+func (r *retry) waited() bool { return !r.until.IsZero() || time.Since(r.began) > giveUp }
+
 const firstPause = 10 * time.Millisecond
 
 // again waits until another attempt makes sense: until changed is closed, or a

@@ -39,7 +39,7 @@ func TestStreamKeepsItsContext(t *testing.T) {
 			made = &words{ctx: ctx, text: "archive"}
 			return &rpc.Response{Stream: made}, nil
 		}
-		resp, err := w.dispatcher(true, true).Do(t.Context(), &rpc.Request{Method: rpc.SnapshotSave})
+		resp, err := w.dispatcher(t, true, true).Do(t.Context(), &rpc.Request{Method: rpc.SnapshotSave})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,7 +70,7 @@ func TestUploadIsSentOnce(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld()
-			w.remote["dc2"] = []Peer{{Name: "n1"}, {Name: "n2"}}
+			w.remote["dc2"] = []Peer{{Name: "n1"}, {Name: "n2", Doubtful: true}} // in this order
 			w.answer["n1"] = func(_ context.Context, req *rpc.Request) (*rpc.Response, error) {
 				if tt.read {
 					io.ReadAll(req.Upload)
@@ -83,7 +83,7 @@ func TestUploadIsSentOnce(t *testing.T) {
 				}
 				return &rpc.Response{}, nil
 			}
-			_, err := w.dispatcher(true, true).Do(t.Context(), &rpc.Request{Method: rpc.SnapshotRestore, Datacenter: "dc2", Upload: io.NopCloser(strings.NewReader("archive"))})
+			_, err := w.dispatcher(t, true, true).Do(t.Context(), &rpc.Request{Method: rpc.SnapshotRestore, Datacenter: "dc2", Upload: io.NopCloser(strings.NewReader("archive"))})
 			if got := strings.Join(w.calls, " "); got != tt.calls || (err != nil) != tt.read {
 				t.Errorf("%s: calls %q, %v", tt.name, got, err)
 			}

@@ -102,6 +102,7 @@ const (
 	hStaleReason = "X-Landbridge-Stale-Reason"
 	hStaleSource = "X-Landbridge-Stale-Source"
 	hStaleError  = "X-Landbridge-Stale-Error"
+	hRoute       = "X-Landbridge-Route"
 )
 
 // request starts a request for the dispatcher, for the datacenter and with the
@@ -223,11 +224,14 @@ func (c *call) staleIfError() error {
 // datacenter is away and the caller takes what is kept.
 func (c *call) direct(req *rpc.Request) (*rpc.Response, error) {
 	if c.bound <= 0 || c.s.cfg.Bounded == nil {
-		return c.s.cfg.Do.Do(c.r.Context(), req)
+		return c.run(req)
 	}
 	a, err := c.s.cfg.Bounded.Bounded(c.r.Context(), req, c.bound)
 	if err != nil {
 		return nil, err
+	}
+	if a.Route != "" {
+		c.w.Header()[hRoute] = []string{a.Route}
 	}
 	if a.Instead.Reason != "" {
 		dc := req.Datacenter
@@ -276,6 +280,9 @@ func (c *call) do(req *rpc.Request) (*rpc.Response, error) {
 		return nil, err
 	}
 	h := c.w.Header()
+	if a.Route != "" {
+		h[hRoute] = []string{a.Route}
+	}
 	h[hCache] = cacheMiss
 	if a.Hit {
 		h[hCache], h[hAge] = cacheHit, zero
@@ -284,6 +291,16 @@ func (c *call) do(req *rpc.Request) (*rpc.Response, error) {
 		}
 	}
 	return a.Response, nil
+}
+
+// run has a request run. The answer's headers tell its way, if it came from another
+// datacenter.
+func (c *call) run(req *rpc.Request) (*rpc.Response, error) {
+	resp, err := c.s.cfg.Do.Do(c.r.Context(), req)
+	if err == nil && resp.Route != "" {
+		c.w.Header()[hRoute] = []string{resp.Route}
+	}
+	return resp, err
 }
 
 // streams is whether the read is one that clients take for a stream of events: a

@@ -48,7 +48,7 @@ func (c *call) coordinateUpdate() error {
 		req.Datacenter = b.Datacenter
 	}
 	req.Body = u.AppendWire(nil)
-	if _, err := c.s.cfg.Do.Do(c.r.Context(), req); err != nil {
+	if _, err := c.run(req); err != nil {
 		return err
 	}
 	return c.done()

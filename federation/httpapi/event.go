@@ -29,7 +29,7 @@ func (c *call) eventFire() error {
 	}
 	req := c.request(rpc.EventFire)
 	req.Body = ev.AppendWire(nil)
-	if _, err := c.s.cfg.Do.Do(c.r.Context(), req); err != nil {
+	if _, err := c.run(req); err != nil {
 		return err
 	}
 	c.json(http.StatusOK, ev.AppendJSON(nil))

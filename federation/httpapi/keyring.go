@@ -46,7 +46,7 @@ func (c *call) keyring(op store.KeyringOp) error {
 	}
 	req := c.local(rpc.KeyringRings)
 	req.Body = body.AppendWire(nil)
-	resp, err := c.s.cfg.Do.Do(c.r.Context(), req)
+	resp, err := c.run(req)
 	if err != nil {
 		return err
 	}

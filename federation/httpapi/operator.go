@@ -30,7 +30,7 @@ func (c *call) raftRemovePeer() error {
 	}
 	req := c.request(rpc.RaftRemovePeer)
 	req.Body = peer.AppendWire(nil)
-	if _, err := c.s.cfg.Do.Do(c.r.Context(), req); err != nil {
+	if _, err := c.run(req); err != nil {
 		return err
 	}
 	return c.done()
@@ -96,7 +96,7 @@ func (c *call) autopilotPut() error {
 
 // autopilotHealth answers with the status that load balancers look at.
 func (c *call) autopilotHealth() error {
-	resp, err := c.s.cfg.Do.Do(c.r.Context(), c.request(rpc.AutopilotHealth))
+	resp, err := c.run(c.request(rpc.AutopilotHealth))
 	if err != nil {
 		return err
 	}

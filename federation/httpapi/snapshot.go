@@ -20,7 +20,7 @@ func (c *call) snapshotSave() error {
 	if c.p.has(fStale) {
 		req.Consistency = store.Stale
 	}
-	resp, err := c.s.cfg.Do.Do(c.r.Context(), req)
+	resp, err := c.run(req)
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (c *call) snapshotRestore() error {
 	req := c.request(rpc.SnapshotRestore)
 	body := &patientBody{body: c.r.Body, conn: http.NewResponseController(c.w)}
 	req.Upload = body
-	_, err := c.s.cfg.Do.Do(c.r.Context(), req)
+	_, err := c.run(req)
 	if err != nil {
 		return err
 	}

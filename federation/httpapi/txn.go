@@ -81,7 +81,7 @@ func (c *call) txn() error {
 		req.MinIndex, req.Wait, req.Filter, req.Query.Near = 0, 0, "", "" // a transaction has none of these
 	}
 	req.Body = cmd.AppendWire(make([]byte, 0, 64*len(cmd.Ops)))
-	resp, err := c.s.cfg.Do.Do(c.r.Context(), req)
+	resp, err := c.run(req)
 	if err != nil {
 		return err
 	}

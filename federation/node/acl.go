@@ -78,7 +78,7 @@ func (t *serverTokens) Resolve(ctx context.Context, secret string, w *state.Watc
 		if who := t.Recover(secret); who != nil {
 			return who, nil
 		}
-		if err := t.s.local.wait(ctx, noWait); err != nil {
+		if err := t.s.local.wait(ctx, noWait, t.s.local.hold); err != nil {
 			return nil, err
 		}
 	}

@@ -24,9 +24,10 @@ const lanDialTimeout = 2 * time.Second
 type lanView struct {
 	self string // our node name
 	pool *rpc.Pool
-	// leader and leaderChanged are Raft's; on a client agent there is neither.
+	// leader, leaderChanged and outlook are a server's; a client agent has none.
 	leader        func() (id, addr string)
 	leaderChanged func() <-chan struct{}
+	outlook       func(context.Context) forwarding.Outlook
 	ping          func(context.Context, forwarding.Peer) error
 
 	mu      sync.Mutex
@@ -106,13 +107,22 @@ func (v *lanView) Leader() (forwarding.Peer, bool) {
 	if addr == "" {
 		return forwarding.Peer{}, false
 	}
-	v.mu.Lock()
-	name, ok := v.names[id]
-	v.mu.Unlock()
-	if !ok {
-		name = id
-	}
+	name := v.nameOf(id)
 	return forwarding.Peer{Name: name, Addr: addr}, name != v.self
+}
+
+// nameOf is the node name of a Raft id, or the id.
+func (v *lanView) nameOf(id string) string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return cmp.Or(v.names[id], id)
+}
+
+func (v *lanView) Outlook(ctx context.Context) forwarding.Outlook {
+	if v.outlook == nil {
+		return forwarding.Electing
+	}
+	return v.outlook(ctx)
 }
 
 func (v *lanView) LeaderChanged() <-chan struct{} {

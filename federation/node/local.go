@@ -15,6 +15,10 @@ import (
 // even stale readers waiting before it answers from what it has.
 const patience = 10 * time.Second
 
+// apartHold is how long a request of another datacenter waits for this server to
+// catch up.
+const apartHold = 150 * time.Millisecond
+
 // local is this server's own share for the dispatcher. Between its start and the
 // moment it has caught up once, its state is older than what it acknowledged, or
 // empty, or in part there: no read is answered from it until then.
@@ -41,7 +45,11 @@ func (l *local) isReady() bool {
 
 func (l *local) Do(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
 	if m := rpc.Lookup(req.Method); m != nil && m.Where != rpc.AnyServer && !l.isReady() {
-		if err := l.wait(ctx, req.NoWait); err != nil {
+		hold := l.hold
+		if req.Origin == rpc.FromWAN {
+			hold = apartHold // others of this datacenter can answer
+		}
+		if err := l.wait(ctx, req.NoWait, hold); err != nil {
 			return nil, err
 		}
 	}
@@ -49,11 +57,11 @@ func (l *local) Do(ctx context.Context, req *rpc.Request) (*rpc.Response, error)
 }
 
 // wait returns when the gate is open, or an error if that takes too long.
-func (l *local) wait(ctx context.Context, noWait bool) error {
+func (l *local) wait(ctx context.Context, noWait bool, hold time.Duration) error {
 	if noWait {
 		return rpc.ErrWouldWait
 	}
-	t := time.NewTimer(l.hold)
+	t := time.NewTimer(hold)
 	defer t.Stop()
 	select {
 	case <-l.ready:

@@ -137,7 +137,7 @@ func New(cfg Config) (_ *Node, err error) {
 		lanPool.Dial = func(ctx context.Context, addr, _ string) (rpc.Session, error) { return n.srv.port.Dial(ctx, addr) }
 		fwd.Local = n.srv.local
 		if w := n.srv.wan; w != nil {
-			fwd.WAN = &wanView{dir: w.dir, pool: w.rpc}
+			fwd.WAN = &wanView{dir: w.dir, pool: w.rpc, distance: n.srv.distance}
 		}
 	} else {
 		dial, err := n.net.DialLAN(n)

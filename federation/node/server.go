@@ -48,6 +48,7 @@ type server struct {
 	rivalsChanged            chan struct{}  // one slot: members may have changed
 	lanSessions, wanSessions sync.WaitGroup // those being served
 
+	outlook   outlook
 	authority *trust.Authority
 	wan       *wan // nil when not federated
 }
@@ -140,7 +141,7 @@ func (n *Node) newServer() (_ *server, err error) {
 		Logger:     n.logger("rpc"),
 		Registerer: cfg.Registerer,
 	})
-	n.lanView.leader, n.lanView.leaderChanged = s.raft.Leader, s.raft.LeaderChanged
+	n.lanView.leader, n.lanView.leaderChanged, n.lanView.outlook = s.raft.Leader, s.raft.LeaderChanged, s.askOutlook
 	cfg.Registerer.MustRegister(&storeCollector{s.state}, &raftCollector{s.raft})
 	if err := s.newTrust(); err != nil {
 		return nil, err
@@ -300,6 +301,11 @@ func (s *server) newWAN() (err error) {
 			if err != nil {
 				return nil, err
 			}
+			// Beginning anew is better than waiting for what was sent long ago: QUIC
+			// sends a handshake again ever more rarely.
+			rtt, _ := s.distance(name)
+			ctx, cancel := context.WithTimeout(ctx, max(wanDialTimeout, 6*rtt))
+			defer cancel()
 			sess, err := w.endpoint.DialRPC(ctx, to, name)
 			if err != nil {
 				return nil, err
@@ -312,6 +318,10 @@ func (s *server) newWAN() (err error) {
 	s.wan = w
 	return nil
 }
+
+// wanDialTimeout bounds a dial of a near server: a dead host sends no refusal over
+// UDP.
+const wanDialTimeout = 1500 * time.Millisecond
 
 // wanLanes is how many streams small requests to one server share: a lost packet
 // delays those of its own stream only.

@@ -130,6 +130,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	if !n.cfg.DisableCoordinates {
 		n.stack.run("coordinates", n.fail, n.tellCoordinate)
 	}
+	n.stack.push("probes", n.dispatcher.Stop)
 	n.stack.push("views", n.views.Stop)
 	for _, a := range n.cfg.DNSAddrs {
 		addr, err := n.dns.Listen(a.AddrPort.String())

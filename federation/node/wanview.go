@@ -2,64 +2,76 @@ package node
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"time"
 
 	"landbridge/federation"
 	"landbridge/forwarding"
 	"landbridge/forwarding/rpc"
-	"landbridge/store"
+	"landbridge/lan/gossip"
 )
-
-// wanDialTimeout bounds a dial of a server while others of its datacenter are
-// left to try: a dead host sends no refusal over UDP.
-const wanDialTimeout = 1500 * time.Millisecond
 
 // wanView shows the dispatcher the servers of other datacenters, and tells the
 // directory which of them answer.
 type wanView struct {
 	dir  *federation.Directory
 	pool *rpc.Pool
+	// distance estimates the round trip to a server by name.
+	distance func(server string) (time.Duration, bool)
+
+	mu      sync.RWMutex
+	version uint64 // of the directory that peers shows
+	peers   map[string][]forwarding.Peer
 }
 
 func (v *wanView) Known(dc string) bool { return v.dir.Known(dc) }
 
 func (v *wanView) Servers(dc string) []forwarding.Peer {
-	list := v.dir.Servers(dc)
-	peers := make([]forwarding.Peer, len(list))
-	for i, s := range list {
-		peers[i] = forwarding.Peer{Name: s.Name, Addr: s.Addr.String(), Federated: true}
+	version := v.dir.Version() // before the snapshot, so that no change is missed
+	v.mu.RLock()
+	if v.peers != nil && v.version == version {
+		defer v.mu.RUnlock()
+		return v.peers[dc]
 	}
-	return peers
+	v.mu.RUnlock()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	next := map[string][]forwarding.Peer{}
+	for name, d := range v.dir.Snapshot() {
+		var peers []forwarding.Peer
+		for _, s := range d.Servers {
+			if s.Status != gossip.Left {
+				peers = append(peers, forwarding.Peer{Name: s.Name, Addr: s.Addr.String(), Federated: true, Doubtful: s.Status != gossip.Alive})
+			}
+		}
+		if old := v.peers[name]; slices.Equal(old, peers) {
+			peers = old // the same slice says that nothing changed
+		}
+		next[name] = peers
+	}
+	v.peers, v.version = next, version
+	return next[dc]
+}
+
+func (v *wanView) Ready(p forwarding.Peer) rpc.Doer {
+	if c := v.pool.Ready(p.Addr, p.Name); c != nil {
+		return c
+	}
+	return nil
 }
 
 func (v *wanView) Dial(ctx context.Context, p forwarding.Peer) (rpc.Doer, error) {
-	ctx, cancel := context.WithTimeout(ctx, wanDialTimeout)
-	defer cancel()
 	c, err := v.pool.Get(ctx, p.Addr, p.Name)
 	if err != nil {
-		v.dir.Report(p.Name, err)
 		return nil, err
 	}
-	return reporter{c, v.dir, p.Name}, nil
+	return c, nil
 }
 
-// reporter tells the directory how calls to a server end.
-type reporter struct {
-	rpc.Doer
-	dir  *federation.Directory
-	name string
+func (v *wanView) RTT(server string) time.Duration {
+	rtt, _ := v.distance(server)
+	return rtt
 }
 
-func (r reporter) Do(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
-	resp, err := r.Doer.Do(ctx, req)
-	kind := store.KindOf(err)
-	switch {
-	case err == nil || rpc.Answered(err):
-		if !r.dir.Answering(r.name) {
-			r.dir.Report(r.name, nil)
-		}
-	case (kind == store.KindUnreachable || kind == store.KindMaybeApplied) && ctx.Err() == nil:
-		r.dir.Report(r.name, err)
-	}
-	return resp, err
-}
+func (v *wanView) Report(server string, err error) { v.dir.Report(server, err) }

@@ -90,18 +90,10 @@ type Client struct {
 	stopped bool
 }
 
-// result is what a lane's reader hands to a waiting call.
-type result struct {
-	typ     byte
-	payload []byte
-	err     error // the client failed; sent says whether the request had left
-	sent    bool
-}
-
 type call struct {
-	done  chan result // holds 1; each call in a lane's map gets exactly one
-	start uint64      // the frame's position in its lane
-	tick  time.Time   // not zero: a ping of the liveness check, nobody waits
+	done  chan Outcome // holds 1; each call in a lane's map gets exactly one
+	start uint64       // the frame's position in its lane
+	tick  time.Time    // not zero: a ping of the liveness check, nobody waits
 }
 
 // NewClient makes a client over sess and takes it over: Close ends it. The
@@ -116,7 +108,7 @@ func NewClient(sess Session, cfg ClientConfig) *Client {
 		c.cfg.Metrics = NewClientMetrics(nil)
 	}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
-	c.calls.New = func() any { return &call{done: make(chan result, 1)} }
+	c.calls.New = func() any { return &call{done: make(chan Outcome, 1)} }
 	c.lanes = make([]*clientLane, cfg.Lanes)
 	for i := range c.lanes {
 		c.lanes[i] = newClientLane(c)
@@ -164,6 +156,12 @@ func (c *Client) RTT() time.Duration { return c.live.rtt() }
 // Missed returns how many pings in a row went unanswered.
 func (c *Client) Missed() int { return int(c.live.missed.Load()) }
 
+// Heard counts the signs of life from the peer.
+func (c *Client) Heard() uint64 { return c.live.heard.Load() }
+
+// Knock pings the peer at once, without waiting for the answer.
+func (c *Client) Knock() { c.live.knock() }
+
 // Close ends the session; waiting calls fail as on a lost connection. It
 // returns when all goroutines of the client have ended.
 func (c *Client) Close() error {
@@ -192,38 +190,17 @@ func (c *Client) fail(cause error) {
 // Do sends req to the peer and waits for its answer. See the package for which
 // error a call gets when its session ends.
 func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {
-	m := Lookup(req.Method)
-	if m == nil {
-		return nil, store.Errorf(store.KindInvalid, "method number %d does not exist", req.Method)
+	m, remaining, err := c.admit(ctx, req)
+	if err != nil {
+		return nil, err
 	}
-	if ctx.Err() != nil {
-		return nil, c.errEnded(ctx, m, false)
-	}
-	var remaining time.Duration
-	if at, ok := ctx.Deadline(); ok {
-		if remaining = time.Until(at); remaining <= 0 {
-			// The context is about to end by itself: its words are made here.
-			return nil, store.Errorf(store.KindTimeout, "%s to %s was not sent, no time left: %w", m.Name, c.peer, context.DeadlineExceeded)
-		}
-	}
-	n := c.inFlight.Add(1)
 	counted := true
 	defer func() {
+		c.cfg.Metrics.inFlight.Dec()
 		if counted {
 			c.done()
 		}
 	}()
-	if c.stopping.Load() {
-		return nil, c.errNotSent(m, errPeerStopping)
-	}
-	if n > int64(c.cfg.MaxInFlight) {
-		c.cfg.Metrics.refused.Inc()
-		return nil, store.Errorf(store.KindRateLimited, "%s to %s was not sent: %d calls are waiting for this server", m.Name, c.peer, c.cfg.MaxInFlight)
-	}
-	c.cfg.Metrics.inFlight.Inc()
-	defer c.cfg.Metrics.inFlight.Dec()
-	c.live.arm()
-
 	buf := getBuffer()
 	defer putBuffer(buf)
 	b := append((*buf)[:0], make([]byte, headerSize)...)
@@ -241,6 +218,44 @@ func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {
 		return nil, err
 	}
 	return c.answer(m, r.typ, r.payload)
+}
+
+// admit counts a call in that may be sent. remaining is its time, 0 if it has no
+// deadline.
+func (c *Client) admit(ctx context.Context, req *Request) (m *Method, remaining time.Duration, err error) {
+	if m = Lookup(req.Method); m == nil {
+		return nil, 0, store.Errorf(store.KindInvalid, "method number %d does not exist", req.Method)
+	}
+	if ctx.Err() != nil {
+		return nil, 0, c.errEnded(ctx, m, false)
+	}
+	if at, ok := ctx.Deadline(); ok {
+		if remaining = time.Until(at); remaining <= 0 {
+			// The context is about to end by itself: its words are made here.
+			return nil, 0, store.Errorf(store.KindTimeout, "%s to %s was not sent, no time left: %w", m.Name, c.peer, context.DeadlineExceeded)
+		}
+	}
+	n := c.inFlight.Add(1)
+	switch {
+	case c.stopping.Load():
+		err = c.errNotSent(m, errPeerStopping)
+	case n > int64(c.cfg.MaxInFlight):
+		c.cfg.Metrics.refused.Inc()
+		err = store.Errorf(store.KindRateLimited, "%s to %s was not sent: %d calls are waiting for this server", m.Name, c.peer, c.cfg.MaxInFlight)
+	}
+	if err != nil {
+		c.done()
+		return nil, 0, err
+	}
+	c.cfg.Metrics.inFlight.Inc()
+	c.live.arm()
+	return m, remaining, nil
+}
+
+// leaveCall counts a call out that admit counted in.
+func (c *Client) leaveCall() {
+	c.cfg.Metrics.inFlight.Dec()
+	c.done()
 }
 
 // Ping waits for the peer to answer a frame; its server's handler is not asked.
@@ -288,8 +303,8 @@ func (c *Client) newID() uint32 {
 // lane returns the lane of an id.
 func (c *Client) lane(id uint32) *clientLane { return c.lanes[id%uint32(len(c.lanes))] }
 
-// roundTrip sends one frame in a lane and waits for the frame with its id.
-func (c *Client) roundTrip(ctx context.Context, m *Method, frame []byte, typ byte) (result, error) {
+// enqueue has one frame sent in a lane. The call waits there under the id.
+func (c *Client) enqueue(ctx context.Context, m *Method, frame []byte, typ byte) (*clientLane, uint32, *call, error) {
 	id := c.newID()
 	lane := c.lane(id)
 	k := c.calls.Get().(*call)
@@ -297,15 +312,24 @@ func (c *Client) roundTrip(ctx context.Context, m *Method, frame []byte, typ byt
 	id, err := lane.submit(ctx, m, id, k, frame, typ)
 	if err != nil {
 		c.calls.Put(k)
-		return result{}, err
+		return nil, 0, nil, err
 	}
-	var r result
+	return lane, id, k, nil
+}
+
+// roundTrip sends one frame in a lane and waits for the frame with its id.
+func (c *Client) roundTrip(ctx context.Context, m *Method, frame []byte, typ byte) (Outcome, error) {
+	lane, id, k, err := c.enqueue(ctx, m, frame, typ)
+	if err != nil {
+		return Outcome{}, err
+	}
+	var r Outcome
 	select {
 	case r = <-k.done:
 	case <-ctx.Done():
 		if sent, mine := lane.forget(id, k); mine {
 			c.calls.Put(k)
-			return result{}, c.errEnded(ctx, m, sent)
+			return Outcome{}, c.errEnded(ctx, m, sent)
 		}
 		// The answer is already on its way from the reader to us.
 		r = <-k.done
@@ -444,8 +468,8 @@ func (c *Client) readAnswer(conn net.Conn) {
 		})
 	}
 	if err != nil {
-		lane.deliver(h.id, k, result{err: fmt.Errorf("answer stream: %w", err), sent: true})
+		lane.deliver(h.id, k, Outcome{err: fmt.Errorf("answer stream: %w", err), sent: true})
 		return
 	}
-	lane.deliver(h.id, k, result{typ: h.typ, payload: payload})
+	lane.deliver(h.id, k, Outcome{typ: h.typ, payload: payload})
 }

@@ -42,6 +42,7 @@ const (
 	respBodyZstd    = 8
 	respConflict    = 9
 	respStream      = 10 // a stream of bytes follows this frame
+	respRoute       = 11
 )
 
 // appendRequest appends req without its local fields. remaining 0 means that
@@ -158,6 +159,7 @@ func appendResponseHead(b []byte, resp *Response, z *compressor) (head, body []b
 	b = wire.Bool(b, respFiltered, resp.Filtered)
 	b = wire.Bool(b, respConflict, resp.Conflict)
 	b = wire.Bool(b, respStream, resp.Stream != nil)
+	b = wire.String(b, respRoute, resp.Route)
 	body, field := resp.Body, respBody
 	if packed, ok := z.pack(body); ok {
 		body, field = packed, respBodyZstd
@@ -191,6 +193,8 @@ func decodeResponse(b []byte, z *compressor) (*Response, error) {
 			r.Filtered = d.Bool()
 		case respConflict:
 			r.Conflict = d.Bool()
+		case respRoute:
+			r.Route = d.String()
 		case respStream:
 			if d.Bool() {
 				r.Stream = announced{}

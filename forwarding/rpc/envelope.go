@@ -96,6 +96,10 @@ type Response struct {
 	Hidden      bool // ACLs dropped entries; local, while the answer is made
 	Conflict    bool // a transaction was not applied: 409, and Body says why
 	Body        []byte
+	// Route tells how an answer of another datacenter came about: which server gave
+	// it, and whether it was hedged, sent again, shared or kept. "" for answers of
+	// our own. It travels inside a datacenter only.
+	Route string
 	// Stream follows Body, for methods with Stream; nil if there is none. The
 	// caller of Do closes it, and keeps the context of Do alive until then.
 	Stream Stream

@@ -80,6 +80,9 @@ func Answered(err error) bool {
 	return errors.As(err, &a)
 }
 
+// Stopping says whether a call was not sent because its server is about to stop.
+func Stopping(err error) bool { return errors.Is(err, errPeerStopping) }
+
 func clip(b []byte) string { return string(b[:min(len(b), maxErrorText)]) }
 
 // errNotSent says that a call never left this process.

@@ -86,7 +86,7 @@ func (l *clientLane) find(id uint32) *call {
 }
 
 // deliver gives r to k if it still waits under id.
-func (l *clientLane) deliver(id uint32, k *call, r result) {
+func (l *clientLane) deliver(id uint32, k *call, r Outcome) {
 	l.mu.Lock()
 	mine := l.calls[id] == k
 	if mine {
@@ -135,7 +135,7 @@ func (l *clientLane) failCalls(cause error) {
 	l.mu.Unlock()
 	for _, k := range calls {
 		if k.tick.IsZero() {
-			k.done <- result{err: cause, sent: k.start < taken}
+			k.done <- Outcome{err: cause, sent: k.start < taken}
 		}
 	}
 }
@@ -213,7 +213,7 @@ func (l *clientLane) read(conn net.Conn) {
 		case !k.tick.IsZero():
 			l.c.live.pong(k)
 		default:
-			k.done <- result{typ: h.typ, payload: payload}
+			k.done <- Outcome{typ: h.typ, payload: payload}
 		}
 	}
 }

@@ -13,25 +13,22 @@ const maxMissed = 3
 // Any frame received is a sign of life.
 type liveness struct {
 	c      *Client
-	heard  atomic.Bool  // since the last tick
-	missed atomic.Int32 // intervals in a row with a ping out and nothing heard
-	srtt   atomic.Int64 // of pings, smoothed; 0 = not measured
-	armed  atomic.Bool  // the timer runs
+	heard  atomic.Uint64 // frames, and pieces of bulky answers
+	missed atomic.Int32  // intervals in a row with a ping out and nothing heard
+	srtt   atomic.Int64  // of pings, smoothed; 0 = not measured
+	armed  atomic.Bool   // the timer runs
 
 	mu     sync.Mutex // held for a whole tick; guards what is below
 	closed bool
 	timer  *time.Timer
-	pinged bool // since heard was last cleared
+	at     uint64 // heard at the last tick
+	pinged bool   // since something was heard
 }
 
 func (v *liveness) start(c *Client) { v.c = c }
 
 // hear notes a sign of life.
-func (v *liveness) hear() {
-	if !v.heard.Load() {
-		v.heard.Store(true)
-	}
-}
+func (v *liveness) hear() { v.heard.Add(1) }
 
 // arm starts the timer if it does not run. Called by each call.
 func (v *liveness) arm() {
@@ -43,7 +40,7 @@ func (v *liveness) arm() {
 	if v.closed {
 		return
 	}
-	v.heard.Store(false)
+	v.at = v.heard.Load()
 	if v.timer == nil {
 		v.timer = time.AfterFunc(v.interval(), v.tick)
 	} else {
@@ -99,8 +96,10 @@ func (v *liveness) check() (dead bool) {
 		return false
 	}
 	idle := v.c.inFlight.Load() == 0
+	at := v.at
+	v.at = v.heard.Load()
 	switch {
-	case v.heard.Swap(false) || idle:
+	case v.at != at || idle:
 		v.pinged = false
 		v.missed.Store(0)
 	case v.pinged:
@@ -118,6 +117,18 @@ func (v *liveness) check() (dead bool) {
 	v.ping()
 	v.timer.Reset(v.interval())
 	return false
+}
+
+// knock pings between two ticks. The tick that follows does not count it: it may
+// come before the answer can.
+func (v *liveness) knock() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !v.closed && v.c.cfg.PingEvery >= 0 {
+		pinged := v.pinged
+		v.ping()
+		v.pinged = pinged
+	}
 }
 
 // ping sends one, taking turns over the lanes: loss that holds one up does not

@@ -1,0 +1,90 @@
+package node
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"landbridge/forwarding"
+	"landbridge/forwarding/rpc"
+	"landbridge/store/consensus"
+)
+
+const (
+	// outlookTime is how long other servers have to answer.
+	outlookTime = 300 * time.Millisecond
+	// outlookAge is how long what they said is good for the next who asks.
+	outlookAge = 250 * time.Millisecond
+)
+
+// outlook finds out, for a server without a leader, what the others say: once for
+// all who ask at a time.
+type outlook struct {
+	mu   sync.Mutex // held while the others are asked
+	at   time.Time  // when they were
+	last forwarding.Outlook
+}
+
+// look returns what the servers of the Raft group say.
+func (o *outlook) look(ctx context.Context, self string, group []consensus.Server, ask func(context.Context, consensus.Server) (leads bool, err error)) forwarding.Outlook {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if time.Since(o.at) < outlookAge {
+		return o.last
+	}
+	ctx, cancel := context.WithTimeout(ctx, outlookTime)
+	defer cancel()
+	voters, there, apart := 0, 0, false
+	answers := make(chan [2]bool, len(group)) // there, and leading
+	asked := 0
+	for _, srv := range group {
+		if srv.ID == self {
+			if srv.Voter {
+				voters++
+				there++
+			}
+			continue
+		}
+		if !srv.Voter {
+			continue
+		}
+		voters++
+		asked++
+		go func() { // ends with ctx
+			leads, err := ask(ctx, srv)
+			answers <- [2]bool{err == nil, leads}
+		}()
+	}
+	for ; asked > 0 && !apart; asked-- {
+		a := <-answers
+		if a[0] {
+			there++
+		}
+		apart = a[1]
+	}
+	o.at = time.Now()
+	switch {
+	case apart:
+		o.last = forwarding.Apart
+	case there > voters/2:
+		o.last = forwarding.Electing
+	default:
+		o.last = forwarding.NoQuorum
+	}
+	return o.last
+}
+
+// askOutlook is forwarding's LAN.Outlook.
+func (s *server) askOutlook(ctx context.Context) forwarding.Outlook {
+	return s.outlook.look(ctx, s.n.id, s.raft.Servers(), func(ctx context.Context, srv consensus.Server) (bool, error) {
+		conn, err := s.n.lanView.pool.Get(ctx, srv.Address, s.n.lanView.nameOf(srv.ID))
+		if err != nil {
+			return false, err
+		}
+		st, err := statusFrom(ctx, conn, &rpc.Request{Method: rpc.StatusServer})
+		if err != nil {
+			return false, err
+		}
+		return st.Leader, nil
+	})
+}
