@@ -22,8 +22,6 @@ const (
 	hedgeFloor = 10 * time.Millisecond
 	// hedgeUnknown is the wait while nothing is known of the way.
 	hedgeUnknown = 250 * time.Millisecond
-	// overdueFloor is the least age of two unanswered calls that make a server silent.
-	overdueFloor = 50 * time.Millisecond
 	// askedLately is how long after the last call servers are probed that do not answer.
 	askedLately = 10 * time.Second
 )
@@ -65,8 +63,9 @@ type roster struct {
 // outage is a state of a datacenter and when it began.
 type outage struct {
 	since time.Time
-	// tried are the servers that were found wanting.
-	tried []attempt
+	// noticed is since, or when somebody asked again after a pause: calls wait from
+	// then on for a sign of life.
+	noticed time.Time
 }
 
 type failure struct {
@@ -81,7 +80,6 @@ type server struct {
 	peer atomic.Pointer[Peer]
 
 	inFlight         atomic.Int64
-	overdue          atomic.Int64 // calls unanswered for longer than a hedge waits
 	answered, failed atomic.Uint64
 	lastAnswer       atomic.Int64
 	lastErr          atomic.Pointer[failure]
@@ -231,11 +229,14 @@ func (p *path) leave(blocks bool) {
 func (p *path) refuse(now time.Time, asleep, needLeader bool) error {
 	p.mu.Lock()
 	down, leaderless := p.down, p.leaderless
+	if down != nil && asleep {
+		p.down = &outage{since: down.since, noticed: now}
+	}
 	p.mu.Unlock()
 	switch {
 	case down != nil && asleep:
 		p.wake()
-	case down != nil && !now.Before(p.until(down.since, now)):
+	case down != nil && !now.Before(p.limit(now, now)):
 		return store.Errorf(store.KindUnreachable, "rpc error getting client: dc %q unreachable for %s", p.dc, since(down.since, now))
 	case leaderless != nil && needLeader && asleep:
 		p.seek()
@@ -307,8 +308,16 @@ func (s *server) handshakes(now time.Time) time.Duration {
 	return max(100*time.Millisecond, 3*rtt)
 }
 
-// until is how long a call that began then may wait for a sign of life.
-func (p *path) until(began, now time.Time) time.Time {
+// limit is how long a call that began then may wait for a sign of life of any
+// server.
+func (p *path) limit(began, now time.Time) time.Time {
+	if p.state.Load() == uint32(BreakerUnreachable) {
+		p.mu.Lock()
+		if p.down != nil && p.down.noticed.Before(began) {
+			began = p.down.noticed
+		}
+		p.mu.Unlock()
+	}
 	return began.Add(max(giveUp, 5*p.rtt(now)))
 }
 
@@ -366,7 +375,6 @@ func (p *path) back(s *server) {
 func (p *path) backLocked(s *server) {
 	s.silent = false
 	s.out.Store(false)
-	s.overdue.Store(0)
 	p.settleLocked()
 	p.noteLocked()
 }
@@ -393,13 +401,13 @@ func (p *path) settleLocked() {
 	case all == 0 || silent < all:
 		p.down = nil
 	case p.down == nil:
-		p.down = &outage{since: since}
+		p.down = &outage{since: since, noticed: since}
 	}
 	switch {
 	case all == 0 || p.down != nil || silent+leaderless < all:
 		p.leaderless = nil
 	case p.leaderless == nil:
-		p.leaderless = &outage{since: time.Now()}
+		p.leaderless = &outage{since: time.Now(), noticed: time.Now()}
 	}
 	switch {
 	case p.down != nil:

@@ -34,6 +34,7 @@ type race struct {
 	quick      bool // may be sent twice, and is sent again when its server goes silent
 	needLeader bool
 	hedged     bool
+	fixed      bool // it stays where it is until that connection ends
 	resent     int
 
 	start, now time.Time
@@ -47,15 +48,14 @@ type race struct {
 // try is the call's way to one server.
 type try struct {
 	rpc.Pending
-	server  *server
-	began   time.Time
-	due     time.Time // when it is looked after, zero: never
-	took    time.Duration
-	conn    knocker // nil while it is being made
-	dial    *dial   // of a call in a goroutine of its own
-	over    bool
-	overdue bool // counted in server.overdue
-	hedge   bool
+	server *server
+	began  time.Time
+	due    time.Time // when it is looked after, zero: never
+	took   time.Duration
+	conn   knocker // nil while it is being made
+	dial   *dial   // of a call in a goroutine of its own
+	over   bool
+	hedge  bool
 }
 
 // dial is a call whose connection is being made.
@@ -76,7 +76,7 @@ func (d *Dispatcher) newRace(p *path, req *rpc.Request, m *rpc.Method) *race {
 	r.req.Hops++
 	r.quick = m.Repeatable && !blocks
 	r.needLeader = needsLeader(req, m)
-	r.hedged, r.resent, r.n, r.last, r.changed = false, 0, 0, nil, nil
+	r.hedged, r.fixed, r.resent, r.n, r.last, r.changed = false, false, 0, 0, nil, nil
 	r.start = time.Now()
 	r.now = r.start
 	return r
@@ -100,9 +100,6 @@ func (r *race) free() {
 func (r *race) leave(t *try) {
 	t.over, t.took = true, r.now.Sub(t.began)
 	t.server.inFlight.Add(-1)
-	if t.overdue {
-		t.server.overdue.Add(-1)
-	}
 }
 
 // run returns the answer, or why there is none.
@@ -248,8 +245,8 @@ func (r *race) arm() {
 			next = t.due
 		}
 	}
-	if r.changed != nil && !r.waiting() {
-		if end := r.path.until(r.start, r.now); next.IsZero() || end.Before(next) {
+	if r.changed != nil && !r.fixed && !r.waiting() {
+		if end := r.path.limit(r.start, r.now); next.IsZero() || end.Before(next) {
 			next = end
 		}
 	}
@@ -277,7 +274,7 @@ func (r *race) look(ctx context.Context) error {
 			r.lookCall(ctx, t)
 		}
 	}
-	if r.waiting() || !r.mayMove() {
+	if r.fixed = !r.waiting() && !r.mayMove(); r.fixed || r.waiting() {
 		return nil
 	}
 	// Every server that it is under way to is silent.
@@ -287,7 +284,7 @@ func (r *race) look(ctx context.Context) error {
 		r.d.metrics.resends.Inc()
 		return nil
 	}
-	if !r.now.Before(r.path.until(r.start, r.now)) {
+	if !r.now.Before(r.path.limit(r.start, r.now)) {
 		return store.Errorf(store.KindUnreachable, "rpc error making call: no server answers")
 	}
 	return nil
@@ -339,17 +336,8 @@ func (r *race) lookDial(ctx context.Context, t *try) {
 // lookCall looks after a try that was not answered in the usual time.
 func (r *race) lookCall(ctx context.Context, t *try) {
 	s := t.server
-	if !t.overdue {
-		t.overdue = true
-		s.overdue.Add(1)
-	}
 	if s.out.Load() {
 		t.due = time.Time{}
-		return
-	}
-	if s.overdue.Load() >= 2 && r.now.Sub(t.began) >= overdueFloor && t.Quiet() {
-		t.due = time.Time{}
-		r.path.silence(s, t.began, "two calls were not answered")
 		return
 	}
 	if t.conn == nil {
@@ -421,7 +409,7 @@ func (r *race) settle(ctx context.Context, t *try, resp *rpc.Response, err error
 		}
 	}
 	// Somebody answered, so another one probably does; silence has its limit.
-	if answered || r.now.Before(r.path.until(r.start, r.now)) || r.req.MinIndex > 0 {
+	if answered || r.now.Before(r.path.limit(r.start, r.now)) || r.req.MinIndex > 0 {
 		if r.send(ctx, false) {
 			return nil, nil, false
 		}

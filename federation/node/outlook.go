@@ -20,19 +20,38 @@ const (
 // outlook finds out, for a server without a leader, what the others say: once for
 // all who ask at a time.
 type outlook struct {
-	mu   sync.Mutex // held while the others are asked
-	at   time.Time  // when they were
-	last forwarding.Outlook
+	mu    sync.Mutex
+	at    time.Time // when they were asked
+	last  forwarding.Outlook
+	asked chan struct{} // closed when they have been; nil: nobody asks
 }
 
 // look returns what the servers of the Raft group say.
 func (o *outlook) look(ctx context.Context, self string, group []consensus.Server, ask func(context.Context, consensus.Server) (leads bool, err error)) forwarding.Outlook {
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	if time.Since(o.at) < outlookAge {
-		return o.last
+	for time.Since(o.at) >= outlookAge {
+		asked := o.asked
+		if asked == nil {
+			o.asked = make(chan struct{})
+			o.mu.Unlock()
+			found := survey(ctx, self, group, ask)
+			o.mu.Lock()
+			o.at, o.last = time.Now(), found
+			close(o.asked)
+			o.asked = nil
+			break
+		}
+		o.mu.Unlock()
+		<-asked // within outlookTime
+		o.mu.Lock()
 	}
-	ctx, cancel := context.WithTimeout(ctx, outlookTime)
+	defer o.mu.Unlock()
+	return o.last
+}
+
+// survey asks the others.
+func survey(ctx context.Context, self string, group []consensus.Server, ask func(context.Context, consensus.Server) (leads bool, err error)) forwarding.Outlook {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outlookTime)
 	defer cancel()
 	voters, there, apart := 0, 0, false
 	answers := make(chan [2]bool, len(group)) // there, and leading
@@ -62,16 +81,13 @@ func (o *outlook) look(ctx context.Context, self string, group []consensus.Serve
 		}
 		apart = a[1]
 	}
-	o.at = time.Now()
 	switch {
 	case apart:
-		o.last = forwarding.Apart
+		return forwarding.Apart
 	case there > voters/2:
-		o.last = forwarding.Electing
-	default:
-		o.last = forwarding.NoQuorum
+		return forwarding.Electing
 	}
-	return o.last
+	return forwarding.NoQuorum
 }
 
 // askOutlook is forwarding's LAN.Outlook.
