@@ -136,6 +136,9 @@ func (n *Node) newServer() (_ *server, err error) {
 			if err := s.limiter.Admit(req); err != nil {
 				return nil, err
 			}
+			if req.Origin == rpc.FromLAN && req.Datacenter != "" && req.Datacenter != cfg.Datacenter {
+				return n.views.Do(ctx, req) // client agents share calls to other datacenters
+			}
 			return n.dispatcher.Do(ctx, req)
 		}),
 		Logger:     n.logger("rpc"),

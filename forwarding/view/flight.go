@@ -29,6 +29,7 @@ type flight struct {
 	done    chan struct{} // closed when resp or err is there
 	resp    *rpc.Response
 	err     error
+	began   time.Time // of a call for those whose wait is over
 }
 
 // shares is whether a request may join a call that was sent before it came: stale
@@ -83,15 +84,22 @@ func (s *Set) leads(ctx context.Context, req *rpc.Request, m *rpc.Method, key st
 	call.waiting--
 	switch {
 	case call.waiting == 0:
-		delete(f.open, key)
+		s.closes(key, call)
 	case ctx.Err() != nil, err == nil && blocks(req, m) && resp.Index <= req.MinIndex:
 		call.lead <- struct{}{} // the others wait on: it was our own time that is over
 	default:
-		delete(f.open, key)
+		s.closes(key, call)
 		call.resp, call.err = resp, err
 		close(call.done)
 	}
 	return resp, err
+}
+
+// closes lets nobody join a call any more; mu is held.
+func (s *Set) closes(key string, call *flight) {
+	if s.flights.open[key] == call {
+		delete(s.flights.open, key)
+	}
 }
 
 // joins waits for the answer of a call that another one leads.
@@ -109,7 +117,7 @@ func (s *Set) joins(ctx context.Context, req *rpc.Request, m *rpc.Method, key st
 	defer t.Stop()
 	select {
 	case <-call.done:
-		return call.resp, call.err
+		return shared(call.resp), call.err
 	case <-call.lead:
 		next := *req
 		if blocks(req, m) && req.Wait > 0 {
@@ -123,11 +131,44 @@ func (s *Set) joins(ctx context.Context, req *rpc.Request, m *rpc.Method, key st
 		}
 		now := *req // its time is over: the answer is what is current
 		now.MinIndex, now.Wait = 0, 0
-		return s.Do(ctx, &now)
+		return s.late(ctx, &now, m, key, began)
 	case <-ctx.Done():
 		s.leave(key, call)
 		return nil, ended(ctx, req)
 	}
+}
+
+// late asks for what is current, on behalf of a blocking query whose wait is over.
+// Many of them end at a time; one may take the answer to another's call that was
+// sent after its own arrival: it is as new as its caller could ask for.
+func (s *Set) late(ctx context.Context, req *rpc.Request, m *rpc.Method, key string, arrived time.Time) (*rpc.Response, error) {
+	key += "late"
+	f := &s.flights
+	f.mu.Lock()
+	call := f.open[key]
+	if call == nil || call.began.Before(arrived) {
+		call = &flight{waiting: 1, began: time.Now()}
+		f.open[key] = call
+		f.mu.Unlock()
+		return s.leads(ctx, req, m, key, call)
+	}
+	call.waiting++
+	if call.done == nil {
+		call.done, call.lead = make(chan struct{}), make(chan struct{}, 1)
+	}
+	f.mu.Unlock()
+	s.metrics.joined.Inc()
+	return s.joins(ctx, req, m, key, call)
+}
+
+// shared marks an answer that was not asked for by its reader alone.
+func shared(resp *rpc.Response) *rpc.Response {
+	if resp == nil || resp.Route == "" {
+		return resp
+	}
+	own := *resp
+	own.Route += ", shared"
+	return &own
 }
 
 // leave takes one that does not lead out of a call.
@@ -135,7 +176,7 @@ func (s *Set) leave(key string, call *flight) {
 	f := &s.flights
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if call.waiting--; call.waiting == 0 && f.open[key] == call {
-		delete(f.open, key)
+	if call.waiting--; call.waiting == 0 {
+		s.closes(key, call)
 	}
 }

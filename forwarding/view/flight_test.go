@@ -192,3 +192,26 @@ func BenchmarkShared(b *testing.B) {
 		w.calls = w.calls[:0]
 	}
 }
+
+// Watchers whose time is over all at once ask again together, for what was current
+// when they came or later.
+func TestWatchersWhoseTimeIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.set("web", "a")
+		w.delay = 80 * time.Millisecond
+		s := w.newSet(t)
+		bodies, errs := many(t, s, 500, ask("web", mode(store.Default), after(11, 10*time.Second)))
+		for _, err := range errs {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := strings.Count(w.trace(), ",") + 1; n > 20 || len(bodies) != 500 {
+			t.Errorf("%d calls for %d watchers", n, len(bodies))
+		}
+		if len(s.flights.open) != 0 {
+			t.Errorf("%d flights are left", len(s.flights.open))
+		}
+	})
+}
