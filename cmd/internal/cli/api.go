@@ -33,6 +33,14 @@ func addAPI(fs *flag.FlagSet) *apiFlags {
 	return a
 }
 
+// noArgs is client for commands that take flags only.
+func (a *apiFlags) noArgs(c *call) (*client.Client, error) {
+	if err := c.atMost(0); err != nil {
+		return nil, err
+	}
+	return a.client(c)
+}
+
 // client makes the client the flags and the environment ask for.
 func (a *apiFlags) client(c *call) (*client.Client, error) {
 	for _, f := range [][2]string{{"namespace", a.namespace}, {"partition", a.partition}} {

@@ -25,10 +25,7 @@ Shows by which rules autopilot removes dead servers and gives new ones a vote.
 			format := formatFlag(fs)
 			api := addAPI(fs)
 			return func(c *call) error {
-				if err := c.atMost(0); err != nil {
-					return err
-				}
-				cl, err := api.client(c)
+				cl, err := api.noArgs(c)
 				if err != nil {
 					return err
 				}
@@ -119,10 +116,7 @@ configuration files say counts only until a datacenter has its first leader.
 			})
 			api := addAPI(fs)
 			return func(c *call) error {
-				if err := c.atMost(0); err != nil {
-					return err
-				}
-				cl, err := api.client(c)
+				cl, err := api.noArgs(c)
 				if err != nil {
 					return err
 				}

@@ -35,10 +35,7 @@ Nodes that run a service, or that match an expression:
 			format := formatFlag(fs)
 			api := addAPI(fs)
 			return func(c *call) error {
-				if err := c.atMost(0); err != nil {
-					return err
-				}
-				cl, err := api.client(c)
+				cl, err := api.noArgs(c)
 				if err != nil {
 					return err
 				}

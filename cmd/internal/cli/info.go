@@ -19,10 +19,7 @@ process, for a look by eye. Monitoring reads /v1/agent/metrics instead.
 			format := formatFlag(fs)
 			api := addAPI(fs)
 			return func(c *call) error {
-				if err := c.atMost(0); err != nil {
-					return err
-				}
-				cl, err := api.client(c)
+				cl, err := api.noArgs(c)
 				if err != nil {
 					return err
 				}

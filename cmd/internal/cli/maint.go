@@ -39,10 +39,7 @@ maintenance.
 				case *service != "" && !*enable && !*disable:
 					return usagef("-service needs -enable or -disable")
 				}
-				if err := c.atMost(0); err != nil {
-					return err
-				}
-				cl, err := api.client(c)
+				cl, err := api.noArgs(c)
 				if err != nil {
 					return err
 				}

@@ -25,10 +25,7 @@ itself logs at. Ctrl-C ends it.
 			asJSON := fs.Bool("log-json", false, "Show lines in JSON.")
 			api := addAPI(fs)
 			return func(c *call) error {
-				if err := c.atMost(0); err != nil {
-					return err
-				}
-				cl, err := api.client(c)
+				cl, err := api.noArgs(c)
 				if err != nil {
 					return err
 				}

@@ -21,10 +21,7 @@ furthest takes over.
 			id := fs.String("id", "", "Server that shall lead: a voter. `ID`")
 			api := addAPI(fs)
 			return func(c *call) error {
-				if err := c.atMost(0); err != nil {
-					return err
-				}
-				cl, err := api.client(c)
+				cl, err := api.noArgs(c)
 				if err != nil {
 					return err
 				}
