@@ -41,14 +41,11 @@ func (r registrar) NodeServices(ctx context.Context, node string) (*store.NodeSe
 	if err != nil || resp.NotFound || len(resp.Body) == 0 {
 		return nil, err
 	}
-	ns := new(store.NodeServices)
-	if err := ns.DecodeWire(resp.Body); err != nil {
-		return nil, err
+	list, err := store.DecodeNodeServices(resp.Body)
+	if err != nil || len(list) == 0 {
+		return nil, err // without one: the catalog does not know the node
 	}
-	if ns.Node == nil {
-		return nil, nil
-	}
-	return ns, nil
+	return &list[0], nil
 }
 
 func (r registrar) NodeChecks(ctx context.Context, node string) ([]*store.Check, error) {
