@@ -292,6 +292,16 @@ func (p *path) rtt(now time.Time) (rtt time.Duration) {
 	return rtt
 }
 
+// quietAfter is how long an answer takes at least before its server is watched:
+// well over a round trip, however slow answers have become.
+func (s *server) quietAfter(now time.Time) time.Duration {
+	rtt := s.rtt(now)
+	if rtt == 0 {
+		return hedgeUnknown
+	}
+	return max(rtt+rtt/5, hedgeFloor)
+}
+
 // patience is how long a server may leave a ping unanswered.
 func (s *server) patience(now time.Time) time.Duration {
 	rtt := s.rtt(now)

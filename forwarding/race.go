@@ -164,7 +164,7 @@ func (r *race) send(ctx context.Context, hedge bool) bool {
 	switch err := client.Begin(ctx, &r.req, &t.Pending); err {
 	case nil:
 		if r.quick {
-			t.due = r.now.Add(r.path.hedgeAfter(r.now))
+			t.due = r.now.Add(s.quietAfter(r.now))
 		}
 	case rpc.ErrNoLane:
 		r.apart(ctx, t, peer, conn)
@@ -315,7 +315,7 @@ func (r *race) lookDial(ctx context.Context, t *try) {
 	if t.dial.state.Load() == dialSent {
 		// It is there by now, and the call was sent: from here on as any other.
 		if t.conn, _ = r.d.cfg.WAN.Ready(*s.peer.Load()).(knocker); t.conn != nil && r.quick {
-			t.due, t.dial = r.now.Add(r.path.hedgeAfter(r.now)), nil
+			t.due, t.dial = r.now.Add(s.quietAfter(r.now)), nil
 		} else {
 			t.due = time.Time{}
 		}
@@ -351,6 +351,12 @@ func (r *race) lookCall(ctx context.Context, t *try) {
 		return
 	}
 	t.due = next
+	if at := t.began.Add(r.path.hedgeAfter(r.now)); at.After(r.now) {
+		if at.Before(next) {
+			t.due = at
+		}
+		return
+	}
 	if !r.hedged && r.path.others(r.tried) && r.path.budget.take() {
 		r.hedged = true
 		if r.send(ctx, true) {
@@ -408,8 +414,8 @@ func (r *race) settle(ctx context.Context, t *try, resp *rpc.Response, err error
 			return nil, nil, false
 		}
 	}
-	// Somebody answered, so another one probably does; silence has its limit.
-	if answered || r.now.Before(r.path.limit(r.start, r.now)) || r.req.MinIndex > 0 {
+	// Silence of all has its limit.
+	if answered || r.path.others(r.tried) || r.now.Before(r.path.limit(r.start, r.now)) {
 		if r.send(ctx, false) {
 			return nil, nil, false
 		}

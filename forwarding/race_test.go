@@ -193,11 +193,21 @@ func (w *faraway) warm() {
 // A server freezes under load, or hardly any: no read fails or takes longer than two
 // round trips and 300 ms, soon nobody asks it, and when it is back it is asked again.
 func TestFrozenServer(t *testing.T) {
-	for _, rate := range []int{1, 50} {
-		t.Run(fmt.Sprintf("%d/s", rate), func(t *testing.T) {
+	for _, tt := range []struct {
+		rate int
+		slow bool // answers were slow before
+	}{{1, false}, {50, false}, {50, true}} {
+		rate := tt.rate
+		t.Run(fmt.Sprintf("%d a second, slow before %v", rate, tt.slow), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newFaraway(t, 3)
 				w.warm()
+				for range 100 {
+					if tt.slow {
+						w.d.path("dc2").took.add(2 * time.Second)
+					}
+				}
+				time.Sleep(time.Second)
 				w.d.path("dc2").budget.credit.Store(0) // nothing to hedge with
 				frozen := w.servers["r2.dc2"]
 				frozen.freeze(true)
