@@ -405,14 +405,14 @@ func TestHedges(t *testing.T) {
 			}
 		}
 		slow.mu.Unlock()
-		quick := 0
+		var quick atomic.Int64
 		const calls = 2000
 		w.load(&stale, 100, calls/100*time.Second, func(_ string, took time.Duration, err error) {
 			if err != nil || took > 600*time.Millisecond+2*farRTT {
 				t.Errorf("%v after %s", err, took)
 			}
 			if took < 600*time.Millisecond {
-				quick++
+				quick.Add(1)
 			}
 		})
 		st, _ := w.d.Remote("dc2")
@@ -421,6 +421,9 @@ func TestHedges(t *testing.T) {
 		}
 		if st.HedgesWon == 0 || slow.gone.Load() != int64(st.HedgesWon) {
 			t.Errorf("%d hedges won, %d losers were cancelled", st.HedgesWon, slow.gone.Load())
+		}
+		if quick.Load() < int64(st.HedgesWon) {
+			t.Errorf("%d hedges won, but only %d answers were quick", st.HedgesWon, quick.Load())
 		}
 		if st.Resends > 0 || st.Servers[2].Silent {
 			t.Errorf("a server that answers pings was left out: %+v", st)
