@@ -154,8 +154,19 @@ func New(cfg Config) (_ *Node, err error) {
 	n.lanView.pool = rpc.NewPool(lanPool)
 	n.lanView.ping = n.lanView.pingServer
 	n.dispatcher = forwarding.New(fwd)
+	// An older answer is not for a token that is gone. One that cannot be resolved now
+	// gets what it got.
+	var gone func(context.Context, *rpc.Request) error
+	if n.identities != nil {
+		gone = func(ctx context.Context, req *rpc.Request) error {
+			if _, err := n.identities.Resolve(ctx, req.Token, nil, false); store.KindOf(err) == store.KindPermissionDenied {
+				return err
+			}
+			return nil
+		}
+	}
 	n.views = view.New(view.Config{
-		Do: n.dispatcher, Datacenter: cfg.Datacenter, Server: cfg.Server,
+		Do: n.dispatcher, Resolve: gone, Datacenter: cfg.Datacenter, Server: cfg.Server,
 		QueryTime: cfg.DefaultQueryTime, KeptBytes: cfg.StaleCacheBytes, Limits: cfg.viewLimits(),
 		Logger: n.logger("view"), Registerer: cfg.Registerer,
 	})
