@@ -56,11 +56,13 @@ func (n *Node) newRemoteTokens(dc string) (*identity.Remote, error) {
 func (s *server) newTokens() (*serverTokens, error) {
 	n := s.n
 	cfg := identity.Config{Datacenter: n.cfg.Datacenter, State: s.state, Defaults: n.cfg.ACL.defaults(), Recovery: n.tokens.recovery, NodeName: n.cfg.NodeName}
+	ask := "" // our leader: a token that was just made is not here yet
 	if !n.cfg.ACLPrimary() && !n.cfg.ACL.TokenReplication {
-		var err error
-		if cfg.Elsewhere, err = n.newRemoteTokens(n.cfg.Primary); err != nil {
-			return nil, err
-		}
+		ask = n.cfg.Primary
+	}
+	var err error
+	if cfg.Elsewhere, err = n.newRemoteTokens(ask); err != nil {
+		return nil, err
 	}
 	st, err := identity.NewState(cfg)
 	return &serverTokens{st, s}, err

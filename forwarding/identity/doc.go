@@ -1,8 +1,8 @@
 // Package identity finds out who has a secret, and so what a request may do.
 //
-//	server:       State  — from its own state, compiled once until ACLs change
+//	server:       State  — from its own state, compiled once until ACLs change;
+//	              a secret it does not know it asks the leader for, or the primary
 //	client agent: Remote — from a server, kept for a while
-//	secondary:    State, and for secrets it does not know Remote at the primary
 //
 // Promises. On a server a change of ACLs is felt by the next request, and a token
 // is gone at the moment it expires. A client agent feels a change after its time to

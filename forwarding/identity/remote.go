@@ -202,11 +202,14 @@ func (r *Remote) fetch(ctx context.Context, secret string, have *held) (*held, e
 	resp, err := r.cfg.Do.Do(ctx, &req)
 	if store.KindOf(err) == store.KindPermissionDenied {
 		leader := req
-		leader.Consistency = store.Default
+		leader.Consistency, leader.NoHold = store.Default, true
 		var e error
-		if resp, e = r.cfg.Do.Do(ctx, &leader); e == nil || store.KindOf(e) == store.KindPermissionDenied {
-			err = e
-		} // without a leader, what the other server knows is all there is to know
+		if resp, e = r.cfg.Do.Do(ctx, &leader); e != nil && store.KindOf(e) != store.KindPermissionDenied {
+			// Without a leader, what the other server knows is all there is to know; but
+			// nothing to keep.
+			return &held{err: refusal(err)}, nil
+		}
+		err = e
 	}
 	now := time.Now()
 	if store.KindOf(err) == store.KindPermissionDenied {

@@ -20,8 +20,8 @@ type Config struct {
 	// Recovery is acl.tokens.agent_recovery as it is now; may be nil.
 	Recovery func() string
 	NodeName string
-	// Elsewhere finds secrets that are none of this datacenter's: the primary's. nil:
-	// there are no others.
+	// Elsewhere finds secrets that are not in this state: those of the primary, or
+	// those that only our leader has yet. nil: there are no others.
 	Elsewhere *Remote
 }
 
@@ -143,7 +143,7 @@ func (s *State) unknown(ctx context.Context, secret string, noWait bool) (*acl.B
 		switch {
 		case err == nil, err == rpc.ErrWouldWait:
 			return who, err
-		case secret != acl.AnonymousSecret && !errors.Is(err, store.ErrACLNotFound):
+		case secret != acl.AnonymousSecret:
 			return nil, err
 		}
 	}

@@ -205,10 +205,9 @@ func TestErrors(t *testing.T) {
 		{"two maps", []string{"-hcl", "telemetry { } \n telemetry { }"}, "'telemetry' expected a map, got 'slice'"},
 		{"unknown extension", []string{"-config-file", plain}, "file " + plain + " has unknown extension; must be .hcl or .json, or config format must be set"},
 		{"missing file", []string{"-config-file", dir + "/none.hcl"}, "no such file"},
-		{"acl", []string{"-hcl", "acl { enabled = true }"}, "acl.enabled is not built yet and protects something"},
 		{"certificates from servers", []string{"-hcl", "auto_encrypt { tls = true }"}, "auto_encrypt.tls is not built yet and protects something"},
 		{"settings from servers", []string{"-hcl", "auto_config { enabled = true }"}, "auto_config.enabled is not built yet and protects something"},
-		{"acl default", []string{"-hcl", `acl_default_policy = "deny"`}, "acl.default_policy is not built yet and protects something"},
+		{"acl default", []string{"-hcl", `acl_default_policy = "maybe"`}, `acl.default_policy must be allow or deny, is "maybe"`},
 		{"txn limit", []string{"-hcl", "limits { txn_max_req_len = 0 }"}, "limits.txn_max_req_len cannot be 0. Must be at least 1"},
 		{"cidrs", []string{"-serf-lan-allowed-cidrs=10.0.0.0/8", "-serf-lan-allowed-cidrs=ten"}, `serf_lan_allowed_cidrs: "ten" is not a network such as 10.0.0.0/8`},
 		{"WAN cidrs", []string{"-serf-wan-allowed-cidrs=10.0.0.0/99"}, `serf_wan_allowed_cidrs: "10.0.0.0/99" is not a network such as 10.0.0.0/8`},
@@ -244,7 +243,7 @@ func TestErrors(t *testing.T) {
 }
 
 func TestAllProblemsAtOnce(t *testing.T) {
-	_, _, err := load(t, "-datacenter=A B", "-http-port=70000", "-hcl", "performance { raft_multiplier = 0 }", "-hcl", "acl { enabled = true }")
+	_, _, err := load(t, "-datacenter=A B", "-http-port=70000", "-hcl", "performance { raft_multiplier = 0 }", "-hcl", "tls { grpc { verify_incoming = true } }")
 	if got := len(Problems(err)); got != 5 {
 		t.Errorf("%d problems, want 5:\n%v", got, err)
 	}

@@ -82,9 +82,8 @@ func currentKeys() []keyEntry {
 
 		// auto_encrypt.tls and auto_config.enabled bring an agent its certificates and
 		// keys: without them it would talk in the clear.
-		{fate: protects, kind: kBool, def: "false", paths: "acl.enabled tls.grpc.verify_incoming tls.grpc.verify_outgoing " +
+		{fate: protects, kind: kBool, def: "false", paths: "tls.grpc.verify_incoming tls.grpc.verify_outgoing " +
 			"auto_encrypt.tls auto_config.enabled"},
-		{fate: protects, kind: kString, def: "allow", paths: "acl.default_policy"},
 
 		{fate: refused, kind: kAny, note: "config entries are not built yet: an intention among them would protect nothing", paths: "config_entries.bootstrap"},
 		{fate: refused, kind: kAny, note: "Network segments are not supported in this version of Consul", paths: "segment segments"},
