@@ -14,6 +14,14 @@ type table struct {
 func newTable() *table {
 	t := &table{
 		groups: []*group{
+			{"acl", "Look at access control and change it",
+				"Tokens say who may do what: by policies, roles and identities. -token, -token-file\nor CONSUL_HTTP_TOKEN is the token that a command itself uses."},
+			{"acl auth-method", "Manage who else says who may log in", "An auth method trusts the tokens of somebody else."},
+			{"acl binding-rule", "Manage what a login gives", "Binding rules say what who logs in with an auth method gets."},
+			{"acl policy", "Manage policies", "A policy is a set of rules with a name."},
+			{"acl role", "Manage roles", "A role is a set of policies and identities with a name."},
+			{"acl templated-policy", "Look at templated policies", "Templated policies are rules with a variable, for common cases."},
+			{"acl token", "Manage tokens", "A token's secret lets who knows it do what the token may."},
 			{"catalog", "Ask the catalog for datacenters, nodes and services",
 				"The catalog is what the servers of a datacenter know of its nodes and services."},
 			{"kv", "Read and write the key/value store",
@@ -41,8 +49,14 @@ func newTable() *table {
 		},
 	}
 	for _, make := range []func() *command{
+		aclAuthMethodCreate, authMethodKind.delete, authMethodKind.listAll, authMethodKind.read, aclAuthMethodUpdate,
+		aclBindingRuleCreate, bindingRuleKind.delete, bindingRuleKind.listAll, bindingRuleKind.read, aclBindingRuleUpdate,
+		aclBootstrap, aclPolicyCreate, policyKind.delete, policyKind.listAll, policyKind.read, aclPolicyUpdate,
+		aclRoleCreate, roleKind.delete, roleKind.listAll, roleKind.read, aclRoleUpdate, aclSetAgentToken,
+		aclTemplateList, aclTemplatePreview, aclTemplateRead,
+		aclTokenClone, aclTokenCreate, aclTokenDelete, aclTokenList, aclTokenRead, aclTokenUpdate,
 		agentCommand, autopilotGetConfig, autopilotSetConfig, autopilotState, catalogDatacenters, catalogNodes, catalogServices, completionCommand, debugCommand, eventCommand, execCommand, forceLeave, infoCommand,
-		joinCommand, keygenCommand, keyringCommand, kvDelete, kvExport, kvGet, kvImport, kvPut, leaveCommand, lockCommand, maintCommand, membersCommand, monitorCommand,
+		joinCommand, keygenCommand, keyringCommand, kvDelete, kvExport, kvGet, kvImport, kvPut, leaveCommand, lockCommand, loginCommand, logoutCommand, maintCommand, membersCommand, monitorCommand,
 		raftForget, raftListPeers, raftRecover, raftRemovePeer, raftTransferLeader, reloadCommand, rttCommand, servicesDeregister, servicesRegister,
 		snapshotDecode, snapshotInspect, snapshotRestore, snapshotSave, tlsCACreate, tlsCertCreate, usageInstances,
 		validateCommand, versionCommand, wanCAPrune, wanCARotate, wanCAStatus, wanEvict, wanForceLeave, wanJoin, wanMembers, wanToken, watchCommand,
@@ -117,7 +131,7 @@ func (t *table) synopsis(name string) string {
 // absent says why a command of the interface is not there.
 func (t *table) absent(name string) (why string, ok bool) {
 	switch name {
-	case "acl", "config", "connect", "intention", "login", "logout",
+	case "config", "connect", "intention",
 		"services export", "services exported-services", "services imported-services":
 		return "this command is not built yet.", true
 	case "peering", "resource", "troubleshoot":
