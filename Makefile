@@ -9,10 +9,10 @@ LDFLAGS  := -s -w -X landbridge/cmd/internal/cli.release=$(RELEASE)
 RACE     ?= $(filter-out %/federationtest,$(shell $(GO) list ./store/... ./forwarding/... ./lan/... ./wan/... ./federation/...))
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint fmt e2e fuzz bench demo cover ci clean $(BIN)
+.PHONY: help build test race lint fmt e2e e2e-systemd fuzz bench demo generate package package-check cover ci clean $(BIN)
 
 help: ## print the targets
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: $(BIN) ## build bin/landbridge, static and stripped
 $(BIN):
@@ -41,6 +41,9 @@ e2e: build ## real processes and real clients on loopback
 	LANDBRIDGE_BIN=$(CURDIR)/$(BIN) $(GO) test -tags e2e -count=1 -timeout 15m ./cmd/landbridge/... ./cmd/wanlink/...
 	cd cmd/internal/apiclient && LANDBRIDGE_BIN=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 5m ./...
 
+e2e-systemd: ## the .deb in containers under systemd: three regions and their troubles (root)
+	@GO=$(GO) .ci/e2e-systemd $(RELEASE)
+
 FUZZTIME ?= 60s
 fuzz: ## every fuzz target for FUZZTIME each
 	@for p in $$($(GO) list ./...); do \
@@ -50,6 +53,16 @@ fuzz: ## every fuzz target for FUZZTIME each
 
 bench: ## benchmarks of the hot paths
 	$(GO) test -run '^$$' -bench . -benchmem ./store/... ./forwarding/... ./federation/...
+
+generate: ## write what is made from sources: the dashboards of deploy/prometheus
+	$(GO) run ./cmd/internal/dashboards deploy/prometheus
+
+package: ## .deb and .rpm for amd64 and arm64, with their SBOMs, in dist/
+	@GO=$(GO) deploy/package/make $(RELEASE) dist
+	@ls -l dist
+
+package-check: ## build the packages twice, compare them, and look into them
+	@GO=$(GO) deploy/package/check $(RELEASE)
 
 fmt: ## gofmt all files
 	gofmt -w $$(git ls-files '*.go')

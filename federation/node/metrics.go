@@ -3,6 +3,7 @@ package node
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"landbridge/federation/node/internal/machine"
 	"landbridge/lan/gossip"
 	"landbridge/store/consensus"
 	"landbridge/store/state"
@@ -75,4 +76,41 @@ func (c *agentsCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	ch <- prometheus.MustNewConstMetric(agentsDesc, prometheus.GaugeValue, float64(servers), c.dc, "server")
 	ch <- prometheus.MustNewConstMetric(agentsDesc, prometheus.GaugeValue, float64(clients), c.dc, "client")
+}
+
+var (
+	freeDesc = prometheus.NewDesc("landbridge_agent_data_free_bytes", "Room left for data_dir on its file system.", nil, nil)
+	sizeDesc = prometheus.NewDesc("landbridge_agent_data_size_bytes", "Size of the file system of data_dir.", nil, nil)
+)
+
+// machineMetrics are what the agent says of its machine without being told to.
+type machineMetrics struct {
+	dir        string // data_dir; "": in memory
+	clockJumps prometheus.Counter
+}
+
+func newMachineMetrics(reg prometheus.Registerer, dir string) *machineMetrics {
+	m := &machineMetrics{dir: dir, clockJumps: prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "landbridge_agent_clock_jumps_total",
+		Help: "Times the machine's clock was set by more than a second.",
+	})}
+	reg.MustRegister(m)
+	return m
+}
+
+func (m *machineMetrics) Describe(ch chan<- *prometheus.Desc) {
+	m.clockJumps.Describe(ch)
+	ch <- freeDesc
+	ch <- sizeDesc
+}
+
+func (m *machineMetrics) Collect(ch chan<- prometheus.Metric) {
+	m.clockJumps.Collect(ch)
+	if m.dir == "" {
+		return
+	}
+	if free, size, err := machine.Room(m.dir); err == nil {
+		ch <- prometheus.MustNewConstMetric(freeDesc, prometheus.GaugeValue, float64(free))
+		ch <- prometheus.MustNewConstMetric(sizeDesc, prometheus.GaugeValue, float64(size))
+	}
 }

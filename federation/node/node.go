@@ -55,6 +55,7 @@ type Node struct {
 	joining        atomic.Bool   // there are LAN addresses to join, and none answered yet
 	membersChanged chan struct{} // one slot: wakes the leader's reconciliation
 
+	machine  *machineMetrics
 	started  time.Time
 	failed   chan error // the first thing that ended by itself
 	leaving  sync.Mutex
@@ -173,6 +174,7 @@ func New(cfg Config) (_ *Node, err error) {
 	if err := n.newLAN(); err != nil {
 		return nil, err
 	}
+	n.machine = newMachineMetrics(cfg.Registerer, cfg.DataDir)
 	cfg.Registerer.MustRegister(&agentsCollector{cfg.Datacenter, n.lan.Members})
 	n.agent, err = agent.New(agent.Config{
 		Node: cfg.NodeName, Datacenter: cfg.Datacenter, NodeInfo: n.record, Registrar: registrar{n.dispatcher, &n.going, n.tokens.agent, n.tokens.user}, Token: n.fileOrDefault,

@@ -141,6 +141,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	}
 	n.stack.push("DNS", n.dns.Stop)
 	n.stack.run("join", n.fail, n.retryJoin)
+	n.stack.run("clock", n.fail, func(ctx context.Context) error { return n.watchClock(ctx, wallClock) })
 	if n.cfg.HostMetrics {
 		n.stack.run("host metrics", n.fail, n.tellHost)
 	}

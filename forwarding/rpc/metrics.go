@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -70,7 +71,22 @@ type serverMetrics struct {
 
 type methodMetrics struct {
 	ok, failed, timeout, cancelled prometheus.Counter
-	seconds                        prometheus.Observer
+	name                           string
+	times                          *prometheus.HistogramVec
+	seconds                        atomic.Pointer[prometheus.Observer]
+}
+
+// observe counts how long a call took. The series of a method are made by its first
+// call: a server is asked a dozen of all methods, and each has a series for every
+// bucket.
+func (m *methodMetrics) observe(took time.Duration) {
+	o := m.seconds.Load()
+	if o == nil {
+		first := m.times.WithLabelValues(m.name)
+		m.seconds.Store(&first)
+		o = &first
+	}
+	(*o).Observe(took.Seconds())
 }
 
 func newServerMetrics(reg prometheus.Registerer) *serverMetrics {
@@ -81,7 +97,7 @@ func newServerMetrics(reg prometheus.Registerer) *serverMetrics {
 	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "landbridge_rpc_server_seconds",
 		Help:    "Time a call of another agent took here; blocking queries count their wait.",
-		Buckets: []float64{.0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5, 30, 300},
+		Buckets: []float64{.0001, .0005, .002, .01, .05, .25, 1, 5, 30, 300},
 	}, []string{"method"})
 	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "landbridge_rpc_server_refused_total",
@@ -108,7 +124,8 @@ func newServerMetrics(reg prometheus.Registerer) *serverMetrics {
 			failed:    calls.WithLabelValues(name, "error"),
 			timeout:   calls.WithLabelValues(name, "timeout"),
 			cancelled: calls.WithLabelValues(name, "cancelled"),
-			seconds:   seconds.WithLabelValues(name),
+			name:      name,
+			times:     seconds,
 		}
 	}
 	for _, d := range Methods() {
@@ -136,5 +153,5 @@ func (m *serverMetrics) observe(d *Method, err error, gone bool, took time.Durat
 	default:
 		c.failed.Inc()
 	}
-	c.seconds.Observe(took.Seconds())
+	c.observe(took)
 }

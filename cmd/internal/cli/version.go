@@ -5,13 +5,15 @@ import (
 	"runtime/debug"
 )
 
-const (
-	// Version is the version of the Consul HTTP API that is announced to clients,
-	// which read features from it.
-	Version = "1.21.4"
-	// Release is landbridge's own version.
-	Release = "0.1.0"
-)
+// Version is the version of the Consul HTTP API that is announced to clients, which
+// read features from it.
+const Version = "1.21.4"
+
+// Release is landbridge's own version, as its build says.
+var Release = release
+
+// release is set by the linker (-X), which cannot set constants.
+var release = "0.1.0"
 
 // Protocol versions of the LAN pool.
 const (

@@ -247,6 +247,17 @@ func hostID(root fs.FS) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
 }
 
+// Room returns how much of the file system that holds dir a user may still fill, and
+// its size, in bytes.
+func Room(dir string) (free, size uint64, err error) {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		return 0, 0, fmt.Errorf("%s: %w", dir, err)
+	}
+	block := uint64(st.Bsize) //nolint:gosec // a size
+	return st.Bavail * block, st.Blocks * block, nil
+}
+
 func (d *Disk) read(root fs.FS, dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
