@@ -1,11 +1,13 @@
 package httpapi
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // everyEntry calls f with each endpoint and a path that leads to it.
@@ -181,6 +183,56 @@ func FuzzParams(f *testing.F) {
 		}
 		if !slices.Equal(p.tags, q["tag"]) {
 			t.Errorf("%q: tags %q, want %q", raw, p.tags, q["tag"])
+		}
+	})
+}
+
+// jsonWrites are the writes that take a body of JSON.
+var jsonWrites = []struct{ method, path string }{
+	{"PUT", "/v1/catalog/register"}, {"PUT", "/v1/catalog/deregister"}, {"PUT", "/v1/txn"}, {"PUT", "/v1/session/create"},
+	{"POST", "/v1/query"}, {"PUT", "/v1/coordinate/update"}, {"PUT", "/v1/operator/autopilot/configuration"},
+	{"PUT", "/v1/agent/service/register"}, {"PUT", "/v1/agent/check/register"},
+}
+
+// FuzzBodies sends whatever a client may send to the endpoints that decode JSON:
+// it is refused with a reason, or kept, and then what is kept can be read.
+func FuzzBodies(f *testing.F) {
+	for i, body := range []string{
+		`{"Node":"n1","Address":"10.0.0.1","NodeMeta":{"a":"b"},"Service":{"Service":"web","Tags":["x"],"Port":80,"Weights":{"Passing":2},"Proxy":{"Mode":""}},"Checks":[{"CheckID":"c","Status":"passing","Definition":{"HTTP":"http://x","Interval":"5s"}}]}`,
+		`{"Node":"n1","ServiceID":"web","CheckID":"c"}`,
+		`[{"KV":{"Verb":"set","Key":"a","Value":"dg==","Flags":1}},{"Node":{"Verb":"set","Node":{"Node":"n2","Address":"1.1.1.1"}}},{"Service":{"Verb":"get","Node":"n1","Service":{"ID":"web","Service":"web"}}}]`,
+		`{"Name":"s","LockDelay":"15s","TTL":"10s","Behavior":"delete","NodeChecks":[],"ServiceChecks":[{"ID":"c"}]}`,
+		`{"Name":"q","Service":{"Service":"web","Failover":{"NearestN":1}},"DNS":{"TTL":"5s"}}`,
+		`{"Node":"n1","Segment":"","Coord":{"Vec":[0,0,0,0,0,0,0,0],"Error":1.5,"Adjustment":0,"Height":0.00001}}`,
+		`{"CleanupDeadServers":true,"LastContactThreshold":"200ms","MaxTrailingLogs":250}`,
+		`{"Name":"web","ID":"w","tagged_addresses":{"lan":{"address":"1.2.3.4","port":5}},"Check":{"TTL":"10s","deregister_critical_service_after":"1m"},"Connect":{"SidecarService":{}}}`,
+		`{"Name":"disk","TTL":"10s","Status":"passing","Header":{"a":["b"]},"Interval":10}`,
+	} {
+		f.Add(byte(i), body)
+	}
+	f.Fuzz(func(t *testing.T, which byte, body string) {
+		n := newNode(t, nil)
+		to := jsonWrites[int(which)%len(jsonWrites)]
+		w := n.ask(t, to.method, to.path, body)
+		switch w.Code {
+		case 200:
+		case 400, 404, 409, 413, 500:
+			if w.Body.Len() == 0 {
+				t.Errorf("%s %s: %d without a reason", to.method, to.path, w.Code)
+			}
+		default:
+			t.Errorf("%s %s: %d %q", to.method, to.path, w.Code, w.Body)
+		}
+		if !utf8.ValidString(w.Body.String()) {
+			t.Errorf("%s %s: %d %q", to.method, to.path, w.Code, w.Body)
+		}
+		if w.Code != 200 {
+			return
+		}
+		for _, read := range []string{"/v1/catalog/nodes", "/v1/catalog/services", "/v1/health/state/any", "/v1/session/list", "/v1/query", "/v1/kv/?recurse", "/v1/agent/services", "/v1/agent/checks"} {
+			if w := n.ask(t, "GET", read, ""); w.Code == 200 && !json.Valid(w.Body.Bytes()) || w.Code == 500 {
+				t.Errorf("%s after %s %s: %d %q", read, to.method, to.path, w.Code, w.Body)
+			}
 		}
 	})
 }
