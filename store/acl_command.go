@@ -12,7 +12,7 @@ type ACLOp uint8
 const (
 	ACLCreate ACLOp = 1 // of a record that must not be there
 	ACLUpdate ACLOp = 2 // of one that must be
-	ACLSet    ACLOp = 3 // either: what replication writes
+	ACLSet    ACLOp = 3 // either, also if it changes nothing: what replication writes
 	ACLDelete ACLOp = 4 // of Key; one that is not there is no error
 	ACLExpire ACLOp = 5 // of the token Key, if its time is over at the command's
 	// ACLClone makes a token with the grants of the token Key; only in an ACLRequest.
@@ -32,8 +32,12 @@ type ACLChange struct {
 type ACLCommand struct {
 	Changes []ACLChange
 	// Replicated changes are those of the primary: links need not lead anywhere yet,
-	// for kinds arrive in any order.
+	// for kinds arrive in any order. What they delete can be undone for a while.
 	Replicated bool
+	// Replica takes the place of the one with its Version, if that is still there:
+	// else the command is refused. nil leaves it.
+	Replica *ACLReplica
+	Undo    *ACLUndo // after the changes; nil: nothing is undone
 }
 
 // SetACL is a change that writes a record.
@@ -49,7 +53,14 @@ func (c *ACLCommand) AppendWire(b []byte) []byte {
 	for i := range c.Changes {
 		b = wire.Message(b, 1, c.Changes[i].AppendWire)
 	}
-	return wire.Bool(b, 2, c.Replicated)
+	b = wire.Bool(b, 2, c.Replicated)
+	if c.Replica != nil {
+		b = wire.Message(b, 3, c.Replica.AppendWire)
+	}
+	if c.Undo != nil {
+		b = wire.Message(b, 4, c.Undo.appendWire)
+	}
+	return b
 }
 
 // DecodeWire replaces c by what AppendWire wrote.
@@ -66,6 +77,16 @@ func (c *ACLCommand) DecodeWire(b []byte) error {
 			c.Changes = append(c.Changes, ch)
 		case 2:
 			c.Replicated = d.Bool()
+		case 3:
+			c.Replica = new(ACLReplica)
+			if err := c.Replica.DecodeWire(d.Bytes()); err != nil {
+				return err
+			}
+		case 4:
+			c.Undo = new(ACLUndo)
+			if err := c.Undo.decodeWire(d.Bytes()); err != nil {
+				return err
+			}
 		}
 	}
 	return d.Err()

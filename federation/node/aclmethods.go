@@ -23,7 +23,7 @@ func (s *server) aclMethods() *endpoint.ACL {
 	a := &endpoint.ACL{
 		Primary: cfg.Primary, LocalTokens: cfg.ACLPrimary() || cfg.ACL.TokenReplication,
 		Node: cfg.NodeName, DefaultPolicy: cfg.ACL.DefaultPolicy, DownPolicy: cfg.ACL.DownPolicy,
-		BootstrapReset: s.bootstrapReset, Methods: authmethod.New(),
+		BootstrapReset: s.bootstrapReset, Methods: authmethod.New(), Replication: s.replicationStatus,
 	}
 	if cfg.ACLPrimary() {
 		a.Primary = cfg.Datacenter

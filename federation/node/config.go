@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"landbridge/acl_replication/replica"
 	"landbridge/federation/trust"
 	"landbridge/federation/watch"
 	"landbridge/forwarding"
@@ -187,6 +188,7 @@ type ACL struct {
 	KeyListPolicy                bool
 	TokenReplication             bool
 	TokenPersistence             bool
+	Guard                        replica.Guard // acl.replication_guard
 	Tokens                       ACLTokens
 }
 

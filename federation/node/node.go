@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"landbridge/acl_replication/replica"
 	"landbridge/federation/dnsapi"
 	"landbridge/federation/httpapi"
 	"landbridge/federation/watch"
@@ -199,6 +200,9 @@ func New(cfg Config) (_ *Node, err error) {
 }
 
 func (c *Config) setDefaults() {
+	if c.ACL.Guard == (replica.Guard{}) {
+		c.ACL.Guard = replica.DefaultGuard
+	}
 	if !c.SerfLANBind.IsValid() {
 		c.SerfLANBind = c.BindAddr
 	}

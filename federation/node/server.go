@@ -16,6 +16,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	aclreplication "landbridge/acl_replication"
 	"landbridge/federation"
 	"landbridge/federation/trust"
 	"landbridge/forwarding"
@@ -50,7 +51,8 @@ type server struct {
 
 	outlook   outlook
 	authority *trust.Authority
-	wan       *wan // nil when not federated
+	wan       *wan                      // nil when not federated
+	copy      *aclreplication.Secondary // nil in the primary, and while ACLs are off
 }
 
 // wan is a federation server's part in the WAN.
@@ -167,6 +169,7 @@ func (n *Node) newServer() (_ *server, err error) {
 	set.Handle(rpc.TrustEvict, s.authority.EvictHandler)
 	set.Handle(rpc.TrustRotate, s.authority.RotateHandler)
 	set.Handle(rpc.TrustStatus, s.authority.StatusHandler)
+	s.newReplication(set)
 	if err := s.newLeader(set); err != nil {
 		return nil, err
 	}

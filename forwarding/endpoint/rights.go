@@ -88,6 +88,10 @@ var bodyChecks = map[rpc.MethodID]func(*Set, *acl.Bearer, *rpc.Request) error{
 	rpc.KeyringRing:      (*Set).mayKeyring,
 	rpc.QueryApply:       (*Set).mayWriteQuery,
 	rpc.QueryExplain:     (*Set).mayExplain,
+	rpc.ACLFollow:        (*Set).mayReplicate,
+	rpc.ACLTrees:         (*Set).mayReplicate,
+	rpc.ACLLeaves:        (*Set).mayReplicate,
+	rpc.ACLRows:          (*Set).mayReplicate,
 	// Operations are checked one by one, and all that fail are told.
 	rpc.TxnApply: func(*Set, *acl.Bearer, *rpc.Request) error { return nil },
 }
@@ -365,4 +369,13 @@ func (s *Set) mayExplain(who *acl.Bearer, req *rpc.Request) error {
 		}
 	}
 	return who.Check(acl.Query, name, acl.Read)
+}
+
+// mayReplicate needs acl:read, and acl:write for tokens, since their secrets are
+// told.
+func (s *Set) mayReplicate(who *acl.Bearer, req *rpc.Request) error {
+	if req.Query.Name == rpc.ReplicateTokens {
+		return who.Check(acl.ACL, "", acl.Write)
+	}
+	return who.Check(acl.ACL, "", acl.Read)
 }

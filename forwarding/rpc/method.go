@@ -125,9 +125,26 @@ const (
 	ACLAuthorize         MethodID = 179 // Body = json, questions about Request.Token's rights
 	ACLTemplates         MethodID = 180 // Query.Separator = list, read or preview; Query.Name = template; Body = json variables
 
+	// What secondary datacenters ask the primary (acl_replication): Query.Name is
+	// ReplicateTokens or "", Body a question, and the answer a record, of package
+	// acl_replication/replica. ACLFollow answers with Response.Stream, without end.
+	ACLFollow MethodID = 190
+	ACLTrees  MethodID = 191
+	ACLLeaves MethodID = 192
+	ACLRows   MethodID = 193
+	// How the copy is doing, json; and what an operator does about deletions: approve
+	// those whose id is Query.Name, or undo those of the last Query.Name, a duration.
+	ACLReplicationDetail  MethodID = 194
+	ACLReplicationApprove MethodID = 195
+	ACLReplicationUndo    MethodID = 196
+
 	SnapshotSave    MethodID = 120 // answers Response.Stream: an archive (store/archive)
 	SnapshotRestore MethodID = 121 // Request.Upload = an archive
 )
+
+// ReplicateTokens is the Query.Name of the methods of ACL replication that asks for
+// tokens too, whose secrets need more rights.
+const ReplicateTokens = "tokens"
 
 // UsageGlobal is the Query.Name of OperatorUsage that asks for all datacenters.
 const UsageGlobal = "global"
@@ -220,7 +237,7 @@ type Method struct {
 	LocalOnly  bool // refused when it comes from, or is meant for, another datacenter
 	Repeatable bool // may be sent again when its outcome is unknown
 	Blocking   bool // honours Request.MinIndex
-	Stream     bool // Request.Upload or Response.Stream may carry bytes without end
+	Stream     bool // Request.Upload or Response.Stream may carry bytes without end; with Blocking they wait for changes
 	Resource   Resource
 	Rights     Rights
 	Access     acl.Access // with ByName and Whole; Read unless it says otherwise
@@ -329,6 +346,13 @@ var methods = [...]Method{
 	{ID: ACLReplicationStatus, Name: "ACL.ReplicationStatus", Where: Leader, Repeatable: true, Rights: Open},
 	{ID: ACLAuthorize, Name: "ACL.Authorize", Repeatable: true, Rights: Filtered},
 	{ID: ACLTemplates, Name: "ACL.Templates", Where: AnyServer, Repeatable: true, Resource: ManagementResource, Rights: Whole},
+	{ID: ACLFollow, Name: "ACL.Follow", Where: Leader, Repeatable: true, Blocking: true, Stream: true, Resource: ManagementResource, Rights: ByBody},
+	{ID: ACLTrees, Name: "ACL.Trees", Where: Leader, Repeatable: true, Resource: ManagementResource, Rights: ByBody},
+	{ID: ACLLeaves, Name: "ACL.Leaves", Where: Leader, Repeatable: true, Resource: ManagementResource, Rights: ByBody},
+	{ID: ACLRows, Name: "ACL.Rows", Where: Leader, Repeatable: true, Resource: ManagementResource, Rights: ByBody},
+	{ID: ACLReplicationDetail, Name: "ACL.ReplicationDetail", Where: Leader, Repeatable: true, Resource: ManagementResource, Rights: Whole},
+	{ID: ACLReplicationApprove, Name: "ACL.ReplicationApprove", Write: true, Where: Leader, Resource: ManagementResource, Rights: Whole, Access: acl.Write},
+	{ID: ACLReplicationUndo, Name: "ACL.ReplicationUndo", Write: true, Where: Leader, Resource: ManagementResource, Rights: Whole, Access: acl.Write},
 	{ID: SnapshotSave, Name: "Snapshot.Save", Repeatable: true, Stream: true, Resource: ManagementResource, Rights: Whole, Access: acl.Write},
 	{ID: SnapshotRestore, Name: "Snapshot.Restore", Write: true, Where: Leader, Stream: true, Resource: ManagementResource, Rights: Whole, Access: acl.Write},
 }

@@ -22,10 +22,16 @@ type serverBytes struct {
 	gone   atomic.Bool // the caller waits no more
 	upload *io.PipeWriter
 	read   chan struct{} // closed when the reader has ended
+	waits  bool          // it waits for changes most of the time
 }
 
-// stop lets the call go on: drain waits for it as long as for others.
-func (k *serverBytes) stop()     {}
+// stop lets a call go on that has an end: drain waits for it as long as for others.
+func (k *serverBytes) stop() {
+	if k.waits {
+		k.ctx.end(context.Canceled)
+	}
+}
+
 func (k *serverBytes) endCalls() { k.ctx.end(context.Canceled) }
 
 var errTooManyBytes = store.Errorf(store.KindRateLimited, "%d snapshots of this peer are on their way here, the call was not run", maxByteStreams)
@@ -36,17 +42,21 @@ func (n *session) serveBytes(conn net.Conn) error {
 		return errStopping
 	}
 	defer n.finish()
-	defer n.bytes.Add(-1)
-	if n.bytes.Add(1) > maxByteStreams {
-		n.s.metrics.refused["streams"].Inc()
-		return errTooManyBytes
-	}
 	begin := time.Now()
 	k := &serverBytes{n: n, conn: conn, br: bufio.NewReaderSize(conn, dataFrame), read: make(chan struct{})}
 	var req wireRequest
 	m, err := k.request(&req, begin)
 	if err != nil {
 		return err
+	}
+	running, limit, tooMany := &n.bytes, int64(maxByteStreams), errTooManyBytes
+	if k.waits = m.Blocking; k.waits { // it holds no more than a blocking query does
+		running, limit, tooMany = &n.blocking, int64(n.s.cfg.MaxBlocking), errTooMany
+	}
+	defer running.Add(-1)
+	if running.Add(1) > limit {
+		n.s.metrics.refused["streams"].Inc()
+		return tooMany
 	}
 	defer n.watch(k)()
 	source, upload := io.Pipe()

@@ -41,7 +41,7 @@ type Task struct {
 	Run func(ctx context.Context) error
 }
 
-// Config is what a Leader needs. All but Tasks, ACL, ForceLeave, Autopilot,
+// Config is what a Leader needs. All but Tasks, Loops, ACL, ForceLeave, Autopilot,
 // HeartbeatPause, Bootstrap, Logger and Registerer is required.
 type Config struct {
 	NodeID     string
@@ -66,6 +66,9 @@ type Config struct {
 	Tasks     []Task
 	// ACL is nil where access control is off.
 	ACL *ACL
+	// Loops run beside all else until leadership ends, which ctx says; one that
+	// returns earlier is begun again after a pause.
+	Loops []Task
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer

@@ -103,6 +103,12 @@ func (l *Leader) lead(ctx context.Context) {
 	if l.cfg.ACL != nil {
 		wg.Go(func() { l.runACL(ctx) })
 	}
+	for _, t := range l.cfg.Loops {
+		wg.Go(func() {
+			for l.until(ctx, t) && sleep(ctx, time.Second) {
+			}
+		})
+	}
 	wg.Go(func() { l.coords.run(ctx, l) })
 	l.pilot.reset()
 	wg.Go(func() { l.pilot.run(ctx) })

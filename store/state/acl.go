@@ -22,6 +22,13 @@ type aclTables struct {
 	// that lets an operator do it once more.
 	bootstrapped store.Index
 	log          aclLog
+
+	// In a secondary datacenter: how far it has copied the primary, and what that
+	// deleted of late, the oldest first.
+	replica store.ACLReplica
+	trash   []aclTrash
+	// replicating while a command of the primary's changes is applied.
+	replicating bool
 }
 
 func newACLTables(j *journal) *aclTables {
@@ -112,23 +119,37 @@ func sameSecret(a, b [32]byte) bool { return subtle.ConstantTimeCompare(a[:], b[
 
 // applyACL makes all changes of a command, or none.
 func (s *Store) applyACL(c *store.ACLCommand) (bool, *store.Error) {
+	if c.Replica != nil && c.Replica.Version != s.acl.replica.Version {
+		return false, store.Errorf(store.KindNoLeader, "the state of ACL replication is at version %d, not %d: another leader has taken over", s.acl.replica.Version, c.Replica.Version)
+	}
 	changed := s.begin()
-	before := s.acl.log.end()
+	before, trash := s.acl.log.end(), len(s.acl.trash)
+	s.acl.replicating = c.Replicated
+	defer func() { s.acl.replicating = false }()
 	any := false
 	for i := range c.Changes {
 		ok, err := s.changeACL(&c.Changes[i], c.Replicated)
 		if err != nil {
 			s.rollback(changed)
 			s.acl.log.cut(before)
+			s.acl.trash = s.acl.trash[:trash]
 			return false, err
 		}
 		any = any || ok
 	}
+	if c.Undo != nil {
+		s.acl.replicating = false
+		any = s.undoACL(c.Undo) || any
+	}
 	s.commit()
+	s.emptyTrash()
+	if c.Replica != nil {
+		s.setReplica(*c.Replica)
+	}
 	if any {
 		s.aclChanged()
 	}
-	return any, nil
+	return any || c.Replica != nil, nil
 }
 
 // aclChanged makes a change known that lasts.
@@ -172,28 +193,33 @@ func (s *Store) deleteACL(kind store.ACLKind, key string) (bool, *store.Error) {
 		if key == store.AnonymousAccessor {
 			return false, store.Errorf(store.KindInvalid, "Delete operation not permitted on the anonymous token")
 		}
-		return s.removeACL(kind, key, s.acl.tokens.remove(key) != nil, &s.acl.tokens.max), nil
+		return s.removeACL(kind, key, some(s.acl.tokens.remove(key)), &s.acl.tokens.max), nil
 	case store.ACLPolicies:
 		if p := s.acl.policies.get(key); p != nil && store.BuiltinPolicy(p.ID) {
 			return false, store.Errorf(store.KindInvalid, "Delete operation not permitted on the builtin %s policy", p.Name)
 		}
-		return s.removeACL(kind, key, s.acl.policies.remove(key) != nil, &s.acl.policies.max), nil
+		return s.removeACL(kind, key, some(s.acl.policies.remove(key)), &s.acl.policies.max), nil
 	case store.ACLRoles:
-		return s.removeACL(kind, key, s.acl.roles.remove(key) != nil, &s.acl.roles.max), nil
+		return s.removeACL(kind, key, some(s.acl.roles.remove(key)), &s.acl.roles.max), nil
 	case store.ACLBindingRules:
-		return s.removeACL(kind, key, s.acl.rules.remove(key) != nil, &s.acl.rules.max), nil
+		return s.removeACL(kind, key, some(s.acl.rules.remove(key)), &s.acl.rules.max), nil
 	case store.ACLAuthMethods:
 		return s.deleteAuthMethod(key), nil
 	}
 	return false, store.Errorf(store.KindInvalid, "ACL records of kind %d are unknown to this version of landbridge", kind)
 }
 
-func (s *Store) removeACL(kind store.ACLKind, key string, was bool, top *store.Index) bool {
-	if was {
-		*top = s.index
-		s.touchACL(kind, key, true)
+// removeACL does what follows the removal of a record, nil if it was not there.
+func (s *Store) removeACL(kind store.ACLKind, key string, was store.ACLRecord, top *store.Index) bool {
+	if was == nil {
+		return false
 	}
-	return was
+	if s.acl.replicating {
+		s.acl.trash = append(s.acl.trash, aclTrash{s.now, was})
+	}
+	*top = s.index
+	s.touchACL(kind, key, true)
+	return true
 }
 
 // touchACL tells watches and followers of a change of one record.

@@ -37,12 +37,12 @@ func (s *Store) setAuthMethod(op store.ACLOp, m *store.ACLAuthMethod) (bool, *st
 		return false, store.Errorf(store.KindInvalid, "Invalid Auth Method: the Name %q is already in use", m.Name)
 	case op == store.ACLUpdate && old == nil:
 		return false, store.Errorf(store.KindInvalid, "cannot find auth method with name %q", m.Name)
-	case old != nil && old.Type != m.Type:
+	case old != nil && old.Type != m.Type && op != store.ACLSet:
 		return false, store.Errorf(store.KindInvalid, "Changing an auth method's type from %q to %q is not permitted.", old.Type, m.Type)
 	}
 	var was store.ACLRecord
 	if old != nil {
-		if old.Digest() == m.Digest() {
+		if old.Digest() == m.Digest() && op != store.ACLSet {
 			return false, nil
 		}
 		was = old
@@ -56,16 +56,14 @@ func (s *Store) setAuthMethod(op store.ACLOp, m *store.ACLAuthMethod) (bool, *st
 
 // deleteAuthMethod also deletes the method's rules and the tokens made with it.
 func (s *Store) deleteAuthMethod(key string) bool {
-	if s.acl.methods.remove(key) == nil {
+	if !s.removeACL(store.ACLAuthMethods, key, some(s.acl.methods.remove(key)), &s.acl.methods.max) {
 		return false
 	}
-	s.acl.methods.max = s.index
-	s.touchACL(store.ACLAuthMethods, key, true)
 	for _, r := range slices.Clone(s.acl.rules.byMethod.group(key)) {
-		s.removeACL(store.ACLBindingRules, r.key, s.acl.rules.remove(r.key) != nil, &s.acl.rules.max)
+		s.removeACL(store.ACLBindingRules, r.key, some(s.acl.rules.remove(r.key)), &s.acl.rules.max)
 	}
 	for _, t := range slices.Clone(s.acl.tokens.byMethod.group(key)) {
-		s.removeACL(store.ACLTokens, t.key, s.acl.tokens.remove(t.key) != nil, &s.acl.tokens.max)
+		s.removeACL(store.ACLTokens, t.key, some(s.acl.tokens.remove(t.key)), &s.acl.tokens.max)
 	}
 	return true
 }

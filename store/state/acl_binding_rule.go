@@ -59,7 +59,7 @@ func (s *Store) setBindingRule(op store.ACLOp, r *store.ACLBindingRule, replicat
 	}
 	var was store.ACLRecord
 	if old != nil {
-		if old.Digest() == r.Digest() {
+		if old.Digest() == r.Digest() && op != store.ACLSet {
 			return false, nil
 		}
 		was = old

@@ -14,12 +14,14 @@ type aclSnapshot struct {
 	rules    *btree.Map[string, *store.ACLBindingRule]
 	methods  *btree.Map[string, *store.ACLAuthMethod]
 	indexes  aclIndexes
+	replica  store.ACLReplica
+	trash    []aclTrash
 }
 
 // snapshot copies the trees; the caller holds what Store.Snapshot does.
 func (a *aclTables) snapshot() aclSnapshot {
 	return aclSnapshot{a.tokens.tree.Copy(), a.policies.tree.Copy(), a.roles.tree.Copy(), a.rules.tree.Copy(),
-		a.methods.tree.Copy(), a.indexes()}
+		a.methods.tree.Copy(), a.indexes(), a.replica, a.trash}
 }
 
 // encode writes policies and roles before what leads to them, methods before their
@@ -32,6 +34,12 @@ func (a *aclSnapshot) encode(e *encoder) {
 	encodeTree(e, recordACLBindingRule, a.rules, (*store.ACLBindingRule).AppendWire)
 	if a.indexes != (aclIndexes{}) {
 		e.add(recordACLIndexes, a.indexes.appendWire)
+	}
+	if a.replica != (store.ACLReplica{}) {
+		e.add(recordACLReplica, a.replica.AppendWire)
+	}
+	for i := range a.trash {
+		e.add(recordACLTrash, a.trash[i].appendWire)
 	}
 }
 

@@ -56,16 +56,18 @@ func (s *Store) setPolicy(op store.ACLOp, p *store.ACLPolicy) (bool, *store.Erro
 		return false, store.Errorf(store.KindInvalid, "Invalid Policy: the ID %q is already in use", p.ID)
 	case op == store.ACLUpdate && old == nil:
 		return false, store.Errorf(store.KindInvalid, "cannot find policy %s", p.ID)
+	case named != nil && named != old && op == store.ACLSet && s.fenced():
+		return false, errFenced("the name", named)
 	case named != nil && named != old && op == store.ACLSet:
 		// The primary gave the name to another policy, whose change is on its way.
 		// Nothing but replication sets, and what it holds of the old one is outdated.
-		s.removeACL(store.ACLPolicies, named.ACLKey(), s.acl.policies.remove(named.ACLKey()) != nil, &s.acl.policies.max)
+		s.removeACL(store.ACLPolicies, named.ACLKey(), some(s.acl.policies.remove(named.ACLKey())), &s.acl.policies.max)
 	case named != nil && named != old:
 		return false, store.Errorf(store.KindInvalid, "Invalid Policy: A Policy with Name %q already exists", p.Name)
 	}
 	var was store.ACLRecord
 	if old != nil {
-		if old.Digest() == p.Digest() {
+		if old.Digest() == p.Digest() && op != store.ACLSet {
 			return false, nil
 		}
 		was = old

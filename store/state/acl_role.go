@@ -59,8 +59,10 @@ func (s *Store) setRole(op store.ACLOp, r *store.ACLRole, replicated bool) (bool
 		return false, store.Errorf(store.KindInvalid, "Invalid Role: the ID %q is already in use", r.ID)
 	case op == store.ACLUpdate && old == nil:
 		return false, store.Errorf(store.KindInvalid, "cannot find role %s", r.ID)
+	case named != nil && named != old && op == store.ACLSet && s.fenced():
+		return false, errFenced("the name", named)
 	case named != nil && named != old && op == store.ACLSet: // as with policies
-		s.removeACL(store.ACLRoles, named.ACLKey(), s.acl.roles.remove(named.ACLKey()) != nil, &s.acl.roles.max)
+		s.removeACL(store.ACLRoles, named.ACLKey(), some(s.acl.roles.remove(named.ACLKey())), &s.acl.roles.max)
 	case named != nil && named != old:
 		return false, store.Errorf(store.KindInvalid, "Invalid Role: A Role with Name %q already exists", r.Name)
 	}
@@ -71,7 +73,7 @@ func (s *Store) setRole(op store.ACLOp, r *store.ACLRole, replicated bool) (bool
 	}
 	var was store.ACLRecord
 	if old != nil {
-		if old.Digest() == r.Digest() {
+		if old.Digest() == r.Digest() && op != store.ACLSet {
 			return false, nil
 		}
 		was = old

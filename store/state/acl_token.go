@@ -213,9 +213,11 @@ func (s *Store) setToken(op store.ACLOp, t *store.ACLToken, replicated bool) (bo
 		return false, store.Errorf(store.KindInvalid, "Changing a token's SecretID is not permitted")
 	case op == store.ACLUpdate && old.Local != t.Local:
 		return false, store.Errorf(store.KindInvalid, "Cannot toggle local mode of %s", t.AccessorID)
+	case owner != nil && owner != old && op == store.ACLSet && s.fenced():
+		return false, errFenced("the secret", owner)
 	case owner != nil && owner != old && op == store.ACLSet:
 		// As with policies; a local token of the same secret gives way as well.
-		s.removeACL(store.ACLTokens, owner.ACLKey(), s.acl.tokens.remove(owner.ACLKey()) != nil, &s.acl.tokens.max)
+		s.removeACL(store.ACLTokens, owner.ACLKey(), some(s.acl.tokens.remove(owner.ACLKey())), &s.acl.tokens.max)
 	case owner != nil && owner != old:
 		return false, store.Errorf(store.KindInvalid, "Invalid Token: SecretID is already in use")
 	case t.AuthMethod != "" && op == store.ACLCreate && !replicated && s.acl.methods.get(lower(t.AuthMethod)) == nil:
@@ -230,7 +232,7 @@ func (s *Store) setToken(op store.ACLOp, t *store.ACLToken, replicated bool) (bo
 			return false, err
 		}
 	}
-	if old != nil && old.Digest() == t.Digest() && (t.SecretID == "" || old.SecretID != "") {
+	if old != nil && op != store.ACLSet && old.Digest() == t.Digest() && (t.SecretID == "" || old.SecretID != "") {
 		return false, nil
 	}
 	if t.SecretID == "" && old != nil && old.SecretHash == t.SecretHash {

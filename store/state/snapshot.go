@@ -48,6 +48,8 @@ const (
 	recordACLBindingRule RecordKind = 33
 	recordACLAuthMethod  RecordKind = 34
 	recordACLIndexes     RecordKind = 35 // of the tables, and of the last bootstrap
+	recordACLReplica     RecordKind = 36
+	recordACLTrash       RecordKind = 37 // what replication deleted
 )
 
 // Snapshot is the state at one command. It shares the trees with the store, which
@@ -333,6 +335,10 @@ func (im *Image) Add(kind RecordKind, record []byte) error {
 		return im.addQueryMax(record)
 	case recordACLIndexes:
 		return im.addACLIndexes(record)
+	case recordACLReplica:
+		return im.acl.replica.DecodeWire(record)
+	case recordACLTrash:
+		return im.addACLTrash(record)
 	}
 	if k, ok := aclKindOf(kind); ok {
 		return im.addACL(k, record)

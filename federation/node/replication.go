@@ -1,0 +1,136 @@
+package node
+
+import (
+	"context"
+	"io"
+	"time"
+
+	aclreplication "landbridge/acl_replication"
+	"landbridge/acl_replication/replica"
+	"landbridge/forwarding/endpoint"
+	"landbridge/forwarding/rpc"
+	"landbridge/lan/leader"
+	"landbridge/store"
+)
+
+// newReplication builds this server's part in ACL replication: what it answers to
+// secondary datacenters, or what it does as the leader of one. Nothing while ACLs
+// are off.
+func (s *server) newReplication(set *endpoint.Set) {
+	n, cfg := s.n, &s.n.cfg
+	if !cfg.ACL.Enabled {
+		return
+	}
+	if cfg.ACLPrimary() {
+		set.HandleACLSource(aclSource{aclreplication.NewPrimary(s.state, s.raft, n.logger("acl-replication"))})
+		set.HandleACLCopy(nil)
+		return
+	}
+	s.copy = aclreplication.New(aclreplication.Config{
+		Primary: cfg.Primary, Tokens: cfg.ACL.TokenReplication, State: s.state, Apply: s.raft.Apply,
+		Remote: &aclRemote{n}, Guard: func() replica.Guard { return cfg.ACL.Guard },
+		Logger: n.logger("acl-replication"), Registerer: cfg.Registerer,
+	})
+	set.HandleACLCopy(aclCopy{s.copy})
+}
+
+// replicationLoop is what a leader of a secondary datacenter does; none elsewhere.
+func (s *server) replicationLoop() []leader.Task {
+	if s.copy == nil {
+		return nil
+	}
+	return []leader.Task{{Name: "ACL replication", Run: s.copy.Run}}
+}
+
+// replicationStatus is what clients know as the status of replication.
+func (s *server) replicationStatus() store.ACLReplication {
+	if s.copy == nil {
+		return store.ACLReplication{}
+	}
+	st := s.copy.Status()
+	return store.ACLReplication{
+		Enabled: true, Running: st.Running, SourceDatacenter: s.n.cfg.Primary, ReplicationType: s.copy.Type(),
+		ReplicatedIndex: st.Cursor.Marks[0], ReplicatedRoleIndex: st.Cursor.Marks[1], ReplicatedTokenIndex: st.Cursor.Marks[2],
+		LastSuccess: st.LastSuccess, LastError: st.LastError, LastErrorMessage: st.LastErrorMessage,
+	}
+}
+
+// aclCopy is what operators see.
+type aclCopy struct{ *aclreplication.Secondary }
+
+func (c aclCopy) Detail() []byte {
+	d := c.Secondary.Detail(time.Now())
+	return d.JSON()
+}
+
+// aclSource decodes what secondary datacenters ask.
+type aclSource struct{ p *aclreplication.Primary }
+
+func (a aclSource) Follow(ctx context.Context, raw []byte, tokens bool, w io.Writer, may func() error) error {
+	var ask replica.Ask
+	if err := ask.DecodeWire(raw); err != nil {
+		return store.Errorf(store.KindInvalid, "ACL.Follow: %w", err)
+	}
+	return a.p.Follow(ctx, &ask, tokens, w, may)
+}
+
+func (a aclSource) Ask(ctx context.Context, m rpc.MethodID, raw []byte, tokens bool) ([]byte, error) {
+	var ask replica.Ask
+	if err := ask.DecodeWire(raw); err != nil {
+		return nil, store.Errorf(store.KindInvalid, "%s: %w", rpc.Lookup(m).Name, err)
+	}
+	switch m {
+	case rpc.ACLTrees:
+		t, err := a.p.Trees(ctx, tokens)
+		if err != nil {
+			return nil, err
+		}
+		return t.AppendWire(nil), nil
+	case rpc.ACLLeaves:
+		l, err := a.p.Leaves(ctx, &ask, tokens)
+		if err != nil {
+			return nil, err
+		}
+		return l.AppendWire(nil), nil
+	}
+	r, err := a.p.Rows(ctx, &ask, tokens)
+	if err != nil {
+		return nil, err
+	}
+	return r.AppendWire(nil), nil
+}
+
+// aclRemote asks the primary datacenter through the dispatcher, as any request goes
+// there, with the replication token.
+type aclRemote struct{ n *Node }
+
+var questions = [...]rpc.MethodID{aclreplication.AskTrees: rpc.ACLTrees, aclreplication.AskLeaves: rpc.ACLLeaves, aclreplication.AskRows: rpc.ACLRows}
+
+func (r *aclRemote) request(m rpc.MethodID, ask []byte, tokens bool) *rpc.Request {
+	req := &rpc.Request{Method: m, Datacenter: r.n.cfg.Primary, Token: r.n.tokens.now().Replication, Representation: rpc.Records, Body: ask, NoHold: true}
+	if tokens {
+		req.Query.Name = rpc.ReplicateTokens
+	}
+	return req
+}
+
+func (r *aclRemote) Follow(ctx context.Context, ask []byte, tokens bool, w io.Writer) error {
+	resp, err := r.n.dispatcher.Do(ctx, r.request(rpc.ACLFollow, ask, tokens))
+	if err != nil {
+		return err
+	}
+	if resp.Stream == nil {
+		return store.Errorf(store.KindInternal, "ACL.Follow was answered without a stream")
+	}
+	_, err = resp.Stream.WriteTo(w)
+	resp.Stream.Close()
+	return err
+}
+
+func (r *aclRemote) Ask(ctx context.Context, q aclreplication.Question, ask []byte, tokens bool) ([]byte, error) {
+	resp, err := r.n.dispatcher.Do(ctx, r.request(questions[q], ask, tokens))
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}

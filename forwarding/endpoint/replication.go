@@ -1,0 +1,155 @@
+package endpoint
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"sync"
+	"time"
+
+	"landbridge/forwarding/rpc"
+	"landbridge/store"
+)
+
+// ACLSource answers what secondary datacenters ask (acl_replication.Primary).
+type ACLSource interface {
+	// Follow writes changes to w until ctx ends or may, asked again and again, is an
+	// error.
+	Follow(ctx context.Context, ask []byte, tokens bool, w io.Writer, may func() error) error
+	Ask(ctx context.Context, m rpc.MethodID, ask []byte, tokens bool) ([]byte, error)
+}
+
+// ACLCopy is a secondary datacenter's copy, at its leader.
+type ACLCopy interface {
+	Detail() []byte // json
+	Approve(ctx context.Context, id string) (int, error)
+	// Undo goes back to a time, the zero one being as far as it can.
+	Undo(ctx context.Context, since time.Time) (store.ACLUndone, error)
+}
+
+// HandleACLSource sets the methods for secondary datacenters.
+func (s *Set) HandleACLSource(src ACLSource) {
+	ask := func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+		body, err := src.Ask(ctx, req.Method, req.Body, req.Query.Name == rpc.ReplicateTokens)
+		if err != nil {
+			return nil, err
+		}
+		resp := s.response(req, 0)
+		resp.Body = body
+		return resp, nil
+	}
+	s.Handle(rpc.ACLTrees, ask)
+	s.Handle(rpc.ACLLeaves, ask)
+	s.Handle(rpc.ACLRows, ask)
+	s.Handle(rpc.ACLFollow, func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+		resp := s.response(req, 0)
+		resp.Stream = newFeed(ctx, s, src, req)
+		return resp, nil
+	})
+}
+
+// feed is a stream of changes. The right to it is looked at again with each of them.
+type feed struct {
+	ctx    context.Context // ends with the set, or Close
+	cancel context.CancelFunc
+	set    *Set
+	src    ACLSource
+	req    *rpc.Request
+	once   sync.Once
+}
+
+func newFeed(ctx context.Context, s *Set, src ACLSource, req *rpc.Request) *feed {
+	ctx, cancel := context.WithCancel(ctx)
+	return &feed{ctx: ctx, cancel: cancel, set: s, src: src, req: req}
+}
+
+// WriteTo writes changes until somebody ends it.
+func (f *feed) WriteTo(w io.Writer) (int64, error) {
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() { // ends with WriteTo
+		select {
+		case <-f.set.stopc:
+			f.cancel()
+		case <-ended:
+		}
+	}()
+	count := &counter{w: w}
+	err := f.src.Follow(f.ctx, f.req.Body, f.req.Query.Name == rpc.ReplicateTokens, count, func() error {
+		if f.set.cfg.Tokens == nil {
+			return nil
+		}
+		_, err := f.set.again(f.ctx, f.req, nil)
+		return err
+	})
+	if f.ctx.Err() != nil {
+		err = store.Errorf(store.KindUnreachable, "the stream of ACL changes was ended here: %w", context.Cause(f.ctx))
+	}
+	return count.n, err
+}
+
+// Close ends the stream.
+func (f *feed) Close() error {
+	f.once.Do(f.cancel)
+	return nil
+}
+
+type counter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// HandleACLCopy sets the methods for operators of a secondary datacenter; in the
+// primary, where c is nil, they say that there is no copy.
+func (s *Set) HandleACLCopy(c ACLCopy) {
+	answer := func(req *rpc.Request, v any) (*rpc.Response, error) {
+		body, err := json.Marshal(v)
+		if err != nil {
+			return nil, err
+		}
+		resp := s.response(req, 0)
+		return resp, finish(req, resp, body)
+	}
+	s.Handle(rpc.ACLReplicationDetail, func(_ context.Context, req *rpc.Request) (*rpc.Response, error) {
+		if c == nil {
+			return answer(req, struct{ Enabled bool }{})
+		}
+		resp := s.response(req, 0)
+		return resp, finish(req, resp, c.Detail())
+	})
+	none := store.Errorf(store.KindBadRequest, "datacenter %q has no copy of another datacenter's ACLs", s.cfg.Datacenter)
+	s.Handle(rpc.ACLReplicationApprove, func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+		if c == nil {
+			return nil, none
+		}
+		n, err := c.Approve(ctx, req.Query.Name)
+		if err != nil {
+			return nil, err
+		}
+		return answer(req, struct{ Deleted int }{n})
+	})
+	s.Handle(rpc.ACLReplicationUndo, func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+		if c == nil {
+			return nil, none
+		}
+		var since time.Time
+		if req.Query.Name != "" {
+			d, err := time.ParseDuration(req.Query.Name)
+			if err != nil || d <= 0 {
+				return nil, store.Errorf(store.KindBadRequest, "since=%q is not a duration like 90m", req.Query.Name)
+			}
+			since = time.Now().Add(-d)
+		}
+		done, err := c.Undo(ctx, since)
+		if err != nil {
+			return nil, err
+		}
+		return answer(req, done)
+	})
+}
