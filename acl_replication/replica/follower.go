@@ -135,6 +135,9 @@ func (f *Follower) begin() {
 }
 
 func (f *Follower) take(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	select {
 	case f.turn <- struct{}{}:
 		return nil
@@ -190,6 +193,9 @@ func (f *Follower) round(ctx context.Context) error {
 
 // receive takes one batch of the stream. The caller has the turn.
 func (f *Follower) receive(ctx context.Context, b *Batch) error {
+	if f.again {
+		return errCompare // what is held is not known before that
+	}
 	if b.Lost || b.Epoch != f.cur.Epoch {
 		if b.Epoch == f.cur.Epoch && b.Position < f.cur.Position {
 			if f.behind.IsZero() {

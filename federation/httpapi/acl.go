@@ -47,6 +47,9 @@ func aclEntries() []entry {
 		{path: "/v1/acl/templated-policies", routes: get((*call).templateList)},
 		{path: "/v1/acl/templated-policy/name/", routes: get((*call).templateRead)},
 		{path: "/v1/acl/templated-policy/preview/", routes: one(http.MethodPost, (*call).templatePreview)},
+		{path: "/v1/internal/acl/replication", routes: get((*call).replicationDetail)},
+		{path: "/v1/internal/acl/replication/approve", routes: put((*call).replicationApprove)},
+		{path: "/v1/internal/acl/replication/undo", routes: put((*call).replicationUndo)},
 		{path: "/v1/internal/acl/authorize", routes: one(http.MethodPost, (*call).aclAuthorize)},
 	}
 	for i := range list {
@@ -149,6 +152,26 @@ func (c *call) aclBootstrap() error {
 	}
 	c.p.dc = ""
 	return c.apply(rpc.ACLBootstrap, []byte(b.BootstrapSecret))
+}
+
+// replicationDetail tells all about the copy of the primary's ACLs: ours, not the
+// interface's.
+func (c *call) replicationDetail() error { return c.plain(c.request(rpc.ACLReplicationDetail)) }
+
+// replicationApprove makes the held deletions with ?id.
+func (c *call) replicationApprove() error {
+	req := c.request(rpc.ACLReplicationApprove)
+	if req.Query.Name = c.r.URL.Query().Get("id"); req.Query.Name == "" {
+		return badRequest("Must specify ?id with the ID of the held deletions")
+	}
+	return c.plain(req)
+}
+
+// replicationUndo brings back what was deleted, with ?since in the last such while.
+func (c *call) replicationUndo() error {
+	req := c.request(rpc.ACLReplicationUndo)
+	req.Query.Name = c.r.URL.Query().Get("since")
+	return c.plain(req)
 }
 
 func (c *call) aclReplication() error { return c.plain(c.request(rpc.ACLReplicationStatus)) }

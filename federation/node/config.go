@@ -13,7 +13,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"landbridge/acl_replication/replica"
 	"landbridge/federation/trust"
 	"landbridge/federation/watch"
 	"landbridge/forwarding"
@@ -188,8 +187,15 @@ type ACL struct {
 	KeyListPolicy                bool
 	TokenReplication             bool
 	TokenPersistence             bool
-	Guard                        replica.Guard // acl.replication_guard
+	Guard                        *ACLGuard // nil: the default
 	Tokens                       ACLTokens
+}
+
+// ACLGuard is acl.replication_guard: how many deletions that are only inferred wait
+// for nobody.
+type ACLGuard struct {
+	Min   int
+	Share float64
 }
 
 // ACLTokens are the secrets that this agent was given; "" is none.

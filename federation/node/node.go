@@ -67,6 +67,7 @@ type Node struct {
 	ready    atomic.Bool                       // the supervisor was told READY=1
 	refused  atomic.Pointer[string]            // why the last reload was refused; nil if it was not
 	meta     atomic.Pointer[map[string]string] // node_meta, replaced by Reload
+	guard    atomic.Pointer[ACLGuard]          // acl.replication_guard, likewise
 	maxConns atomic.Int64                      // limits.rpc_max_conns_per_client, likewise
 }
 
@@ -103,6 +104,7 @@ func New(cfg Config) (_ *Node, err error) {
 	n.joining.Store(len(n.withoutSelf(cfg.RetryJoinLAN)) > 0)
 	n.started = time.Now()
 	n.meta.Store(&cfg.NodeMeta)
+	n.guard.Store(cfg.ACL.Guard)
 	n.maxConns.Store(int64(cfg.Limits.RPCMaxConnsPerClient))
 	defer func() {
 		if err != nil {
@@ -200,8 +202,8 @@ func New(cfg Config) (_ *Node, err error) {
 }
 
 func (c *Config) setDefaults() {
-	if c.ACL.Guard == (replica.Guard{}) {
-		c.ACL.Guard = replica.DefaultGuard
+	if c.ACL.Guard == nil {
+		c.ACL.Guard = &ACLGuard{replica.DefaultGuard.Min, replica.DefaultGuard.Share}
 	}
 	if !c.SerfLANBind.IsValid() {
 		c.SerfLANBind = c.BindAddr

@@ -72,6 +72,7 @@ func (n *Node) reload() error {
 		return err
 	}
 	n.tokens.reload(next.ACL.Tokens)
+	n.guard.Store(next.ACL.Guard)
 	n.agent.DiscardCheckOutput(next.DiscardCheckOutput)
 	n.http.Reload(next.httpReloadable())
 	n.dns.Reload(next.DNS.settings())

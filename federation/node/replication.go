@@ -19,6 +19,7 @@ import (
 func (s *server) newReplication(set *endpoint.Set) {
 	n, cfg := s.n, &s.n.cfg
 	if !cfg.ACL.Enabled {
+		set.HandleReplicationOff()
 		return
 	}
 	if cfg.ACLPrimary() {
@@ -28,9 +29,10 @@ func (s *server) newReplication(set *endpoint.Set) {
 	}
 	s.copy = aclreplication.New(aclreplication.Config{
 		Primary: cfg.Primary, Tokens: cfg.ACL.TokenReplication, State: s.state, Apply: s.raft.Apply,
-		Remote: &aclRemote{n}, Guard: func() replica.Guard { return cfg.ACL.Guard },
+		Remote: &aclRemote{n}, Guard: func() replica.Guard { return replica.Guard(*n.guard.Load()) },
 		Logger: n.logger("acl-replication"), Registerer: cfg.Registerer,
 	})
+	set.HandleACLSource(nil)
 	set.HandleACLCopy(aclCopy{s.copy})
 }
 

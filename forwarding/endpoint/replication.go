@@ -27,8 +27,25 @@ type ACLCopy interface {
 	Undo(ctx context.Context, since time.Time) (store.ACLUndone, error)
 }
 
-// HandleACLSource sets the methods for secondary datacenters.
+// HandleReplicationOff has the methods of ACL replication say that ACLs are off.
+func (s *Set) HandleReplicationOff() {
+	for _, m := range []rpc.MethodID{rpc.ACLFollow, rpc.ACLTrees, rpc.ACLLeaves, rpc.ACLRows,
+		rpc.ACLReplicationDetail, rpc.ACLReplicationApprove, rpc.ACLReplicationUndo} {
+		s.Handle(m, func(context.Context, *rpc.Request) (*rpc.Response, error) { return nil, store.ErrACLOff })
+	}
+}
+
+// HandleACLSource sets the methods for secondary datacenters; with nil they say that
+// this is one itself.
 func (s *Set) HandleACLSource(src ACLSource) {
+	if src == nil {
+		for _, m := range []rpc.MethodID{rpc.ACLFollow, rpc.ACLTrees, rpc.ACLLeaves, rpc.ACLRows} {
+			s.Handle(m, func(context.Context, *rpc.Request) (*rpc.Response, error) {
+				return nil, store.Errorf(store.KindInvalid, "datacenter %q does not own the ACLs: its own copy comes from another one, so primary_datacenter differs", s.cfg.Datacenter)
+			})
+		}
+		return
+	}
 	ask := func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
 		body, err := src.Ask(ctx, req.Method, req.Body, req.Query.Name == rpc.ReplicateTokens)
 		if err != nil {

@@ -92,6 +92,7 @@ func nodeConfig(c *config.Config, files tlsFiles) node.Config {
 			TokenTTL: c.ACL.TokenTTL, PolicyTTL: c.ACL.PolicyTTL, RoleTTL: c.ACL.RoleTTL,
 			KeyListPolicy: c.ACL.EnableKeyListPolicy, TokenReplication: c.ACL.EnableTokenReplication,
 			TokenPersistence: c.ACL.EnableTokenPersistence,
+			Guard:            &node.ACLGuard{Min: c.ACL.ReplicationGuard.Min, Share: c.ACL.ReplicationGuard.Share},
 			Tokens: node.ACLTokens{InitialManagement: c.ACL.Tokens.InitialManagement, Default: c.ACL.Tokens.Default, Agent: c.ACL.Tokens.Agent,
 				AgentRecovery: c.ACL.Tokens.AgentRecovery, Replication: c.ACL.Tokens.Replication,
 				FileRegistration: c.ACL.Tokens.FileRegistration, DNS: c.ACL.Tokens.DNS},

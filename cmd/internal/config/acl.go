@@ -27,6 +27,12 @@ func (k *checker) checkACL(a *ACL) {
 			k.bad("%s must be at least 0s, is %s", ttl.key, *ttl.at)
 		}
 	}
+	if g := a.ReplicationGuard; g.Min < 0 {
+		k.bad("acl.replication_guard.min must be at least 0, is %d", g.Min)
+	}
+	if g := a.ReplicationGuard; !(g.Share >= 0 && g.Share <= 1) {
+		k.bad("acl.replication_guard.share must be between 0 and 1, is %v", g.Share)
+	}
 	if a.RoleTTL == 0 {
 		a.RoleTTL = 30 * time.Second
 	}

@@ -186,7 +186,11 @@ type ACL struct {
 	EnableKeyListPolicy    bool          `key:"enable_key_list_policy"`
 	EnableTokenReplication bool          `key:"enable_token_replication"`
 	EnableTokenPersistence bool          `key:"enable_token_persistence"`
-	Tokens                 struct {
+	ReplicationGuard       struct {
+		Min   int     `key:"min" reload:"yes"`
+		Share float64 `key:"share" reload:"yes"`
+	} `key:"replication_guard"`
+	Tokens struct {
 		InitialManagement string `key:"initial_management"`
 		Default           string `key:"default" reload:"yes"`
 		Agent             string `key:"agent" reload:"yes"`
@@ -347,6 +351,7 @@ func defaults() Config {
 	c.Autopilot = Autopilot{CleanupDeadServers: true, LastContactThreshold: 200 * time.Millisecond,
 		MaxTrailingLogs: 250, ServerStabilizationTime: 10 * time.Second}
 	c.ACL.DefaultPolicy, c.ACL.DownPolicy = "allow", "extend-cache"
+	c.ACL.ReplicationGuard.Min, c.ACL.ReplicationGuard.Share = 10, 0.05
 	c.ACL.TokenTTL, c.ACL.PolicyTTL, c.ACL.RoleTTL = 30*time.Second, 30*time.Second, 30*time.Second
 	c.Federation.EnrollByKey = true
 	c.Federation.StaleCacheBytes = 32 << 20

@@ -72,8 +72,6 @@ func currentKeys() []keyEntry {
 		{fate: later, kind: kDuration, def: "30s", paths: "performance.grpc_keepalive_interval"},
 		{fate: later, kind: kDuration, def: "20s", paths: "performance.grpc_keepalive_timeout"},
 		{fate: later, kind: kString, def: "plain", paths: "acl.replicate_secrets"},
-		{fate: later, kind: kInt, def: "10", paths: "acl.replication_guard.min"},
-		{fate: later, kind: kFloat, def: "0.05", paths: "acl.replication_guard.share"},
 		{fate: later, kind: kAny, paths: "tls.grpc.ca_file tls.grpc.ca_path tls.grpc.cert_file tls.grpc.key_file " +
 			"tls.grpc.tls_min_version tls.grpc.tls_cipher_suites " +
 			"connect.ca_config.private_key connect.ca_config.root_cert connect.ca_config.leaf_cert_ttl " +
