@@ -42,7 +42,7 @@ type race struct {
 	changed    <-chan struct{} // of path, nil while the call is young
 	list       [maxTries]try   // those from n on are free
 	n          int
-	last       error // of a try that failed
+	said       error // an answer of a server that sent the call elsewhere
 }
 
 // try is the call's way to one server.
@@ -76,7 +76,7 @@ func (d *Dispatcher) newRace(p *path, req *rpc.Request, m *rpc.Method) *race {
 	r.req.Hops++
 	r.quick = m.Repeatable && !blocks
 	r.needLeader = needsLeader(req, m)
-	r.hedged, r.fixed, r.resent, r.n, r.last, r.changed = false, false, 0, 0, nil, nil
+	r.hedged, r.fixed, r.resent, r.n, r.said, r.changed = false, false, 0, 0, nil, nil
 	r.start = time.Now()
 	r.now = r.start
 	return r
@@ -92,7 +92,7 @@ func (r *race) free() {
 		r.list[i] = try{}
 	}
 	r.timer.Stop()
-	r.req, r.last, r.changed = rpc.Request{}, nil, nil
+	r.req, r.said, r.changed = rpc.Request{}, nil, nil
 	r.d.races.Put(r)
 }
 
@@ -285,7 +285,7 @@ func (r *race) look(ctx context.Context) error {
 		return nil
 	}
 	if !r.now.Before(r.path.limit(r.start, r.now)) {
-		return store.Errorf(store.KindUnreachable, "rpc error making call: no server answers")
+		return r.verdict(store.Errorf(store.KindUnreachable, "rpc error making call: no server answers"))
 	}
 	return nil
 }
@@ -390,7 +390,6 @@ func (r *race) settle(ctx context.Context, t *try, resp *rpc.Response, err error
 		resp.Route = r.route(t)
 		return resp, nil, true
 	}
-	r.last = err
 	s.failed.Add(1)
 	s.lastErr.Store(&failure{err.Error(), r.now})
 	kind := store.KindOf(err)
@@ -408,6 +407,9 @@ func (r *race) settle(ctx context.Context, t *try, resp *rpc.Response, err error
 	if !retryable(&r.req, r.m, err) {
 		return nil, err, true
 	}
+	if answered {
+		r.said = err
+	}
 	if r.underway() > 0 {
 		r.changed = r.path.changes()
 		if r.waiting() {
@@ -423,7 +425,16 @@ func (r *race) settle(ctx context.Context, t *try, resp *rpc.Response, err error
 	if r.underway() > 0 {
 		return nil, nil, false
 	}
-	return nil, err, true
+	return nil, r.verdict(err), true
+}
+
+// verdict is the error of a call that no server took: what one of them said is worth
+// more than that others said nothing.
+func (r *race) verdict(err error) error {
+	if r.said != nil {
+		return r.said
+	}
+	return err
 }
 
 // route tells the way of an answer.

@@ -364,6 +364,38 @@ func TestServerApart(t *testing.T) {
 	})
 }
 
+// Two of three servers are gone, and the third can elect nobody: that is what the
+// caller learns, whichever it met first.
+func TestQuorumLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFaraway(t, 3)
+		w.warm()
+		w.answers(func(_ context.Context, req *rpc.Request) (*rpc.Response, error) {
+			switch {
+			case req.Method == rpc.StatusLeader:
+				return &rpc.Response{Body: []byte(`""`)}, nil
+			case req.Consistency == store.Stale:
+				return &rpc.Response{}, nil
+			}
+			time.Sleep(300 * time.Millisecond)
+			return nil, store.ErrNoLeader
+		})
+		w.servers["r1.dc2"].freeze(true)
+		w.servers["r2.dc2"].freeze(true)
+		w.load(&read, 10, 5*time.Second, func(_ string, took time.Duration, err error) {
+			if store.KindOf(err) != store.KindNoLeader || took > 1500*time.Millisecond {
+				t.Errorf("%v after %s", err, took)
+			}
+		})
+		if _, took, err := w.call(&stale); err != nil || took > 2*farRTT {
+			t.Errorf("a stale read: %v after %s", err, took)
+		}
+		if st, _ := w.d.Remote("dc2"); st.Breaker != BreakerLeaderless || !st.Servers[0].Silent || !st.Servers[1].Silent {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
 // A write whose server freezes with it is sent once, and its caller told within
 // some seconds that its outcome is unknown.
 func TestWritesAreSentOnce(t *testing.T) {
