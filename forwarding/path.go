@@ -17,7 +17,7 @@ const (
 	maxRemoteBlocking = 16384
 	// giveUp is how long a call waits while no server of a datacenter shows any sign
 	// of life; five round trips if that is longer.
-	giveUp = 900 * time.Millisecond
+	giveUp = 850 * time.Millisecond
 	// hedgeFloor keeps pauses of a busy machine from being taken for slow answers.
 	hedgeFloor = 10 * time.Millisecond
 	// hedgeUnknown is the wait while nothing is known of the way.
@@ -302,10 +302,11 @@ func (s *server) quietAfter(now time.Time) time.Duration {
 	return max(rtt+rtt/5, hedgeFloor)
 }
 
-// patience is how long a server may leave a ping unanswered.
+// patience is how long a server may leave a ping unanswered: 200 ms at least, for
+// busy machines.
 func (s *server) patience(now time.Time) time.Duration {
 	rtt := s.rtt(now)
-	return max(100*time.Millisecond, rtt+rtt/2)
+	return max(200*time.Millisecond, rtt+rtt/2)
 }
 
 // handshakes is how long a connection may take before another server is tried as
@@ -323,8 +324,8 @@ func (s *server) handshakes(now time.Time) time.Duration {
 func (p *path) limit(began, now time.Time) time.Time {
 	if p.state.Load() == uint32(BreakerUnreachable) {
 		p.mu.Lock()
-		if p.down != nil && p.down.noticed.Before(began) {
-			began = p.down.noticed
+		if p.down != nil {
+			began = p.down.noticed // also for calls that waited long before
 		}
 		p.mu.Unlock()
 	}
@@ -345,7 +346,7 @@ func (p *path) changes() <-chan struct{} {
 }
 
 // silence takes a server out of the pick until it answers a probe. since is when
-// the oldest call was sent that it did not answer.
+// that was sent which it did not answer.
 func (p *path) silence(s *server, since time.Time, why string) {
 	p.mu.Lock()
 	if s.silent || p.servers[s.name] != s {

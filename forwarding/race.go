@@ -347,7 +347,8 @@ func (r *race) lookCall(ctx context.Context, t *try) {
 	next, silent := r.path.check(s, t.conn, r.now)
 	if silent {
 		t.due = time.Time{}
-		r.path.silence(s, t.began, "a ping was not answered")
+		// Not since the call began: it may have waited for long at a server that was well.
+		r.path.silence(s, r.now.Add(-s.patience(r.now)), "a ping was not answered")
 		return
 	}
 	t.due = next
@@ -400,7 +401,7 @@ func (r *race) settle(ctx context.Context, t *try, resp *rpc.Response, err error
 		r.path.setLeaderless(s, true)
 		r.path.seek()
 	case !answered && unanswered(err) && !rpc.Stopping(err):
-		r.path.silence(s, t.began, err.Error())
+		r.path.silence(s, r.now, err.Error())
 	case answered && kind == store.KindNoServers:
 		return nil, err, true
 	}

@@ -396,6 +396,33 @@ func TestQuorumLost(t *testing.T) {
 	})
 }
 
+// Calls wait long for a leader at servers that are well, and then all of these are
+// away for a moment: nobody is told that they are gone.
+func TestMomentOfSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFaraway(t, 3)
+		w.warm()
+		elected := time.Now().Add(1600 * time.Millisecond)
+		w.answers(func(context.Context, *rpc.Request) (*rpc.Response, error) {
+			time.Sleep(time.Until(elected))
+			return &rpc.Response{}, nil
+		})
+		var away sync.WaitGroup
+		away.Go(func() {
+			time.Sleep(1500 * time.Millisecond)
+			w.each(func(s *farServer) { s.freeze(true) })
+			time.Sleep(500 * time.Millisecond)
+			w.each(func(s *farServer) { s.freeze(false) })
+		})
+		w.load(&read, 20, 4*time.Second, func(_ string, took time.Duration, err error) {
+			if err != nil {
+				t.Errorf("%v after %s", err, took)
+			}
+		})
+		away.Wait()
+	})
+}
+
 // A write whose server freezes with it is sent once, and its caller told within
 // some seconds that its outcome is unknown.
 func TestWritesAreSentOnce(t *testing.T) {
