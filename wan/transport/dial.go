@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -75,13 +76,22 @@ func (e *Endpoint) dialConn(ctx context.Context, addr netip.AddrPort, alpn, peer
 	conf.MinVersion = tls.VersionTLS13
 	conf.NextProtos = []string{alpn}
 	conf.ClientSessionCache = nil
+	var cache *scopedCache
 	if alpn != ALPNEnroll {
-		conf.ClientSessionCache = scopedCache{e.sessions, alpn + " " + peer + " " + addr.String()}
+		cache = &scopedCache{cache: e.sessions.Load().ClientSessionCache, scope: alpn + " " + peer + " " + addr.String()}
+		conf.ClientSessionCache = cache
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, e.cfg.HandshakeTimeout, errNoAnswer)
 	defer cancel()
 	defer context.AfterFunc(e.ctx, cancel)()
 	conn, err := e.quic.Dial(ctx, net.UDPAddrFromAddrPort(addr), conf, e.config)
+	var crypto *quic.TransportError
+	if cache != nil && cache.used.Load() && errors.As(err, &crypto) && crypto.ErrorCode.IsCryptoError() {
+		// The session may be from before a change of certificates on either side:
+		// resuming it repeats theirs of that time. A full handshake shows today's.
+		conf.ClientSessionCache = nil
+		conn, err = e.quic.Dial(ctx, net.UDPAddrFromAddrPort(addr), conf, e.config)
+	}
 	if err != nil {
 		if e.ctx.Err() != nil {
 			return nil, ErrStopped
@@ -125,17 +135,30 @@ func dialOutcome(err error) string {
 	return "error"
 }
 
+type sessionCache struct{ tls.ClientSessionCache }
+
+// ForgetSessions makes the next handshakes full ones: after a change of our
+// certificate, or of those we trust.
+func (e *Endpoint) ForgetSessions() {
+	e.sessions.Store(&sessionCache{tls.NewLRUClientSessionCache(128)})
+}
+
 // scopedCache keeps sessions apart by protocol, name and address: a session got
 // from one server must not vouch for another.
 type scopedCache struct {
 	cache tls.ClientSessionCache
 	scope string
+	used  atomic.Bool // a session was found
 }
 
-func (s scopedCache) Get(key string) (*tls.ClientSessionState, bool) {
-	return s.cache.Get(s.scope + " " + key)
+func (s *scopedCache) Get(key string) (*tls.ClientSessionState, bool) {
+	state, ok := s.cache.Get(s.scope + " " + key)
+	if ok && state != nil {
+		s.used.Store(true)
+	}
+	return state, ok
 }
 
-func (s scopedCache) Put(key string, state *tls.ClientSessionState) {
+func (s *scopedCache) Put(key string, state *tls.ClientSessionState) {
 	s.cache.Put(s.scope+" "+key, state)
 }

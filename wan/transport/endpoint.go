@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -37,7 +38,7 @@ type Endpoint struct {
 	listener *quic.Listener
 	config   *quic.Config
 	gate     *gate
-	sessions tls.ClientSessionCache
+	sessions atomic.Pointer[sessionCache]
 	tokens   quic.TokenStore
 	gossip   *gossip
 
@@ -94,15 +95,15 @@ func Listen(cfg Config) (*Endpoint, error) {
 		socket = udp
 	}
 	e := &Endpoint{
-		cfg:      cfg,
-		log:      cfg.Logger,
-		metrics:  newMetrics(cfg.Registerer),
-		socket:   socket,
-		sessions: tls.NewLRUClientSessionCache(128),
-		tokens:   quic.NewLRUTokenStore(128, 2),
-		conns:    make(map[*connection]struct{}),
-		sources:  make(map[netip.Addr]int),
+		cfg:     cfg,
+		log:     cfg.Logger,
+		metrics: newMetrics(cfg.Registerer),
+		socket:  socket,
+		tokens:  quic.NewLRUTokenStore(128, 2),
+		conns:   make(map[*connection]struct{}),
+		sources: make(map[netip.Addr]int),
 	}
+	e.ForgetSessions()
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.gate = newGate(cfg.MaxHandshakes, e.metrics)
 	reset := quic.StatelessResetKey(derive(cfg.Secret, "stateless reset", 0))
@@ -120,6 +121,9 @@ func Listen(cfg Config) (*Endpoint, error) {
 		HandshakeIdleTimeout: cfg.HandshakeTimeout,
 		MaxIdleTimeout:       cfg.IdleTimeout,
 		EnableDatagrams:      true,
+		// The first packets pass links with an MTU of 1280, where IPv6 begins and many
+		// tunnels end; larger ones follow once the path has shown that it takes them.
+		InitialPacketSize: 1200,
 		// One window for all protocols: the ALPN name is not known when it is
 		// promised, so it must be small enough for a stranger who enrols.
 		InitialStreamReceiveWindow:     1 << 20,

@@ -14,15 +14,16 @@ import (
 
 // Network carries packets between the sockets that Listen made.
 type Network struct {
-	mu      sync.Mutex
-	rand    *rand.Rand
-	delay   time.Duration // one way
-	loss    float64
-	sockets map[netip.AddrPort]*Socket
-	paths   map[[2]netip.Addr]path // that differ from delay and loss
-	cut     map[[2]netip.Addr]bool
-	silent  map[netip.AddrPort]bool
-	packets int
+	mu       sync.Mutex
+	rand     *rand.Rand
+	delay    time.Duration // one way
+	loss     float64
+	sockets  map[netip.AddrPort]*Socket
+	paths    map[[2]netip.Addr]path // that differ from delay and loss
+	cut      map[[2]netip.Addr]bool
+	silent   map[netip.AddrPort]bool
+	packets  int
+	captured []Captured // nil: nobody captures
 }
 
 // path is what a pair of hosts has between them.
@@ -145,31 +146,62 @@ func (n *Network) send(s *Socket, b []byte, to netip.AddrPort) {
 	}
 	drop := n.sockets[s.addr] != s || n.silent[s.addr] || n.silent[to] ||
 		n.cut[hosts(s.addr.Addr(), to.Addr())] || way.loss > 0 && n.rand.Float64() < way.loss
+	p := packet{append([]byte(nil), b...), s.addr}
+	if n.captured != nil {
+		n.captured = append(n.captured, Captured{s.addr, to, p.b})
+	}
 	n.mu.Unlock()
 	if drop {
 		return
 	}
-	p := packet{append([]byte(nil), b...), s.addr}
-	deliver := func() {
-		n.mu.Lock()
-		dest := n.sockets[to]
-		if n.silent[to] {
-			dest = nil
-		}
-		n.mu.Unlock()
-		if dest == nil {
-			return
-		}
-		select {
-		case dest.in <- p:
-		default: // the socket's buffer is full
-		}
-	}
 	if way.delay == 0 {
-		deliver()
+		n.deliver(p, to)
 		return
 	}
-	time.AfterFunc(way.delay, deliver)
+	time.AfterFunc(way.delay, func() { n.deliver(p, to) })
+}
+
+func (n *Network) deliver(p packet, to netip.AddrPort) {
+	n.mu.Lock()
+	dest := n.sockets[to]
+	if n.silent[to] {
+		dest = nil
+	}
+	n.mu.Unlock()
+	if dest == nil {
+		return
+	}
+	select {
+	case dest.in <- p:
+	default: // the socket's buffer is full
+	}
+}
+
+// Captured is a packet as somebody on the path saw it.
+type Captured struct {
+	From, To netip.AddrPort
+	Bytes    []byte
+}
+
+// Capture begins to record all packets; Recorded returns them.
+func (n *Network) Capture() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.captured = []Captured{}
+}
+
+// Recorded returns what was sent since Capture, and ends that.
+func (n *Network) Recorded() []Captured {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	list := n.captured
+	n.captured = nil
+	return list
+}
+
+// Inject delivers a packet at once, as if from had sent it.
+func (n *Network) Inject(from, to netip.AddrPort, b []byte) {
+	n.deliver(packet{append([]byte(nil), b...), from}, to)
 }
 
 // Socket is a net.PacketConn.
