@@ -124,7 +124,7 @@ func genTrust(t *rapid.T) *Trust {
 	for range rapid.IntRange(0, 3).Draw(t, "datacenters") {
 		tr.Datacenters = append(tr.Datacenters, TrustDatacenter{genString().Draw(t, "Name"), genString().Draw(t, "ClusterID"), genString().Draw(t, "KeyHash"), genString().Draw(t, "Root")})
 	}
-	tr.Revision, tr.RenewedUnix = rapid.Uint64().Draw(t, "Revision"), rapid.Int64().Draw(t, "RenewedUnix")
+	tr.Revision, tr.RenewedUnix, tr.Pruned = rapid.Uint64().Draw(t, "Revision"), rapid.Int64().Draw(t, "RenewedUnix"), rapid.Uint64().Draw(t, "Pruned")
 	for range rapid.IntRange(0, 3).Draw(t, "revoked") {
 		tr.Revoked = append(tr.Revoked, TrustRevocation{genString().Draw(t, "Node"), genString().Draw(t, "Datacenter"), rapid.Int64().Draw(t, "Unix"), rapid.Int64().Draw(t, "LiftedUnix")})
 	}

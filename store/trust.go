@@ -28,6 +28,9 @@ type Trust struct {
 	// RenewedUnix is when an operator asked for new server certificates here; those
 	// made before it are replaced.
 	RenewedUnix int64
+	// Pruned counts the times that a replaced root was dropped although certificates
+	// below it were in use: then open connections below it end, too. Shared by all.
+	Pruned      uint64
 	ModifyIndex Index
 }
 

@@ -28,7 +28,8 @@ func (t *Trust) AppendWire(b []byte) []byte {
 	for i := range t.Tokens {
 		b = wire.Message(b, 11, t.Tokens[i].AppendWire)
 	}
-	return wire.Int(b, 12, t.RenewedUnix)
+	b = wire.Int(b, 12, t.RenewedUnix)
+	return wire.Uint(b, 13, t.Pruned)
 }
 
 // DecodeWire replaces t by what AppendWire wrote.
@@ -70,6 +71,8 @@ func (t *Trust) DecodeWire(b []byte) error {
 			t.Tokens = append(t.Tokens, k)
 		case 12:
 			t.RenewedUnix = d.Int()
+		case 13:
+			t.Pruned = d.Uint()
 		}
 		if err != nil {
 			return err

@@ -66,7 +66,8 @@ func (s *server) followTrust() {
 	default: // it has not looked since the last one
 	}
 	if w.trustChanged.Swap(false) {
-		closed := w.endpoint.Recheck(func(_ string, cs tls.ConnectionState) error { return s.authority.Recheck(cs) })
+		check := s.authority.Recheck()
+		closed := w.endpoint.Recheck(func(_ string, cs tls.ConnectionState) error { return check(cs) })
 		if len(closed) > 0 {
 			s.n.log.Info("connections closed after a change of trust", "peers", closed)
 		}

@@ -218,6 +218,8 @@ func (s *server) newTrust() (err error) {
 		Servers: s.memberServers, Addresses: s.joinAddresses, Holder: s.askHolder,
 		Changed: func() {
 			if s.wan != nil {
+				// A resumed session is about the certificates it began with.
+				s.wan.endpoint.ForgetSessions()
 				s.wan.trustChanged.Store(true)
 				s.wan.floodNow() // who could not be joined before perhaps can now
 			}

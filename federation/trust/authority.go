@@ -39,6 +39,8 @@ type Authority struct {
 	// announced is the highest revision heard of from servers of the primary.
 	announced atomic.Uint64
 	pullMu    sync.Mutex // one pull at a time
+	// prune is set while open connections have to be checked by their roots, too.
+	prune atomic.Bool
 	// requested is the hash of the key this server asked a certificate for last.
 	requested atomic.Pointer[string]
 
@@ -368,7 +370,7 @@ func (a *Authority) follow(rec *store.Trust) {
 		return
 	}
 	old := a.view.Load()
-	if old.roots != nil && old.roots.equal(rec) && old.revoked.equal(rec.Revoked) {
+	if old.roots != nil && old.roots.equal(rec) && old.revoked.equal(rec.Revoked) && old.pruned == rec.Pruned {
 		return
 	}
 	r, err := newRoots(rec)
@@ -376,13 +378,16 @@ func (a *Authority) follow(rec *store.Trust) {
 		a.log.Error("roots in the trust record are not usable", "err", err)
 		return
 	}
-	v := &view{creds: old.creds.showing(r), roots: r, revoked: rec.Revoked, keyDER: old.keyDER}
+	v := &view{creds: old.creds.showing(r), roots: r, revoked: rec.Revoked, pruned: rec.Pruned, keyDER: old.keyDER}
 	if a.cfg.DataDir != "" && v.creds != nil {
 		if err := v.save(identityPath(a.cfg.DataDir), v.keyDER); err != nil {
 			a.log.Error("roots not kept on disk", "err", err)
 		}
 	}
 	a.install(v)
+	if old.pruned != v.pruned {
+		a.prune.Store(true)
+	}
 	a.changed()
 	if old.roots == nil || !old.roots.equal(rec) {
 		a.log.Info("trusted roots changed", "root", r.active, "roots", len(r.list), "primary", rec.Primary)

@@ -7,14 +7,21 @@
 // `wan join` (Join on one side, ServeEnroll on the other) proves on both sides
 // that the same gossip key is held, bound to the TLS channel, and then the
 // winner's root signs the other datacenter's intermediate. Which side wins is
-// in decide.go; it does not depend on who dialed when it matters.
+// in decide.go; it does not depend on who dialed when it matters. A token of the
+// primary (token.go) stands in for the key.
+//
+// What all datacenters share, roots, members and evictions, is the primary's to
+// change; the others follow it (sync.go). Roots replace each other without an
+// interruption (rotate.go), and evicted servers are refused (revoke.go).
 //
 // # Promises
 //
 //   - A certificate is accepted on a gossip or RPC channel only if it is a
 //     server's, not expired, not revoked, carries the expected name, and was
-//     signed by the intermediate of the datacenter it names, directly below a
-//     root in this datacenter's record. This holds on resumed sessions too.
+//     signed by the intermediate of the datacenter it names, below a root in
+//     this datacenter's record, directly or by roots that replaced it. This holds on
+//     resumed sessions too.
+//   - A root is taken over only if one that is trusted here certified it.
 //   - Nothing about a joiner is stored before it proved itself and no refusal
 //     applies.
 //   - A datacenter's record changes only by compare-and-set on what the decision
@@ -42,5 +49,4 @@
 //
 // The TLS of the LAN port, the sockets (wan/transport dials and accepts), where
 // a call runs (the Doer in Config), and what happens after a join (gossip).
-// Roots are not rotated before their ten years; ACLs play no part yet.
 package trust

@@ -377,7 +377,7 @@ func (a *Authority) take(next *store.Trust, g *grant) error {
 		return err
 	}
 	next.FederationID, next.Primary, next.Roots = g.federationID, g.primary, withProvisional(list, next.Roots, next.FederationID != g.federationID)
-	next.Revoked, next.Revision, next.Tokens = g.revoked, g.revision, nil
+	next.Revoked, next.Revision, next.Pruned, next.Tokens = g.revoked, g.revision, g.pruned, nil
 	next.Intermediate = bytes.Clone(g.intermediate)
 	next.Datacenters = g.datacenters
 	if next.Primary != a.cfg.Datacenter {

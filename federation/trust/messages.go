@@ -254,6 +254,7 @@ type grant struct {
 	crosses      [][]byte // certificates of the keys of roots, by those they replaced
 	revoked      []store.TrustRevocation
 	revision     uint64
+	pruned       uint64
 }
 
 func (g *grant) append(b []byte) []byte {
@@ -272,7 +273,8 @@ func (g *grant) append(b []byte) []byte {
 	for i := range g.revoked {
 		b = wire.Message(b, 7, g.revoked[i].AppendWire)
 	}
-	return wire.Uint(b, 8, g.revision)
+	b = wire.Uint(b, 8, g.revision)
+	return wire.Uint(b, 9, g.pruned)
 }
 
 func (g *grant) decode(b []byte) error {
@@ -312,6 +314,8 @@ func (g *grant) decode(b []byte) error {
 			g.revoked = append(g.revoked, r)
 		case 8:
 			g.revision = d.Uint()
+		case 9:
+			g.pruned = d.Uint()
 		}
 	}
 	return d.Err()

@@ -215,7 +215,7 @@ func (a *Authority) evict(next *store.Trust, m *evictRequest, now time.Time) (ch
 
 // sharedEqual compares what all datacenters share of two records.
 func sharedEqual(a, b *store.Trust) bool {
-	return a.FederationID == b.FederationID && a.Primary == b.Primary &&
+	return a.FederationID == b.FederationID && a.Primary == b.Primary && a.Pruned == b.Pruned &&
 		slices.EqualFunc(a.Roots, b.Roots, func(x, y store.TrustRoot) bool {
 			return x.ID == y.ID && bytes.Equal(x.Cross, y.Cross) && x.Provisional == y.Provisional
 		}) &&

@@ -124,20 +124,23 @@ func TestRoles(t *testing.T) {
 			{"long chain", chain(inter, asIs, inter.cert.Raw, inter.cert.Raw, inter.cert.Raw), "chain of 5 certificates"},
 		} {
 			s := d1.lead()
-			server, err := s.ServerTLS(RPCALPN)
-			if err != nil {
-				t.Fatal(err)
-			}
-			// Dialing us. A name is not expected there: "another server" is as good.
-			conf := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{RPCALPN}, MinVersion: tls.VersionTLS13}
-			if tc.cert != nil {
-				conf.Certificates = []tls.Certificate{*tc.cert}
-			}
-			_, cerr, serr := handshake(conf, server)
-			if ok := tc.want == "" || tc.name == "another server"; ok != (serr == nil) || (!ok && !strings.Contains(serr.Error(), tc.want)) {
-				t.Errorf("%s dials: got %v, want %q", tc.name, serr, tc.want)
-			} else if !ok && cerr == nil {
-				t.Errorf("%s dials: refused, but the dialing side did not hear of it", tc.name)
+			// Dialing us. A name is not expected there: "another server" is as good. Who
+			// enrols may show anything, and is judged by what it proves.
+			for _, alpn := range []string{RPCALPN, GossipALPN, EnrollALPN} {
+				server, err := s.ServerTLS(alpn)
+				if err != nil {
+					t.Fatal(err)
+				}
+				conf := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{alpn}, MinVersion: tls.VersionTLS13}
+				if tc.cert != nil {
+					conf.Certificates = []tls.Certificate{*tc.cert}
+				}
+				_, cerr, serr := handshake(conf, server)
+				if ok := tc.want == "" || tc.name == "another server" || alpn == EnrollALPN; ok != (serr == nil) || (!ok && !strings.Contains(serr.Error(), tc.want)) {
+					t.Errorf("%s dials %s: got %v, want %q", tc.name, alpn, serr, tc.want)
+				} else if !ok && cerr == nil {
+					t.Errorf("%s dials %s: refused, but the dialing side did not hear of it", tc.name, alpn)
+				}
 			}
 			// Dialed by us.
 			if tc.cert == nil {

@@ -238,6 +238,7 @@ func (a *Authority) RotateHandler(ctx context.Context, req *rpc.Request) (*rpc.R
 		}
 		next := rec.Clone()
 		next.Roots = dropReplaced(next.Roots)
+		next.Pruned++
 		if err = a.replace(ctx, next); err == nil {
 			a.log.Warn("replaced root dropped by an operator", "root", rec.Roots[0].ID, "not_done", strings.Join(waitingFor(rec), ","))
 		}

@@ -155,7 +155,7 @@ func follows(rec *store.Trust, g *grant, now time.Time) (*store.Trust, error) {
 	}
 	next := rec.Clone()
 	next.Roots = withProvisional(list, rec.Roots, false)
-	next.Revoked, next.Datacenters, next.Revision = g.revoked, g.datacenters, g.revision
+	next.Revoked, next.Datacenters, next.Revision, next.Pruned = g.revoked, g.datacenters, g.revision, g.pruned
 	if sharedEqual(rec, next) && rec.Revision == next.Revision {
 		return nil, nil
 	}
@@ -164,7 +164,7 @@ func follows(rec *store.Trust, g *grant, now time.Time) (*store.Trust, error) {
 
 // shared is what a datacenter is told: of us, without an intermediate.
 func shared(rec *store.Trust) *grant {
-	g := &grant{federationID: rec.FederationID, primary: rec.Primary, datacenters: rec.Datacenters, revoked: rec.Revoked, revision: rec.Revision}
+	g := &grant{federationID: rec.FederationID, primary: rec.Primary, datacenters: rec.Datacenters, revoked: rec.Revoked, revision: rec.Revision, pruned: rec.Pruned}
 	for i := range rec.Roots {
 		if r := &rec.Roots[i]; !r.Provisional {
 			g.roots = append(g.roots, r.DER)

@@ -100,14 +100,36 @@ func (a *Authority) verifyPeer(cs tls.ConnectionState, peer string, usage x509.E
 	return nil
 }
 
-// Recheck says why the peer of an open connection would not be accepted any more:
-// it was evicted, or its root is trusted no longer. That its certificate has
-// expired since is no reason: connections may outlive it.
-func (a *Authority) Recheck(cs tls.ConnectionState) error {
-	certs := cs.PeerCertificates
-	if len(certs) == 0 {
-		return errors.New("no certificate presented")
+// Recheck returns what says why the peer of an open connection is accepted no
+// more, after a call of Changed: it was evicted, or its root was dropped by an
+// operator. That its certificate has expired, or that a root was dropped after its
+// last certificate was replaced, is no reason: connections may outlive them.
+func (a *Authority) Recheck() func(tls.ConnectionState) error {
+	roots := a.prune.Swap(false)
+	v := a.view.Load()
+	return func(cs tls.ConnectionState) error {
+		if len(cs.PeerCertificates) == 0 {
+			return errors.New("no certificate presented")
+		}
+		if roots {
+			return a.recheckRoots(cs.PeerCertificates)
+		}
+		if a.operator.on() {
+			who, err := a.operator.nameOf(cs.PeerCertificates[0])
+			if err == nil && v.revoked.now(who.node, who.datacenter) {
+				err = fmt.Errorf("%s was evicted", who)
+			}
+			return err
+		}
+		who, err := nameOf(cs.PeerCertificates[0])
+		if err == nil {
+			err = v.revoked.check(who, cs.PeerCertificates)
+		}
+		return err
 	}
+}
+
+func (a *Authority) recheckRoots(certs []*x509.Certificate) error {
 	now := time.Now()
 	if end := certs[0].NotAfter; now.After(end) {
 		now = end

@@ -24,6 +24,7 @@ type view struct {
 	creds   *creds
 	roots   *roots
 	revoked revocations
+	pruned  uint64 // of the record
 	keyDER  []byte // of creds, for keeping it on disk
 	server  map[string]*tls.Config
 }
@@ -176,6 +177,7 @@ func (v *view) with(key *ecdsa.PrivateKey, leafDER, intermediateDER []byte, node
 	return &view{
 		roots:   v.roots,
 		revoked: v.revoked,
+		pruned:  v.pruned,
 		keyDER:  keyDER,
 		creds: &creds{
 			tls:          tls.Certificate{Certificate: append([][]byte{leafDER, intermediateDER}, v.roots.cross...), PrivateKey: key, Leaf: leaf},
