@@ -173,7 +173,7 @@ func (a *Authority) maintain(ctx context.Context, rec *store.Trust) (time.Durati
 		next = min(next, max(due.Sub(now), 0))
 	}
 	due := dueAt(cert)
-	if !now.Before(due) || cert.CheckSignatureFrom(root) != nil {
+	if !now.Before(due) || !bytes.Equal(cert.AuthorityKeyId, root.SubjectKeyId) {
 		if err := a.renewIntermediate(ctx, rec); err != nil {
 			a.metrics.failures.WithLabelValues("intermediate").Inc()
 			return next, err
