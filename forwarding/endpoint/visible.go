@@ -18,9 +18,17 @@ type seer[T any] func(who *acl.Bearer, req *rpc.Request, v T) (T, bool)
 // what is open to all.
 func checked[T any](_ *acl.Bearer, _ *rpc.Request, v T) (T, bool) { return v, false }
 
-// rows makes a seer of lists.
-func rows[T any](may func(who *acl.Bearer, row T) bool) seer[[]T] {
+// rows makes a seer of lists. Who may read all of the resources, whatever their
+// names, sees all of them.
+func rows[T any](may func(who *acl.Bearer, row T) bool, of ...acl.Resource) seer[[]T] {
 	return func(who *acl.Bearer, _ *rpc.Request, list []T) ([]T, bool) {
+		all := true
+		for _, r := range of {
+			all = all && who.CanAll(r, acl.Read)
+		}
+		if all {
+			return list, false
+		}
 		for i := range list {
 			if may(who, list[i]) {
 				continue
@@ -62,15 +70,15 @@ func mayReadCoordinate(who *acl.Bearer, c *store.Coordinate) bool {
 }
 
 var (
-	seeNodes       = rows(mayReadNode)
-	seeServices    = rows(mayReadService)
-	seeInstances   = rows(mayReadInstance)
-	seeChecks      = rows(mayReadCheck)
-	seeSessions    = rows(mayReadSession)
-	seeKeys        = rows(mayReadKey)
-	seeCoordinates = rows(mayReadCoordinate)
-	seeKeyNames    = rows(func(who *acl.Bearer, key string) bool { return who.May(acl.Key, key, acl.Read) })
-	seeNames       = rows(func(who *acl.Bearer, n state.ServiceName) bool { return who.May(acl.Service, n.Name, acl.Read) })
+	seeNodes       = rows(mayReadNode, acl.Node)
+	seeServices    = rows(mayReadService, acl.Service)
+	seeInstances   = rows(mayReadInstance, acl.Node, acl.Service)
+	seeChecks      = rows(mayReadCheck, acl.Node, acl.Service)
+	seeSessions    = rows(mayReadSession, acl.Session)
+	seeKeys        = rows(mayReadKey, acl.Key)
+	seeCoordinates = rows(mayReadCoordinate, acl.Node)
+	seeKeyNames    = rows(func(who *acl.Bearer, key string) bool { return who.May(acl.Key, key, acl.Read) }, acl.Key)
+	seeNames       = rows(func(who *acl.Bearer, n state.ServiceName) bool { return who.May(acl.Service, n.Name, acl.Read) }, acl.Service)
 )
 
 // seeConnect also needs to read the service that the instances speak for.

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -542,4 +543,55 @@ func TestFullSyncEvery(t *testing.T) {
 			t.Errorf("%d members: %v, want %v", members, got, want*time.Minute)
 		}
 	}
+}
+
+// spy notes what is pushed, the node's record too.
+type spy struct {
+	*catalog
+	pushed map[string]string // what -> token
+}
+
+func (s *spy) Sync(ctx context.Context, batch *store.CatalogBatch) ([]error, error) {
+	for _, w := range batch.Writes {
+		what := ""
+		if r := w.Register; r != nil {
+			if !r.SkipNodeUpdate {
+				what = "node"
+			}
+			if r.Service != nil {
+				what += " " + r.Service.ID
+			}
+		}
+		if what = strings.TrimSpace(what); what != "" {
+			s.pushed[what] = w.Token
+		}
+	}
+	return s.catalog.Sync(ctx, batch)
+}
+
+// The node's record does not travel with a token that is for services: it may not
+// write nodes.
+func TestTheNodeGoesWithTheAgentsToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &spy{catalog: newCatalog(), pushed: map[string]string{}}
+		cfg := testConfig(s)
+		cfg.Token = func(fromFile bool) string {
+			if fromFile {
+				return "file-token"
+			}
+			return "user-token"
+		}
+		a, stop := start(t, cfg)
+		defer stop()
+		_ = a.AddService(t.Context(), &ServiceDefinition{Name: "web", Token: "own-token"}, false)
+		_ = a.AddService(t.Context(), &ServiceDefinition{Name: "api"}, false)
+		if err := a.ReloadDefinitions([]*ServiceDefinition{{Name: "filed"}}, nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		want := map[string]string{"node": "", "web": "own-token", "api": "user-token", "filed": "file-token"}
+		if !maps.Equal(s.pushed, want) {
+			t.Errorf("got  %v\nwant %v", s.pushed, want)
+		}
+	})
 }

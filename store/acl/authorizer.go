@@ -139,6 +139,15 @@ func (a *Authorizer) Can(r Resource, name string, want Access) bool {
 	return m.level(name).allows(want)
 }
 
+// CanAll is whether access is allowed whatever the name: lists need not be looked
+// through then.
+func (a *Authorizer) CanAll(r Resource, want Access) bool {
+	if r >= named {
+		return a.Can(r, "", want)
+	}
+	return a.matchers[r].every.allows(want)
+}
+
 // CanBelow is whether access to everything whose name begins with prefix is
 // allowed, whatever there is: the prefix itself must allow it, and no rule about
 // something below it may allow less.

@@ -75,6 +75,9 @@ func TestAgainstReference(t *testing.T) {
 				if res == Node && access == List {
 					continue
 				}
+				if a.CanAll(res, access) && !a.Can(res, name, access) {
+					t.Fatalf("%s:%s on all names, but not on %q; rules %v", res, access, name, all)
+				}
 				if got, want := a.Can(res, name, access), naive(all, def, res, name, access.String()); got != want {
 					t.Fatalf("%s:%s on %q: %v, want %v; rules %v", res, access, name, got, want, all)
 				}
@@ -141,6 +144,9 @@ func FuzzParse(f *testing.F) {
 			}
 			if a.CanBelow(res, name, Write) && res.Named() && !a.Can(res, name, Write) {
 				t.Fatalf("%s: all below %q, but not itself", res, name)
+			}
+			if a.CanAll(res, Write) && !w {
+				t.Fatalf("%s: all names may be written, but not %q", res, name)
 			}
 			if w && !a.CanSome(res, Write) {
 				t.Fatalf("%s %q may be written, but no name may", res, name)
