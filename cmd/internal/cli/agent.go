@@ -100,6 +100,9 @@ func (c *call) runAgent(l *config.Loader) error {
 		return startError(err)
 	}
 	defer closeLog()
+	if f, ok := c.Stdout.(*os.File); ok && cfg.LogFile == "" && !cfg.LogJSON && logs.IsJournal(f, c.Getenv("JOURNAL_STREAM")) {
+		log.Journal()
+	}
 	reg := metrics.NewRegistry()
 	metrics.NewBuildInfo(reg, Release, Version)
 	collectors, err := collectors(cfg, reg, log.Logger())

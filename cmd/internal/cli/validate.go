@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 
 	"landbridge/cmd/internal/config"
@@ -30,7 +33,7 @@ data directory here if the agent gets it on its command line.
 				if len(c.args) == 0 {
 					return failf("Must specify at least one config file or directory")
 				}
-				l.Files, l.Credentials = c.args, c.Getenv("CREDENTIALS_DIRECTORY")
+				l.Files, l.Credentials = c.args, readableCredentials(c.Getenv)
 				cfg, warnings, err := l.Load()
 				if err == nil {
 					err = tryDefinitions(cfg)
@@ -50,6 +53,20 @@ data directory here if the agent gets it on its command line.
 			}
 		},
 	}
+}
+
+// readableCredentials is the directory of a service manager's secrets. systemd names
+// it to ExecReload too, but shows it to the main process alone: what is in it is then
+// left to the agent, which reads it before it takes anything over.
+func readableCredentials(getenv func(string) string) string {
+	dir := getenv("CREDENTIALS_DIRECTORY")
+	if dir == "" {
+		return ""
+	}
+	if _, err := os.ReadDir(dir); errors.Is(err, fs.ErrPermission) {
+		return ""
+	}
+	return dir
 }
 
 // problems prints what config.Load complains about: one problem as it is, more

@@ -51,6 +51,11 @@ func (e *entry) append(b []byte, asJSON bool) []byte {
 	if len(name) == 4 { // padded, so that messages stand below each other
 		b = append(b, ' ')
 	}
+	return e.appendBody(b)
+}
+
+// appendBody adds what follows time and level, and the newline.
+func (e *entry) appendBody(b []byte) []byte {
 	if e.component != "" {
 		b = appendText(b, e.component, false)
 		b = append(b, ": "...)

@@ -11,9 +11,10 @@ import (
 
 // Log collects the records of one process.
 type Log struct {
-	level  atomic.Int64 // of the output
-	lowest atomic.Int64 // of the output and all followers
-	json   bool
+	level   atomic.Int64 // of the output
+	lowest  atomic.Int64 // of the output and all followers
+	json    bool
+	journal bool // see Journal
 
 	mu        sync.Mutex
 	out       io.Writer
@@ -180,7 +181,11 @@ func (l *Log) write(e *entry) error {
 	defer l.mu.Unlock()
 	var err error
 	if e.level >= slog.Level(l.level.Load()) {
-		l.buf = e.append(l.buf[:0], l.json)
+		if l.journal {
+			l.buf = e.appendJournal(l.buf[:0])
+		} else {
+			l.buf = e.append(l.buf[:0], l.json)
+		}
 		switch {
 		case l.open:
 			_, err = l.out.Write(l.buf)
