@@ -9,6 +9,10 @@ import (
 	"landbridge/store"
 )
 
+// onlyGlobal is the Query.Name of a login that a secondary passes on: the primary's
+// own methods are not for who asked there.
+const onlyGlobal = "global"
+
 // login makes a token for whoever an auth method vouches for.
 func (a *access) login(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
 	var in store.ACLLogin
@@ -18,9 +22,11 @@ func (a *access) login(ctx context.Context, req *rpc.Request) (*rpc.Response, er
 	st := a.set.state
 	_, m := st.ACLAuthMethod(nil, in.Method)
 	if !a.primary() && (m == nil || m.Global()) {
-		return a.toPrimary(ctx, req)
+		next := *req
+		next.Query.Name = onlyGlobal
+		return a.toPrimary(ctx, &next)
 	}
-	if m == nil {
+	if m == nil || req.Query.Name == onlyGlobal && !m.Global() {
 		return nil, store.Errorf(store.KindPermissionDenied, "ACL not found: auth method %q not found", in.Method)
 	}
 	if !a.primary() && !a.LocalTokens {

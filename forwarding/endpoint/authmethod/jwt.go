@@ -139,7 +139,7 @@ func parseToken(text string) (*token, error) {
 	var raw [3][]byte
 	for i, p := range parts {
 		var err error
-		if raw[i], err = base64.RawURLEncoding.DecodeString(p); err != nil {
+		if raw[i], err = base64.RawURLEncoding.Strict().DecodeString(p); err != nil {
 			return nil, errMalformed
 		}
 	}
