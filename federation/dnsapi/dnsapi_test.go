@@ -260,8 +260,8 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, local []byte) {
 		name := append(local, "\x06consul\x00"...)
 		var l labels
-		if l.scan(name) != len(name) {
-			return
+		if l.scan(name) != len(name) || !slices.Contains(l.at[:l.n], uint8(len(local))) {
+			return // no name, or one whose label takes in the zone's
 		}
 		z, n := s.zoneOf(name, &l)
 		if z == nil || z.name != "consul." {
