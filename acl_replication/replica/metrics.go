@@ -29,7 +29,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m.events = counter("records_total", "ACL records of the primary that were written or deleted here.")
 	m.refused = counter("refused_total", "ACL records of the primary that could not be written here.")
 	m.proofs = counter("proofs_total", "Proofs that the copy equals the primary.")
-	m.drifts = counter("drifts_total", "Proofs that failed, by kind of record: the copy was compared and healed.")
+	m.drifts = counter("drifts_total", "Kinds of records for which a proof failed: the copy was compared and healed.")
 	m.compares = counter("comparisons_total", "Comparisons of the whole copy with the primary.")
 	m.errors = counter("errors_total", "Interruptions of replication.")
 	gauge := func(name, help string, value func(*Status) float64) {

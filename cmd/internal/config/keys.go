@@ -71,7 +71,6 @@ func currentKeys() []keyEntry {
 		{fate: later, kind: kInt, def: "21755", paths: "ports.expose_max_port"},
 		{fate: later, kind: kDuration, def: "30s", paths: "performance.grpc_keepalive_interval"},
 		{fate: later, kind: kDuration, def: "20s", paths: "performance.grpc_keepalive_timeout"},
-		{fate: later, kind: kString, def: "plain", paths: "acl.replicate_secrets"},
 		{fate: later, kind: kAny, paths: "tls.grpc.ca_file tls.grpc.ca_path tls.grpc.cert_file tls.grpc.key_file " +
 			"tls.grpc.tls_min_version tls.grpc.tls_cipher_suites " +
 			"connect.ca_config.private_key connect.ca_config.root_cert connect.ca_config.leaf_cert_ttl " +
@@ -80,6 +79,8 @@ func currentKeys() []keyEntry {
 
 		// auto_encrypt.tls and auto_config.enabled bring an agent its certificates and
 		// keys: without them it would talk in the clear.
+		// Who asks for it counts on a secondary that holds no secrets.
+		{fate: protects, kind: kString, def: "plain", paths: "acl.replicate_secrets"},
 		{fate: protects, kind: kBool, def: "false", paths: "tls.grpc.verify_incoming tls.grpc.verify_outgoing " +
 			"auto_encrypt.tls auto_config.enabled"},
 
