@@ -42,7 +42,10 @@ type Config struct {
 	Distance func(server string) (time.Duration, bool)
 	// OnServer is told of each server of the WAN pool, our own datacenter's
 	// included, when it appears or changes. Called from Run; it must not block.
-	OnServer   func(Server)
+	OnServer func(Server)
+	// Paths samples the open connections with peers; nil: nothing is known of loss
+	// and of the last contact.
+	Paths      func() []PathSample
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }
@@ -60,6 +63,7 @@ type Directory struct {
 
 	again chan struct{} // one slot: Members has changed without an event
 
+	links  links
 	mu     sync.Mutex
 	failed map[string]time.Time // server -> when it last did not answer
 }
@@ -77,17 +81,22 @@ func (d *Directory) Run(ctx context.Context) error {
 	events, cancel := d.cfg.Subscribe()
 	defer cancel()
 	d.refresh()
+	tick := time.NewTicker(sampleEvery)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
+			d.refresh() // a pool that was left knows nobody
 			return ctx.Err()
 		case <-d.again:
 			d.refresh()
+		case now := <-tick.C:
+			d.sample(now)
 		case _, ok := <-events:
+			d.refresh()
 			if !ok {
 				return nil
 			}
-			d.refresh()
 		}
 	}
 }
@@ -224,7 +233,7 @@ func (d *Directory) Snapshot() map[string]Datacenter { return *d.snap.Load() }
 // Version changes whenever Snapshot does.
 func (d *Directory) Version() uint64 { return d.version.Load() }
 
-// Datacenters returns all names, our own first, then by the median round trip to
+// Datacenters returns all names but of those whose servers all left, our own first, then by the median round trip to
 // their servers, unknown distances last, ties by name.
 func (d *Directory) Datacenters() []string {
 	type entry struct {
@@ -234,7 +243,7 @@ func (d *Directory) Datacenters() []string {
 	}
 	var list []entry
 	for name, dc := range *d.snap.Load() {
-		if name == d.cfg.Datacenter {
+		if name == d.cfg.Datacenter || !d.Known(name) {
 			continue
 		}
 		rtt, ok := d.median(dc)

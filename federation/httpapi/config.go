@@ -118,7 +118,7 @@ type Agent interface {
 	Host(ctx context.Context) (any, error)
 	// Federation is the body of /v1/internal/federation: which datacenters and
 	// servers there are, which answer, and how far they are. It is encoded as JSON.
-	Federation(ctx context.Context) (any, error)
+	Federation(ctx context.Context, token string) (any, error)
 }
 
 // Member is a member of a gossip pool (spec http-agent 3).

@@ -104,7 +104,7 @@ func (f *fakeAgent) Host(context.Context) (any, error) {
 	return map[string]int{"CollectionTime": 1}, nil
 }
 
-func (f *fakeAgent) Federation(context.Context) (any, error) {
+func (f *fakeAgent) Federation(context.Context, string) (any, error) {
 	return map[string]any{"Datacenters": []string{"dc1"}}, f.err
 }
 

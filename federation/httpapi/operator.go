@@ -126,8 +126,18 @@ func (c *call) usage() error {
 	return c.read(req, true)
 }
 
+// federationLeave takes this datacenter out of the federation.
+func (c *call) federationLeave() error {
+	req := c.request(rpc.FederationLeave)
+	req.Query.Name = rpc.StatusDatacenter
+	if _, err := c.s.cfg.Do.Do(c.r.Context(), req); err != nil {
+		return err
+	}
+	return c.done()
+}
+
 func (c *call) internalFederation() error {
-	v, err := c.s.cfg.Agent.Federation(c.r.Context())
+	v, err := c.s.cfg.Agent.Federation(c.r.Context(), c.token)
 	if err != nil {
 		return err
 	}

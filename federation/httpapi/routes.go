@@ -232,5 +232,6 @@ func built() []entry {
 		{path: "/v1/internal/federation/ca", family: famOther, routes: get((*call).caStatus)},
 		{path: "/v1/internal/federation/ca/rotate", family: famOther, routes: put((*call).caRotate)},
 		{path: "/v1/internal/federation", family: famOther, guard: readOperator, routes: get((*call).internalFederation)},
+		{path: "/v1/internal/federation/leave", family: famOther, routes: put((*call).federationLeave)},
 	}
 }

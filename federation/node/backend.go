@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"time"
 
 	"landbridge/federation/httpapi"
 	"landbridge/federation/node/internal/machine"
@@ -184,47 +183,6 @@ func (b backend) MetricsFollow(ctx context.Context, each func(line []byte) error
 
 func (b backend) Host(context.Context) (any, error) { return machine.Read(b.n.cfg.DataDir), nil }
 
-// federationView is /v1/internal/federation.
-type federationView struct {
-	Datacenter   string
-	Primary      string
-	FederationID string
-	Certificates string // "built-in" or "operator"
-	CertExpires  time.Time
-	Datacenters  []datacenterView
-}
-
-type datacenterView struct {
-	Name    string
-	Servers []serverView
-}
-
-type serverView struct {
-	Name      string
-	Address   string
-	Status    string
-	Answering bool
-	RTT       string `json:",omitempty"`
-}
-
-func (b backend) Federation(context.Context) (any, error) {
-	if b.n.srv == nil || b.n.srv.wan == nil {
-		return nil, store.Errorf(store.KindInvalid, "this agent does not take part in the WAN: ask a server")
-	}
-	w := b.n.srv.wan
-	st := b.n.srv.authority.Status()
-	view := federationView{Datacenter: b.n.cfg.Datacenter, Primary: st.Primary, FederationID: st.FederationID, Certificates: st.Mode, CertExpires: st.CertExpires}
-	snap := w.dir.Snapshot()
-	for _, name := range w.dir.Datacenters() {
-		dc := datacenterView{Name: name, Servers: []serverView{}}
-		for _, s := range snap[name].Servers {
-			v := serverView{Name: s.Name, Address: s.Addr.String(), Status: s.Status.String(), Answering: w.dir.Answering(s.Name)}
-			if rtt, ok := b.n.srv.distance(s.Name); ok {
-				v.RTT = rtt.Round(10 * time.Microsecond).String()
-			}
-			dc.Servers = append(dc.Servers, v)
-		}
-		view.Datacenters = append(view.Datacenters, dc)
-	}
-	return view, nil
+func (b backend) Federation(ctx context.Context, token string) (any, error) {
+	return b.n.federation(ctx, token)
 }

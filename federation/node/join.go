@@ -31,7 +31,7 @@ type (
 func (n *Node) retryJoin(ctx context.Context) error {
 	wanDone := make(chan error, 1)
 	go func() {
-		if n.srv == nil || n.srv.wan == nil || len(n.cfg.RetryJoinWAN) == 0 {
+		if n.srv == nil || n.srv.wan == nil || len(n.cfg.RetryJoinWAN) == 0 || n.srv.wan.hasLeft() {
 			wanDone <- nil
 			return
 		}
@@ -160,19 +160,14 @@ func (n *Node) joinWAN(ctx context.Context, addr string) error {
 	if err != nil {
 		return err
 	}
+	n.srv.comeBack()
 	if err := w.joinPool(ctx, []string{addr}); err != nil {
 		return store.Errorf(store.KindUnreachable, "wan join %s: %w", addr, err)
 	}
-	var others []string
-	for _, m := range n.srv.wanMembers() {
-		if m.Tags["dc"] != n.cfg.Datacenter && m.Status == gossip.Alive {
-			others = append(others, m.Name+"/"+m.AddrPort().String())
-		}
-	}
-	if len(others) == 0 {
+	if !slices.ContainsFunc(n.srv.wanMembers(), func(m gossip.Member) bool { return m.Tags["dc"] != n.cfg.Datacenter && m.Status == gossip.Alive }) {
 		return store.Errorf(store.KindInvalid, "wan join %s: this is a server of our own datacenter", addr)
 	}
-	n.srv.pushJoin(ctx, others)
+	n.srv.pushJoin(ctx)
 	return nil
 }
 
@@ -196,19 +191,15 @@ func (n *Node) enroll(ctx context.Context, join func() error) error {
 	}
 }
 
-// pushMost bounds the addresses told to a peer: gossip does the rest.
+// pushMost bounds the addresses taken from a peer: gossip does the rest.
 const pushMost = 12
 
-// pushJoin tells the other servers of our datacenter whom to join, so that each
-// can be asked as soon as the command returns.
-func (s *server) pushJoin(ctx context.Context, addrs []string) {
-	rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
-	addrs = addrs[:min(len(addrs), pushMost)]
-	var body []byte
-	for _, a := range addrs {
-		body = wire.Element(body, 1, []byte(a))
-	}
-	s.wan.later(addrs...)
+// pushJoin has the other servers of our datacenter join us once more, which brings
+// them all members that we know, at the price of a round trip here: nobody waits for
+// gossip, or for another datacenter.
+func (s *server) pushJoin(ctx context.Context) {
+	own := s.n.lanAddr(s.n.cfg.Ports.SerfWAN)
+	body := wire.Element(nil, 1, []byte(wangossip.Name(s.n.cfg.NodeName, s.n.cfg.Datacenter)+"/"+own.String()))
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	done := make(chan struct{})
@@ -238,6 +229,7 @@ func (s *server) joinPushed(_ context.Context, req *rpc.Request) (*rpc.Response,
 			addrs = append(addrs, d.String())
 		}
 	}
+	s.comeBack()
 	s.wan.later(addrs...)
 	return &rpc.Response{}, nil
 }
@@ -270,20 +262,44 @@ const (
 	joinOneTime = 5 * time.Second
 )
 
-// runWAN starts the WAN pool once there is a certificate, keeps the directory, and
-// floods: every server of our datacenter belongs into the WAN, whoever of them was
-// joined.
-func (s *server) runWAN(ctx context.Context) (err error) {
+// runWAN takes part in the WAN once there is a certificate, and again after each
+// leave and join.
+func (s *server) runWAN(ctx context.Context) error {
 	w := s.wan
 	select {
 	case <-s.authority.Ready():
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	for {
+		in, err := w.enter(ctx)
+		if err != nil {
+			return err
+		}
+		err = s.inWAN(in)
+		w.exit()
+		if ctx.Err() != nil || in.Err() == nil {
+			return err
+		}
+		transport, err := w.endpoint.RenewGossip()
+		if err == nil {
+			err = w.pool.Renew(transport)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// inWAN runs the pool, keeps the directory, and floods: every server of our
+// datacenter belongs into the WAN, whoever of them was joined.
+func (s *server) inWAN(ctx context.Context) (err error) {
+	w := s.wan
 	if err := w.pool.Start(ctx); err != nil {
 		return err
 	}
-	close(w.running)
+	w.life = ctx
+	w.started()
 	dirDone := make(chan struct{})
 	go func() {
 		defer close(dirDone)
@@ -302,6 +318,7 @@ func (s *server) runWAN(ctx context.Context) (err error) {
 		err = errors.Join(err, w.pool.Stop(stopCtx))
 		<-dirDone
 		<-told
+		w.meeting.Wait() // bounded by ctx
 	}()
 	events, cancel := w.pool.Subscribe()
 	defer cancel()
@@ -356,7 +373,7 @@ func (s *server) flood(ctx context.Context) bool {
 	w.mu.Lock()
 	for a, until := range w.pending {
 		name, _, _ := strings.Cut(a, "/")
-		if now.After(until) || have[name] && w.tried[a] {
+		if now.After(until) || w.tried[a] && (have[name] || name == a) {
 			delete(w.pending, a)
 			delete(w.tried, a)
 			continue
@@ -395,8 +412,11 @@ func (s *server) flood(ctx context.Context) bool {
 // joinPool waits for the pool to run and joins addresses, again until ctx is done:
 // right after enrolment the other side may still be taking our root over.
 func (w *wan) joinPool(ctx context.Context, addrs []string) error {
+	w.mu.Lock()
+	running := w.running
+	w.mu.Unlock()
 	select {
-	case <-w.running:
+	case <-running:
 	case <-ctx.Done():
 		return errors.New("no certificate yet")
 	}

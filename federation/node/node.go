@@ -341,7 +341,7 @@ func (n *Node) lanTags() map[string]string {
 	if id := n.srv.cluster(); id != "" {
 		t[clusterTag] = id
 	}
-	if n.cfg.Federated() {
+	if n.cfg.Federated() && !n.srv.wan.hasLeft() {
 		t["wan_join_port"] = strconv.Itoa(n.cfg.Ports.SerfWAN)
 	}
 	return t

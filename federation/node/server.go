@@ -61,7 +61,6 @@ type wan struct {
 	pool     *wangossip.Pool
 	dir      *federation.Directory
 	rpc      *rpc.Pool
-	running  chan struct{} // closed when the pool runs: we have a certificate
 	kick     chan struct{} // wakes runWAN, buffered
 	announce chan struct{} // wakes announce, buffered
 	// trustChanged: roots or evictions are not those that open connections were
@@ -71,6 +70,15 @@ type wan struct {
 	mu      sync.Mutex
 	pending map[string]time.Time // addresses to join -> until when to try
 	tried   map[string]bool      // of those, the ones that answered
+	met     map[string]bool      // the datacenters whose servers were met: see meet.go
+
+	life    context.Context // of our part in the WAN; set before the directory runs
+	meeting sync.WaitGroup
+	running chan struct{}      // closed while the pool runs: we have a certificate
+	left    bool               // out of the federation until a join: see leave.go
+	back    chan struct{}      // closed by that join; nil while not left
+	leave   context.CancelFunc // ends what runs of the pool; nil while nothing does
+	gone    chan struct{}      // closed when it has ended
 }
 
 // newServer builds the server's parts, in the order of what they need. Nothing
@@ -157,6 +165,8 @@ func (n *Node) newServer() (_ *server, err error) {
 		}
 		set.Handle(rpc.FederationPeers, s.joinPushed)
 	}
+	set.Handle(rpc.FederationStatus, s.federationStatus)
+	set.Handle(rpc.FederationLeave, s.federationLeave)
 	set.Handle(rpc.TrustRoots, s.roots)
 	set.Handle(rpc.TrustSignServer, s.authority.SignServer)
 	set.Handle(rpc.TrustSignIntermediate, s.authority.SignIntermediate)
@@ -252,6 +262,10 @@ func (s *server) dialEnroll(ctx context.Context, addr string) (trust.EnrollConn,
 func (s *server) newWAN() (err error) {
 	n, cfg, a := s.n, &s.n.cfg, s.authority
 	w := &wan{running: make(chan struct{}), kick: make(chan struct{}, 1), announce: make(chan struct{}, 1), pending: map[string]time.Time{}, tried: map[string]bool{}}
+	if w.left = n.hasLeft(); w.left {
+		w.back = make(chan struct{})
+		n.log.Warn("this datacenter left the federation: no other is joined, nor retry_join_wan followed, until `landbridge wan join`")
+	}
 	secret := make([]byte, 32)
 	if cfg.DataDir != "" {
 		if secret, err = transport.LoadSecret(filepath.Join(cfg.DataDir, "federation", "socket.key")); err != nil {
@@ -295,10 +309,11 @@ func (s *server) newWAN() (err error) {
 	}
 	w.dir = federation.New(federation.Config{
 		Datacenter: cfg.Datacenter, Members: s.wanMembers, Subscribe: w.pool.Subscribe,
-		Distance: s.distance,
+		Distance: s.distance, Paths: w.paths,
 		OnServer: func(srv federation.Server) {
 			if srv.Datacenter != cfg.Datacenter {
 				n.dispatcher.Datacenter(srv.Datacenter)
+				s.meet(srv)
 			}
 		},
 		Logger: n.logger("federation"), Registerer: cfg.Registerer,

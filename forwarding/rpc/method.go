@@ -53,13 +53,22 @@ const (
 	TrustToken            MethodID = 57 // the same: a token for one join; json
 	TrustEvict            MethodID = 58 // the same: a server or datacenter is evicted, or let in again
 	TrustRotate           MethodID = 59 // the same: new certificates at an operator's command; json
-	AutopilotConfig       MethodID = 60
-	AutopilotSetConfig    MethodID = 61 // Body = store.AutopilotCommand
-	RaftConfiguration     MethodID = 62
-	RaftRemovePeer        MethodID = 63 // Body = store.RaftPeer
-	RaftTransferLeader    MethodID = 64 // Query.Name = id, "" lets the leader choose
-	AutopilotHealth       MethodID = 65
-	AutopilotState        MethodID = 66
+
+	// FederationStatus tells how the servers that answer reach the others of the WAN.
+	// Query.Name = StatusOwn: the row of the server asked; StatusDatacenter: those of
+	// its datacenter; StatusFederation: all of them. json, federation.Status.
+	FederationStatus MethodID = 122
+	// FederationLeave takes the server asked (Query.Name = StatusOwn) or its datacenter
+	// (StatusDatacenter) out of the WAN.
+	FederationLeave MethodID = 123
+
+	AutopilotConfig    MethodID = 60
+	AutopilotSetConfig MethodID = 61 // Body = store.AutopilotCommand
+	RaftConfiguration  MethodID = 62
+	RaftRemovePeer     MethodID = 63 // Body = store.RaftPeer
+	RaftTransferLeader MethodID = 64 // Query.Name = id, "" lets the leader choose
+	AutopilotHealth    MethodID = 65
+	AutopilotState     MethodID = 66
 	// OperatorUsage tells how much the catalog holds, with Query.Name = UsageGlobal
 	// the catalogs of all datacenters. Records: the store.Usage of one.
 	OperatorUsage MethodID = 67
@@ -145,6 +154,13 @@ const (
 // ReplicateTokens is the Query.Name of the methods of ACL replication that asks for
 // tokens too, whose secrets need more rights.
 const ReplicateTokens = "tokens"
+
+// What FederationStatus and FederationLeave are about.
+const (
+	StatusOwn        = "own"
+	StatusDatacenter = "datacenter"
+	StatusFederation = "federation"
+)
 
 // UsageGlobal is the Query.Name of OperatorUsage that asks for all datacenters.
 const UsageGlobal = "global"
@@ -288,6 +304,10 @@ var methods = [...]Method{
 	{ID: TrustRotate, Name: "Trust.Rotate", Write: true, Where: Leader, Resource: OperatorResource, Rights: Whole, Access: acl.Write},
 	{ID: TrustStatus, Name: "Trust.Status", Where: AnyServer, Repeatable: true, Resource: OperatorResource, Rights: Whole},
 	{ID: FederationPeers, Name: "Federation.Peers", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: ServerResource, Rights: Servers},
+
+	{ID: FederationStatus, Name: "Federation.Status", Where: AnyServer, Repeatable: true, Resource: OperatorResource, Rights: Whole},
+
+	{ID: FederationLeave, Name: "Federation.Leave", Write: true, Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: OperatorResource, Rights: Whole, Access: acl.Write},
 
 	{ID: SessionList, Name: "Session.List", Repeatable: true, Blocking: true, Resource: SessionResource, Rights: Filtered},
 	{ID: SessionGet, Name: "Session.Get", Repeatable: true, Blocking: true, Resource: SessionResource, Rights: Filtered},

@@ -33,7 +33,7 @@ const (
 	probeTime = 1500 * time.Millisecond
 	// probeEvery and probeRarely bound the pauses between looks.
 	probeEvery  = 500 * time.Millisecond
-	probeRarely = 5 * time.Second
+	probeRarely = 2 * time.Second
 	// unasked ends the looking at a datacenter that nobody reads any more.
 	unasked = 10 * time.Minute
 )
@@ -113,6 +113,7 @@ func (s *Set) suspect(dc string) *outage {
 		out = &outage{dc: dc, over: make(chan struct{}), poke: make(chan struct{}, 1)}
 		o.by[dc] = out
 		o.n.Add(1)
+		out.used.Store(time.Now().UnixNano()) // before it is looked at
 		s.work.Go(func() { s.watchOutage(out) })
 	}
 	out.used.Store(time.Now().UnixNano())

@@ -96,7 +96,9 @@ type Config struct {
 	SnapshotFile     string
 	RejoinAfterLeave bool
 	// ReconnectTimeout is how long a failed member is kept: 72 h.
-	ReconnectTimeout   time.Duration
+	ReconnectTimeout time.Duration
+	// LeftTimeout is how long a member that left is still listed: 24 h.
+	LeftTimeout        time.Duration
 	DisableCoordinates bool
 
 	// OnUserEvent is called with each user event of the pool, our own too, those

@@ -44,17 +44,22 @@ func (p *Pool) Join(ctx context.Context, addrs []string) (int, error) {
 		if len(joined) == 0 {
 			return 0, joinError(p.cfg.scope(), append(errs, failed...))
 		}
-		// Once more through serf, with one of those that answered: it also tells
-		// the pool that this agent is back, should it have left before. serf does
-		// one at a time and holds a mutex while it waits for the network; we queue
-		// on a channel instead, since virtual time stands still for a mutex.
-		p.intent <- struct{}{}
-		defer func() { <-p.intent }()
-		if _, err := s.Join(joined[:1], true); err != nil {
-			p.log.Debug("join intent not sent", "err", err)
-		}
+		p.spawn(func(s *serf.Serf) { p.sayBack(s, joined[0]) })
 		return len(joined), nil
 	})
+}
+
+// sayBack joins once more through serf, with one of those that answered: it also
+// tells the pool that this agent is back, should it have left before. Nobody waits
+// for that: who was joined is a member already. serf does one at a time and holds a
+// mutex while it waits for the network; we queue on a channel instead, since virtual
+// time stands still for a mutex.
+func (p *Pool) sayBack(s *serf.Serf, addr string) {
+	p.intent <- struct{}{}
+	defer func() { <-p.intent }()
+	if _, err := s.Join([]string{addr}, true); err != nil {
+		p.log.Debug("join intent not sent", "err", err)
+	}
 }
 
 func joinAll(s *serf.Serf, targets []string) (joined []string, errs []error) {

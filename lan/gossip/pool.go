@@ -123,6 +123,28 @@ func (p *Pool) Stop(ctx context.Context) error {
 	}
 }
 
+// Renew makes a pool that was stopped one that can be started, over another
+// transport if it had one: after Leave, that is how to come back. Subscriptions
+// ended with Stop.
+func (p *Pool) Renew(transport memberlist.Transport) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.stopped {
+		return errors.New("gossip: renewed while it runs")
+	}
+	select {
+	case <-p.done:
+	default:
+		return errors.New("gossip: renewed while it stops")
+	}
+	p.cfg.Transport = transport
+	p.serf, p.stopped, p.done = nil, false, nil
+	p.subMu.Lock()
+	defer p.subMu.Unlock()
+	p.subsClosed = false
+	return nil
+}
+
 func (p *Pool) stop(s *serf.Serf) {
 	defer close(p.done)
 	if s != nil {
@@ -366,6 +388,9 @@ func (p *Pool) serfConfig() (*serf.Config, <-chan serf.Event, error) {
 	sc.ReconnectTimeout = cfg.ReconnectTimeout
 	if sc.ReconnectTimeout == 0 {
 		sc.ReconnectTimeout = 72 * time.Hour
+	}
+	if cfg.LeftTimeout > 0 {
+		sc.TombstoneTimeout = cfg.LeftTimeout
 	}
 	sc.ReconnectTimeoutOverride = reconnectOverride{}
 	sc.LeavePropagateDelay = prof.LeavePropagate

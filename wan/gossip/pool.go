@@ -17,6 +17,11 @@ import (
 // DefaultPort completes addresses to join that have no port.
 const DefaultPort = 8302
 
+// leftTimeout is how long a server that left is still listed. serf looks every 15 s,
+// so it is gone within a minute. Datacenters come and go for good: who is listed
+// should be there.
+const leftTimeout = 30 * time.Second
+
 // Config of the WAN pool. Required: Node, Datacenter, Transport, Logger and
 // Registerer.
 type Config struct {
@@ -85,6 +90,7 @@ func New(cfg Config) (*Pool, error) {
 		SnapshotFile:       cfg.SnapshotFile,
 		RejoinAfterLeave:   cfg.RejoinAfterLeave,
 		ReconnectTimeout:   cfg.ReconnectTimeout,
+		LeftTimeout:        leftTimeout,
 		DisableCoordinates: cfg.DisableCoordinates,
 		Admit:              admit(cfg.Admit),
 		Logger:             cfg.Logger,

@@ -228,6 +228,112 @@ func TestDeadServerIsFound(t *testing.T) {
 	})
 }
 
+// A server that left is not listed any more within a minute, comes back by a join,
+// and is listed again.
+func TestLeaveAndComeBack(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.net.SetDelay(40 * time.Millisecond)
+		a, b, c := w.server(1, 1), w.server(1, 2), w.server(2, 1)
+		all := []*server{a, b, c}
+		for _, s := range all {
+			defer s.stop(t)
+		}
+		join := func(s *server) {
+			t.Helper()
+			if _, err := s.Join(t.Context(), []string{a.addr.String()}); err != nil {
+				t.Fatalf("%s joins: %v", s.name, err)
+			}
+		}
+		join(b)
+		join(c)
+		time.Sleep(10 * time.Second)
+		for range 2 {
+			if err := c.Leave(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Stop(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Pool.Renew(nil); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Pool.Renew(nil); err == nil {
+				t.Error("renewed twice")
+			}
+			until(t, time.Minute, "the one that left is gone", func() bool {
+				return a.status(c.name) == lan.None && b.status(c.name) == lan.None
+			})
+			again, err := c.end.RenewGossip()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.end.RenewGossip(); err == nil {
+				t.Error("a transport in use was replaced")
+			}
+			if err := c.Stop(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Pool.Renew(again); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			join(c)
+			until(t, 20*time.Second, "it is back", func() bool {
+				for _, s := range all {
+					for _, o := range all {
+						if s.status(o.name) != lan.Alive {
+							return false
+						}
+					}
+				}
+				return true
+			})
+		}
+	})
+}
+
+// TestLossyLinksFailNobody: a server that lives is never believed failed at 10 %
+// loss, though single probes are lost all the time.
+func TestLossyLinksFailNobody(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.net.SetDelay(40 * time.Millisecond)
+		var all []*server
+		for d := 1; d <= 3; d++ {
+			for i := 1; i <= 2; i++ {
+				s := w.server(d, i)
+				defer s.stop(t)
+				all = append(all, s)
+			}
+		}
+		for _, s := range all[1:] {
+			if _, err := s.Join(t.Context(), []string{all[0].addr.String()}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(10 * time.Second)
+		w.net.SetLoss(0.1)
+		var lost []string
+		for _, s := range all {
+			events, cancel := s.Subscribe()
+			defer cancel()
+			go func() {
+				for ev := range events {
+					if ev.Kind == lan.Lost || ev.Kind == lan.Reaped {
+						lost = append(lost, fmt.Sprintf("%s by %s", ev.Members[0].Name, s.name))
+					}
+				}
+			}()
+		}
+		time.Sleep(20 * time.Minute)
+		synctest.Wait()
+		if len(lost) > 0 {
+			t.Errorf("believed failed at 10 %% loss in 20 minutes: %v", lost)
+		}
+	})
+}
+
 func TestNamesAndTagsMustAgree(t *testing.T) {
 	for _, tt := range []struct{ name, tag, want string }{
 		{"n1.dc1", "dc1", ""},

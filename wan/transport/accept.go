@@ -85,7 +85,7 @@ func (e *Endpoint) accepted(conn *quic.Conn) {
 		s := newSession(c)
 		e.onRPC(s, c.peer)
 	case "gossip":
-		e.gossip.add(c, "")
+		e.currentGossip().add(c, "")
 	case "enroll":
 		ctx, cancel := context.WithTimeout(e.ctx, enrollTime)
 		defer cancel()

@@ -40,7 +40,6 @@ type Endpoint struct {
 	gate     *gate
 	sessions atomic.Pointer[sessionCache]
 	tokens   quic.TokenStore
-	gossip   *gossip
 
 	onRPC    func(*Session, string)
 	onEnroll func(*EnrollConn)
@@ -50,6 +49,7 @@ type Endpoint struct {
 	wg     sync.WaitGroup
 
 	mu      sync.Mutex
+	gossip  *gossip // RenewGossip replaces it
 	started bool
 	stopped bool
 	conns   map[*connection]struct{}
@@ -159,7 +159,28 @@ func (e *Endpoint) OnEnroll(f func(conn *EnrollConn)) { e.onEnroll = f }
 
 // Gossip is the transport for the WAN pool. It carries packets from Start on;
 // its Shutdown ends the gossip connections and leaves the others alone.
-func (e *Endpoint) Gossip() memberlist.NodeAwareTransport { return e.gossip }
+func (e *Endpoint) Gossip() memberlist.NodeAwareTransport { return e.currentGossip() }
+
+// RenewGossip returns another transport for the WAN pool, in place of the one that
+// was shut down when the pool was left.
+func (e *Endpoint) RenewGossip() (memberlist.NodeAwareTransport, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped {
+		return nil, ErrStopped
+	}
+	if e.gossip.ctx.Err() == nil {
+		return nil, errors.New("wan/transport: the gossip transport is in use")
+	}
+	e.gossip = newGossip(e)
+	return e.gossip, nil
+}
+
+func (e *Endpoint) currentGossip() *gossip {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.gossip
+}
 
 // Addr is the bound address.
 func (e *Endpoint) Addr() netip.AddrPort { return addrPortOf(e.socket.LocalAddr()) }
@@ -208,11 +229,16 @@ func (e *Endpoint) stop() {
 	// CONNECTION_CLOSE and not wait for a time-out.
 	e.closeAll(func(*connection) bool { return true }, codeStopped, "stopped")
 	_ = e.listener.Close()
-	_ = e.gossip.Shutdown()
+	_ = e.currentGossip().Shutdown()
 	e.closeAll(func(*connection) bool { return true }, codeStopped, "stopped")
 	_ = e.quic.Close()
 	_ = e.socket.Close()
 	e.wg.Wait()
+}
+
+// CloseAll closes all connections: of a server that leaves the federation.
+func (e *Endpoint) CloseAll() {
+	e.closeAll(func(*connection) bool { return true }, codeClosed, "left the federation")
 }
 
 func (e *Endpoint) closeAll(choose func(*connection) bool, code quic.ApplicationErrorCode, text string) int {

@@ -62,7 +62,7 @@ func newTable() *table {
 		joinCommand, keygenCommand, keyringCommand, kvDelete, kvExport, kvGet, kvImport, kvPut, leaveCommand, lockCommand, loginCommand, logoutCommand, maintCommand, membersCommand, monitorCommand,
 		raftForget, raftListPeers, raftRecover, raftRemovePeer, raftTransferLeader, reloadCommand, rttCommand, servicesDeregister, servicesRegister,
 		snapshotDecode, snapshotInspect, snapshotRestore, snapshotSave, tlsCACreate, tlsCertCreate, usageInstances,
-		validateCommand, versionCommand, wanCAPrune, wanCARotate, wanCAStatus, wanEvict, wanForceLeave, wanJoin, wanMembers, wanToken, watchCommand,
+		validateCommand, versionCommand, wanCAPrune, wanCARotate, wanCAStatus, wanEvict, wanForceLeave, wanJoin, wanLeave, wanMembers, wanStatus, wanToken, watchCommand,
 	} {
 		t.commands = append(t.commands, make())
 	}
