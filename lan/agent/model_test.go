@@ -147,6 +147,8 @@ func playModel(t *testing.T, dir string, ops, ids, vals []int, pauses []time.Dur
 	}
 	ctx := context.Background()
 	edits := make(chan struct{}, len(ops))
+	reloaded := make(chan struct{}) // closed when the last reload is over
+	close(reloaded)
 	started := 0
 	edit := func(f func()) {
 		started++
@@ -206,9 +208,15 @@ func playModel(t *testing.T, dir string, ops, ids, vals []int, pauses []time.Dur
 			if err := open(); err != nil {
 				return err.Error()
 			}
-		case 12, 13: // files change
+		case 12, 13: // files change; reloads follow each other, as those of a process do
 			files = v
-			edit(func() { _ = a.ReloadDefinitions(fileDefinitions(v)) })
+			before, done := reloaded, make(chan struct{})
+			reloaded = done
+			edit(func() {
+				<-before
+				_ = a.ReloadDefinitions(fileDefinitions(v))
+				close(done)
+			})
 		case 14: // the catalog will not have a service, for a while
 			c.mu.Lock()
 			c.refuse = func(cmd *store.RegisterCommand) error {
