@@ -146,6 +146,11 @@ func (n *Node) newServer() (_ *server, err error) {
 			if err := s.limiter.Admit(req); err != nil {
 				return nil, err
 			}
+			if req.Origin == rpc.FromWAN {
+				if err := trust.CheckSource(req); err != nil {
+					return nil, err
+				}
+			}
 			if req.Origin == rpc.FromLAN && req.Datacenter != "" && req.Datacenter != cfg.Datacenter {
 				return n.views.Do(ctx, req) // client agents share calls to other datacenters
 			}

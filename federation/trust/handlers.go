@@ -108,13 +108,9 @@ func (a *Authority) SignIntermediate(ctx context.Context, req *rpc.Request) (*rp
 	if err := m.decode(req.Body); err != nil {
 		return nil, invalid(err)
 	}
-	from := a.cfg.Datacenter
-	if req.Origin == rpc.FromWAN {
-		_, dc, ok := splitPeer(req.Peer)
-		if !ok {
-			return nil, store.Errorf(store.KindPermissionDenied, "certificate request from an unnamed server")
-		}
-		from = dc
+	from, ok := a.caller(req)
+	if !ok {
+		return nil, store.Errorf(store.KindPermissionDenied, "certificate request from an unnamed server")
 	}
 	if m.renewal && from != m.subject.datacenter {
 		return nil, store.Errorf(store.KindPermissionDenied, "datacenter %s cannot renew the certificate of datacenter %s", from, m.subject.datacenter)
@@ -128,6 +124,32 @@ func (a *Authority) SignIntermediate(ctx context.Context, req *rpc.Request) (*rp
 		rep.grant = *g
 	}
 	return answer(rep.append), nil
+}
+
+// caller is the datacenter that a request comes from. What another server of ours
+// passes on says so itself: CheckSource held it against the certificate there.
+func (a *Authority) caller(req *rpc.Request) (dc string, ok bool) {
+	switch {
+	case req.Origin == rpc.FromWAN:
+		_, dc, ok = splitPeer(req.Peer)
+		return dc, ok
+	case req.Origin == rpc.FromLAN && req.SourceDC != "":
+		return req.SourceDC, true
+	}
+	return a.cfg.Datacenter, true
+}
+
+// CheckSource refuses what a server of another datacenter says in the name of a
+// third one. Servers ask it about all that comes in over the WAN, before it is
+// passed on to a leader, who sees only who passed it on.
+func CheckSource(req *rpc.Request) error {
+	if req.Method != rpc.TrustSignIntermediate && req.Method != rpc.TrustConfirm {
+		return nil
+	}
+	if _, dc, ok := splitPeer(req.Peer); !ok || dc != req.SourceDC {
+		return store.Errorf(store.KindPermissionDenied, "%s cannot speak for datacenter %q", req.Peer, req.SourceDC)
+	}
+	return nil
 }
 
 // grantTo decides anew, on the leader and by its own record, and then signs the

@@ -227,10 +227,8 @@ func (a *Authority) ConfirmHandler(ctx context.Context, req *rpc.Request) (*rpc.
 	if err := m.decode(req.Body); err != nil {
 		return nil, invalid(err)
 	}
-	if req.Origin == rpc.FromWAN {
-		if _, dc, ok := splitPeer(req.Peer); !ok || dc != m.datacenter {
-			return nil, store.Errorf(store.KindPermissionDenied, "%s cannot speak for datacenter %s", req.Peer, m.datacenter)
-		}
+	if dc, ok := a.caller(req); !ok || dc != m.datacenter {
+		return nil, store.Errorf(store.KindPermissionDenied, "datacenter %s cannot speak for datacenter %s", dc, m.datacenter)
 	}
 	for range attempts {
 		rec, err := a.lead()
