@@ -177,6 +177,7 @@ func TestIdentity(t *testing.T) {
 			return !victim.reads("dc1") && !victim.reads("dc3")
 		}).Round(time.Millisecond))
 		load.end(t, "a server of dc2 is evicted")
+		until(t, 30*time.Second, "dc3 has heard of the eviction", func() bool { return len(dc3[0].ca().Revoked) == 1 })
 		dc3[0].kill()
 		dc3[0].start()
 		until(t, 20*time.Second, "dc3 leads itself", dc3[0].hasLeader)
