@@ -70,15 +70,18 @@ type serverMetrics struct {
 }
 
 type methodMetrics struct {
-	ok, failed, timeout, cancelled prometheus.Counter
-	name                           string
-	times                          *prometheus.HistogramVec
-	seconds                        atomic.Pointer[prometheus.Observer]
+	name    string
+	ok      prometheus.Counter
+	ends    *prometheus.CounterVec // the others'
+	times   *prometheus.HistogramVec
+	seconds atomic.Pointer[prometheus.Observer]
 }
 
+func (m *methodMetrics) end(outcome string) { m.ends.WithLabelValues(m.name, outcome).Inc() }
+
 // observe counts how long a call took. The series of a method are made by its first
-// call: a server is asked a dozen of all methods, and each has a series for every
-// bucket.
+// call, and those of its failures by the first of them: a server is asked a dozen of
+// all methods, and each has a series for every bucket and outcome.
 func (m *methodMetrics) observe(took time.Duration) {
 	o := m.seconds.Load()
 	if o == nil {
@@ -120,12 +123,10 @@ func newServerMetrics(reg prometheus.Registerer) *serverMetrics {
 	}
 	method := func(name string) *methodMetrics {
 		return &methodMetrics{
-			ok:        calls.WithLabelValues(name, "ok"),
-			failed:    calls.WithLabelValues(name, "error"),
-			timeout:   calls.WithLabelValues(name, "timeout"),
-			cancelled: calls.WithLabelValues(name, "cancelled"),
-			name:      name,
-			times:     seconds,
+			name:  name,
+			ok:    calls.WithLabelValues(name, "ok"),
+			ends:  calls,
+			times: seconds,
 		}
 	}
 	for _, d := range Methods() {
@@ -145,13 +146,13 @@ func (m *serverMetrics) observe(d *Method, err error, gone bool, took time.Durat
 	}
 	switch {
 	case gone:
-		c.cancelled.Inc()
+		c.end("cancelled")
 	case err == nil:
 		c.ok.Inc()
 	case store.KindOf(err) == store.KindTimeout:
-		c.timeout.Inc()
+		c.end("timeout")
 	default:
-		c.failed.Inc()
+		c.end("error")
 	}
 	c.observe(took)
 }
