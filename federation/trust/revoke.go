@@ -17,22 +17,6 @@ import (
 // revocations are those of a record: immutable.
 type revocations []store.TrustRevocation
 
-// find returns what refuses a server, its own revocation before its datacenter's.
-func (rs revocations) find(node, dc string) (r store.TrustRevocation, ok bool) {
-	for i := range rs {
-		if rs[i].Datacenter != dc {
-			continue
-		}
-		if strings.EqualFold(rs[i].Node, node) {
-			return rs[i], true
-		}
-		if rs[i].Node == "" {
-			r, ok = rs[i], true
-		}
-	}
-	return r, ok
-}
-
 // now says whether a server is evicted, whatever it shows.
 func (rs revocations) now(node, dc string) bool {
 	for i := range rs {
