@@ -50,6 +50,9 @@ func (a *Authority) accept(ctx context.Context, conn EnrollConn) (dc, result str
 	if err != nil {
 		return dc, endedError, err
 	}
+	if h.mode == modeToken {
+		a.awaitToken(ctx, h.token)
+	}
 	mode, key, err := a.checkJoiner(conn, h, exp)
 	if err != nil {
 		return dc, endedRefuse, err

@@ -194,6 +194,31 @@ func (a *Authority) TokenHandler(ctx context.Context, req *rpc.Request) (*rpc.Re
 	return nil, errChanged
 }
 
+// tokenLag is how long a server waits for a token it does not know: the command
+// that made it has its answer before the last follower has it.
+const tokenLag = time.Second
+
+// awaitToken returns when our record has a token, or will not soon.
+func (a *Authority) awaitToken(ctx context.Context, id string) {
+	w := a.cfg.State.Watch()
+	defer w.Close()
+	late := time.NewTimer(tokenLag)
+	defer late.Stop()
+	for {
+		rec := w.Trust()
+		if rec != nil && slices.ContainsFunc(rec.Tokens, func(t store.TrustToken) bool { return t.ID == id }) {
+			return
+		}
+		select {
+		case <-w.C():
+		case <-late.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // usable finds a token in our record that a datacenter may use now. keyHash is
 // that of the key its intermediate is for, "" while not known.
 func usable(rec *store.Trust, id, dc, keyHash string, now time.Time) (*store.TrustToken, error) {
