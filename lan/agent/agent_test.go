@@ -589,6 +589,7 @@ func TestTheNodeGoesWithTheAgentsToken(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		want := map[string]string{"node": "", "web": "own-token", "api": "user-token", "filed": "file-token"}
 		if !maps.Equal(s.pushed, want) {
 			t.Errorf("got  %v\nwant %v", s.pushed, want)
