@@ -303,7 +303,7 @@ func (s *server) newWAN() (err error) {
 		ReconnectTimeout: cfg.ReconnectTimeoutWAN, DisableCoordinates: cfg.DisableCoordinates,
 		Admit: func(m gossip.Member, _ string) error {
 			if s.evicted(m.Name) {
-				return errors.New("it was evicted")
+				return fmt.Errorf("it was evicted: %w", gossip.ErrKeptOut)
 			}
 			return nil
 		},

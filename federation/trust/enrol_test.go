@@ -227,7 +227,7 @@ func TestNamesAndFederations(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)
 			d1 := w.add("dc1", 1, func(c *Config) { c.Node = "first" })
-			w.dcs["other"] = d1
+			w.set("other", d1)
 			twin := w.add("dc1", 1, nil)
 			before := d1.trust()
 			err := twin.lead().Join(t.Context(), "first.dc1")
@@ -248,7 +248,7 @@ func TestNamesAndFederations(t *testing.T) {
 			if err := w.dcs["dc2"].lead().Join(t.Context(), "s1.dc1"); err != nil {
 				t.Fatal(err)
 			}
-			w.dcs["first"] = w.dcs["dc2"]
+			w.set("first", w.dcs["dc2"])
 			twin := w.add("dc2", 1, nil)
 			before := d1.trust()
 			for _, err := range []error{twin.lead().Join(t.Context(), "s1.dc1")} {

@@ -35,7 +35,7 @@ func joined(t *testing.T, servers int) (w *world, d1, d2 *dc) {
 func TestRotation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, d1, d2 := joined(t, 2)
-		w.lazy = true
+		w.lazy.Store(true)
 		time.Sleep(time.Second)
 		first := d2.servers[1].view.Load().creds.leaf
 		seen := map[string]bool{}
@@ -77,7 +77,7 @@ func TestRotation(t *testing.T) {
 func TestPrimaryAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, d1, d2 := joined(t, 1)
-		w.lazy = true
+		w.lazy.Store(true)
 		time.Sleep(intermediateLife*2/3 - time.Hour)
 		d1.leader.Store(-1)
 		old := d2.trust().Intermediate
@@ -229,7 +229,7 @@ func TestNoLeaderAtStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		d := &dc{w: w, name: "dc1", st: newEmptyState()}
-		w.dcs["dc1"] = d
+		w.set("dc1", d)
 		d.leader.Store(-1)
 		for range 3 {
 			d.start(nil)

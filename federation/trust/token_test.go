@@ -135,7 +135,7 @@ func TestToken(t *testing.T) {
 // delete takes a datacenter out of what allTalk looks at; its servers go on.
 func (w *world) delete(name string) *world {
 	d := w.dcs[name]
-	delete(w.dcs, name)
+	w.set(name, nil)
 	w.t.Cleanup(func() { _ = d })
 	for _, s := range d.servers {
 		w.t.Cleanup(func() { s.cancel(); <-s.done })

@@ -31,8 +31,9 @@ type world struct {
 	t     testing.TB
 	delay time.Duration // one way
 	wg    sync.WaitGroup
+	mu    sync.Mutex // guards dcs where servers run: tests alone write
 	dcs   map[string]*dc
-	lazy  bool // see route
+	lazy  atomic.Bool // see route
 	// mangle, if set, may change what the dialing side of an enrolment sees.
 	mangle func(EnrollConn) EnrollConn
 	source netip.AddrPort // whom packets seem to come from
@@ -67,7 +68,7 @@ func newWorld(t testing.TB) *world {
 func (w *world) add(name string, n int, edit func(*Config)) *dc {
 	w.t.Helper()
 	d := &dc{w: w, name: name, st: state.New()}
-	w.dcs[name] = d
+	w.set(name, d)
 	id := fmt.Sprintf("%x-cluster-%s", len(w.dcs), name)
 	d.apply(store.Command{Kind: store.CmdCluster, Payload: (&store.Cluster{ID: id, HistoryID: "h"}).AppendWire(nil)})
 	for range n {
@@ -129,6 +130,21 @@ func (d *dc) start(edit func(*Config)) *server {
 	return s
 }
 
+// set names a datacenter, nil takes the name away.
+func (w *world) set(name string, d *dc) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.dcs[name] = d; d == nil {
+		delete(w.dcs, name)
+	}
+}
+
+func (w *world) get(name string) *dc {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.dcs[name]
+}
+
 func (w *world) stop() {
 	for _, d := range w.dcs {
 		for _, s := range d.servers {
@@ -172,12 +188,12 @@ func (s *server) route(ctx context.Context, req *rpc.Request) (*rpc.Response, er
 	d, r := s.dc, *req
 	r.Origin, r.Peer = rpc.FromLAN, s.cfg.Node
 	if req.Datacenter != "" && req.Datacenter != d.name {
-		d = s.dc.w.dcs[req.Datacenter]
+		d = s.dc.w.get(req.Datacenter)
 		if d == nil {
 			return nil, store.ErrNoPath
 		}
 		r.Origin, r.Peer = rpc.FromWAN, s.self()
-		if s.dc.w.lazy && req.Method == rpc.TrustSync {
+		if s.dc.w.lazy.Load() && req.Method == rpc.TrustSync {
 			// Thousands in a year, and each handshake takes a millisecond.
 		} else if err := s.canTalk(d.servers[len(d.servers)-1]); err != nil {
 			return nil, store.Errorf(store.KindUnreachable, "%w", err)
@@ -249,6 +265,8 @@ func (w *world) dial(ctx context.Context, from *server, addr string) (EnrollConn
 }
 
 func (w *world) find(peer string) *server {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, d := range w.dcs {
 		for _, s := range d.servers {
 			if s.self() == peer {

@@ -106,7 +106,8 @@ type Config struct {
 	OnUserEvent func(name string, payload []byte, ltime uint64)
 
 	// Admit is asked about each member heard of, after the checks of this
-	// package; an error keeps it out. It must not call the Pool.
+	// package; an error keeps it out, and unless it is ErrKeptOut, also the pool that
+	// has it. It must not call the Pool.
 	Admit func(Member) error
 	// AdmitPool is asked about each living member of the other side when two
 	// pools become one; an error keeps them apart. It must not call the Pool.

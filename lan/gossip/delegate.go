@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"unicode"
@@ -9,6 +10,10 @@ import (
 	"github.com/hashicorp/go-msgpack/v2/codec"
 	"github.com/hashicorp/memberlist"
 )
+
+// ErrKeptOut is for errors of Config.Admit that are about one member alone: the
+// others of a pool that still has it are joined without it.
+var ErrKeptOut = errors.New("kept out")
 
 // delegate decides who may be a member. memberlist asks it about each message
 // that says somebody is alive (NotifyAlive, with its own lock held: nothing here
@@ -39,6 +44,9 @@ func (d delegate) NotifyMerge(nodes []*memberlist.Node) error {
 	}
 	for _, n := range nodes {
 		m, err := d.admit(n)
+		if errors.Is(err, ErrKeptOut) {
+			continue // NotifyAlive will not have it either
+		}
 		if err != nil {
 			return err
 		}

@@ -244,6 +244,40 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// One member that is kept out keeps nobody else out.
+func TestKeptOut(t *testing.T) {
+	gossiptest.Bubble(t, func(t *testing.T) {
+		net := gossiptest.NewNetwork(1)
+		a, b := agent(t, net, 1), agent(t, net, 2)
+		defer stop(t, a)
+		defer stop(t, b)
+		if _, err := b.Join(t.Context(), []string{addrOf(1).String()}); err != nil {
+			t.Fatal(err)
+		}
+		c := agent(t, net, 3, func(c *gossip.Config) {
+			c.Admit = func(m gossip.Member) error {
+				if m.Name == "n2" {
+					return fmt.Errorf("it was evicted: %w", gossip.ErrKeptOut)
+				}
+				return nil
+			}
+		})
+		defer stop(t, c)
+		if _, err := c.Join(t.Context(), []string{addrOf(1).String()}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		for _, m := range c.Members() {
+			if m.Name == "n2" {
+				t.Error("n2 is a member")
+			}
+		}
+		if len(c.Members()) != 2 {
+			t.Errorf("members %v, want n1 and n3", c.Members())
+		}
+	})
+}
+
 // TestPoolsApart: both sides refuse to become one, and stay as they were.
 func TestPoolsApart(t *testing.T) {
 	gossiptest.Bubble(t, func(t *testing.T) {
