@@ -324,7 +324,6 @@ func (s *server) inWAN(ctx context.Context) (err error) {
 	defer cancel()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	met := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -337,15 +336,6 @@ func (s *server) inWAN(ctx context.Context) (err error) {
 				ev.Members = w.pool.Members()
 			}
 			s.heard(ev.Members)
-			// A server that comes back may hear of one member and, until lists are
-			// exchanged, of no other: it asks the first of another datacenter for its list.
-			foreign := func(m gossip.Member) bool {
-				return m.Status == gossip.Alive && m.Tags["dc"] != s.n.cfg.Datacenter && !s.evicted(m.Name)
-			}
-			if i := slices.IndexFunc(ev.Members, foreign); i >= 0 && !met {
-				met = true
-				w.later(ev.Members[i].Name + "/" + ev.Members[i].AddrPort().String())
-			}
 			if !slices.ContainsFunc(ev.Members, func(m gossip.Member) bool { return s.evicted(m.Name) }) {
 				continue
 			}

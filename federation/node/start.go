@@ -212,11 +212,23 @@ func (s *server) startDuties(ctx context.Context) error {
 	n.stack.run("leader", n.fail, s.leader.Run)
 	n.stack.run("bootstrap", n.fail, s.boot.Run)
 	n.stack.run("rivals", n.fail, s.watchRivals)
-	n.stack.run("certificates", n.fail, s.authority.Run)
+	n.stack.run("certificates", n.fail, s.runAuthority)
 	if s.wan != nil {
 		return s.startWAN(ctx)
 	}
 	return nil
+}
+
+// runAuthority follows the trust record once this server has caught up: what a
+// restarted server replays from its log are roots of the past, and who shows a
+// certificate below one of them is refused by everybody.
+func (s *server) runAuthority(ctx context.Context) error {
+	select {
+	case <-s.local.ready:
+		return s.authority.Run(ctx)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // startWAN opens the WAN socket. The pool starts when there is a certificate.

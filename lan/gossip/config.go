@@ -95,6 +95,9 @@ type Config struct {
 	// RejoinAfterLeave.
 	SnapshotFile     string
 	RejoinAfterLeave bool
+	// Greet is with how many of the first members heard of the full state is
+	// exchanged, beside those joined.
+	Greet int
 	// ReconnectTimeout is how long a failed member is kept: 72 h.
 	ReconnectTimeout time.Duration
 	// LeftTimeout is how long a member that left is still listed: 24 h.

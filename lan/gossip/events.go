@@ -107,4 +107,7 @@ func (p *Pool) handle(e serf.Event) {
 	}
 	p.metrics.events.WithLabelValues(ev.Kind.String()).Add(float64(len(ev.Members)))
 	p.publish(ev)
+	if ev.Kind == Joined {
+		p.greet(ev.Members)
+	}
 }

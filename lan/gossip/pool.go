@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,13 +38,15 @@ type Pool struct {
 	mu      sync.Mutex
 	serf    *serf.Serf // nil before Start
 	stopped bool
-	done    chan struct{} // made by the first Stop, closed when all has ended
+	done    chan struct{}      // made by the first Stop, closed when all has ended
+	end     context.CancelFunc // ends rejoin; nil before Start
 
 	intent  chan struct{} // one slot: held during serf.Join
 	leaving chan struct{} // one slot: held during serf.Leave and serf.Shutdown
 	tagMu   sync.Mutex    // serf.SetTags may not run twice at once
 
 	newcomer newcomer
+	greeted  int // by drain alone
 
 	subMu      sync.Mutex
 	subs       map[chan Event]struct{}
@@ -88,6 +91,10 @@ func (p *Pool) Start(context.Context) error {
 	if err != nil {
 		return err
 	}
+	previous, err := p.cfg.previous()
+	if err != nil {
+		p.log.Warn("members of before are not known", "file", p.cfg.SnapshotFile, "err", err)
+	}
 	s, err := serf.Create(conf)
 	if err != nil {
 		_ = conf.MemberlistConfig.Transport.Shutdown()
@@ -97,8 +104,10 @@ func (p *Pool) Start(context.Context) error {
 		_ = s.Shutdown()
 		return fmt.Errorf("%s gossip: this agent's own address is not in the allowed CIDRs %v", p.cfg.scope(), p.cfg.AllowedCIDRs)
 	}
-	p.serf = s
+	life, end := context.WithCancel(context.Background())
+	p.serf, p.end, p.greeted = s, end, 0
 	p.wg.Go(func() { p.drain(s, events) })
+	p.wg.Go(func() { p.rejoin(life, previous) })
 	return nil
 }
 
@@ -110,6 +119,9 @@ func (p *Pool) Stop(ctx context.Context) error {
 	if first {
 		p.stopped = true
 		p.done = make(chan struct{})
+		if p.end != nil {
+			p.end()
+		}
 	}
 	p.mu.Unlock()
 	if first {
@@ -385,10 +397,7 @@ func (p *Pool) serfConfig() (*serf.Config, <-chan serf.Event, error) {
 	sc.LogOutput, sc.Logger = nil, logger
 	sc.EventCh = events
 	sc.ProtocolVersion = 4 // what tools expect to see as DelegateCur; 5 adds nothing we use
-	sc.ReconnectTimeout = cfg.ReconnectTimeout
-	if sc.ReconnectTimeout == 0 {
-		sc.ReconnectTimeout = 72 * time.Hour
-	}
+	sc.ReconnectTimeout = cfg.reconnectTimeout()
 	if cfg.LeftTimeout > 0 {
 		sc.TombstoneTimeout = cfg.LeftTimeout
 	}
@@ -431,6 +440,10 @@ const (
 	// address: a container restarted elsewhere should not wait for long.
 	reclaimAfter = 5 * time.Second
 )
+
+func (c *Config) reconnectTimeout() time.Duration {
+	return cmp.Or(c.ReconnectTimeout, 72*time.Hour)
+}
 
 func (c *Config) defaultPort() uint16 {
 	for _, port := range []uint16{c.DefaultPort, c.Bind.Port(), c.Advertise.Port()} {

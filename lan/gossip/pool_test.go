@@ -647,6 +647,33 @@ func TestSnapshotRejoins(t *testing.T) {
 	})
 }
 
+// Both members restart while they cannot reach each other: they meet again soon
+// after they can, though serf has given up by then.
+func TestSnapshotRejoinsLater(t *testing.T) {
+	dir := t.TempDir()
+	gossiptest.Bubble(t, func(t *testing.T) {
+		net := gossiptest.NewNetwork(1)
+		start := func(i int) *gossip.Pool {
+			return agent(t, net, i, func(c *gossip.Config) { c.SnapshotFile = filepath.Join(dir, fmt.Sprint(i)) })
+		}
+		a, b := start(1), start(2)
+		join(t, b, 1)
+		time.Sleep(time.Second)
+		stop(t, a)
+		stop(t, b)
+		net.Cut(addrOf(1), addrOf(2))
+		a, b = start(1), start(2)
+		defer stop(t, a)
+		defer stop(t, b)
+		time.Sleep(10 * time.Minute)
+		if status(a, "n2") != gossip.None || status(b, "n1") != gossip.None {
+			t.Fatal("they heard of each other over a link that is cut")
+		}
+		net.Heal(addrOf(1), addrOf(2))
+		until(t, time.Minute, "they found each other", func() bool { return status(b, "n1") == gossip.Alive && status(a, "n2") == gossip.Alive })
+	})
+}
+
 func TestValidateNamesAllProblems(t *testing.T) {
 	_, err := gossip.New(gossip.Config{Name: "a b", Scope: "moon", Key: []byte("short")})
 	for _, want := range []string{"node name", "datacenter", "Bind", "scope", "gossip_nodes", "Logger", "Registerer", "encrypt has invalid key"} {

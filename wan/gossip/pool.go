@@ -22,6 +22,9 @@ const DefaultPort = 8302
 // should be there.
 const leftTimeout = 30 * time.Second
 
+// greet covers the servers of a few datacenters.
+const greet = 8
+
 // Config of the WAN pool. Required: Node, Datacenter, Transport, Logger and
 // Registerer.
 type Config struct {
@@ -89,6 +92,7 @@ func New(cfg Config) (*Pool, error) {
 		AllowedCIDRs:       cfg.AllowedCIDRs,
 		SnapshotFile:       cfg.SnapshotFile,
 		RejoinAfterLeave:   cfg.RejoinAfterLeave,
+		Greet:              greet,
 		ReconnectTimeout:   cfg.ReconnectTimeout,
 		LeftTimeout:        leftTimeout,
 		DisableCoordinates: cfg.DisableCoordinates,
