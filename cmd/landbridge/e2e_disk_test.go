@@ -4,6 +4,7 @@ package main
 
 import (
 	"crypto/rand"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,7 +17,7 @@ import (
 // reason, reads go on, and when there is room again nobody needs to do anything.
 func TestFullDisk(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("mounting a small disk needs root")
+		lacks(t, "mounting a small disk needs root")
 	}
 	dir := t.TempDir()
 	a := newAgent(t, dir, "full", "dc1", "127.77.1.1", map[string]any{"bootstrap_expect": 1})
@@ -25,7 +26,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=160m"); err != nil {
-		t.Skipf("no small disk here: %v", err)
+		lacks(t, fmt.Sprintf("no small disk here: %v", err))
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) })
 	a.start()

@@ -151,6 +151,9 @@ func TestNamesExist(t *testing.T) {
 func TestRules(t *testing.T) {
 	tool, err := exec.LookPath("promtool")
 	if err != nil {
+		if os.Getenv("LANDBRIDGE_CLIENTS") == "all" { // as CI says, which installs them
+			t.Fatal("promtool is not installed (Debian's prometheus)")
+		}
 		t.Skip("promtool is not installed (Debian's prometheus)")
 	}
 	for _, args := range [][]string{{"check", "rules", "rules.yml"}, {"test", "rules", "rules_test.yml"}} {
