@@ -184,6 +184,25 @@ func TestSizes(t *testing.T) {
 	}
 }
 
+// Answers make room for the authority section, which stays whole.
+func TestFitKeepsAuthority(t *testing.T) {
+	r := new(dns.Msg)
+	r.SetQuestion("web.service.consul.", dns.TypeTXT)
+	set := DefaultSettings()
+	set.EnableTruncate = true
+	for _, c := range []struct{ size, answers, extra int }{{2000, 2, 1}, {512, 1, 0}, {300, 0, 0}, {100, 0, 0}, {5, 0, 0}} {
+		m := new(dns.Msg)
+		m.SetReply(r)
+		text := textRRs(r.Question[0].Name, []string{strings.Repeat("x", 200)}, 0)[0]
+		m.Answer, m.Ns, m.Extra = []dns.RR{text, text}, []dns.RR{text}, []dns.RR{text}
+		a := answer{m: m, set: &set, limit: limit{bytes: c.size}}
+		a.fit(0)
+		if len(m.Answer) != c.answers || len(m.Ns) != 1 || len(m.Extra) != c.extra || m.Truncated != (c.answers < 2) {
+			t.Errorf("%d bytes: %v; want %d answers, one authority, %d additional", c.size, m, c.answers, c.extra)
+		}
+	}
+}
+
 func TestClassesAndSubnets(t *testing.T) {
 	r := new(dns.Msg)
 	r.SetQuestion("web.service.consul.", dns.TypeA)

@@ -35,8 +35,11 @@ func edges() catalog {
 	c := town()
 	both := inst("both", "10.0.0.7", "b", "both", "", 80, "passing")
 	both.Node.TaggedAddresses["lan_ipv6"] = "2001:db8::7"
-	both.Node.Meta = map[string]string{"a": "", "rfc1035-0": "", "rfc1035-255": strings.Repeat("x", 255), "rfc1035-256": strings.Repeat("x", 256), "rfc1035-510": strings.Repeat("x", 510)}
+	both.Node.Meta = map[string]string{"a": "", "rfc1035-0": "", "rfc1035-255": strings.Repeat("x", 255), "rfc1035-256": strings.Repeat("x", 256), "rfc1035-510": strings.Repeat("x", 510), "rfc1035-escaped": strings.Repeat(`\`, 60)}
 	c.add("dc1", both)
+	for i := range 8 { // targets with labels longer than a record
+		c.add("dc1", inst(fmt.Sprintf("far%d", i), "10.5.0.1", "far", "far", fmt.Sprintf("2001:db8::%d", i), 80, "passing"))
+	}
 	for i := range 150 {
 		x := inst(fmt.Sprintf("huge%03d", i), fmt.Sprintf("10.4.0.%d", i+1), "huge", "huge", "", 1000, "passing")
 		x.Node.Meta["text"] = strings.Repeat("t", 200)
@@ -170,5 +173,15 @@ func BenchmarkAnswer(b *testing.B) {
 				s.pack(m, r)
 			}
 		})
+	}
+}
+
+// A record whose name is a pointer fits to the last byte, also where the name it
+// stands for would not.
+func TestFitsToTheByte(t *testing.T) {
+	s := newServer(func(c *Config) { c.Do = edges() })
+	for size := uint16(513); size < 800; size++ {
+		seeded(s, uint64(size))
+		both(t, s, packet(t, "far.service.consul.", dns.TypeSRV, size))
 	}
 }

@@ -1,10 +1,6 @@
 package dnsapi
 
-import (
-	"sort"
-
-	"github.com/miekg/dns"
-)
+import "github.com/miekg/dns"
 
 // limit is what a transport carries (spec dns.md 4).
 type limit struct {
@@ -36,9 +32,6 @@ func (l limit) addresses(set *Settings) (most int, byTransport bool) {
 	return -1, false
 }
 
-// minRecord is the size of the smallest record: a pointer, and no data.
-const minRecord = 12
-
 // fit drops what does not fit: first additional records from the end, then
 // answers, and with an answer what belongs to it alone. room is set aside for the
 // OPT record.
@@ -49,22 +42,46 @@ func (a *answer) fit(room int) {
 		m.Extra = a.belonging(m.Extra)
 		a.dropped = true
 	}
-	if m.Len() > most {
-		// What cannot fit in any case need not be measured again and again.
-		m.Extra = m.Extra[:min(len(m.Extra), most/minRecord)]
-		extra := m.Extra
-		m.Extra = nil
-		answers := m.Answer
-		if m.Len() > most {
-			n := sort.Search(len(answers), func(n int) bool { m.Answer = answers[:n+1]; return m.Len() > most })
-			m.Answer = answers[:n]
+	if m.Len() > most { // never too low an estimate, but too high a one for texts with escapes
+		n := whole(m, most)
+		for len(m.Answer) > 0 && n < len(m.Answer)+len(m.Ns) {
+			m.Answer = m.Answer[:min(n, len(m.Answer)-1)]
+			m.Extra = a.belonging(m.Extra)
 			a.dropped = true
-			extra = a.belonging(extra)
+			n = whole(m, most)
 		}
-		n := sort.Search(len(extra), func(n int) bool { m.Extra = extra[:n+1]; return m.Len() > most })
-		m.Extra = extra[:n]
+		m.Extra = m.Extra[:max(n-len(m.Answer)-len(m.Ns), 0)]
 	}
 	m.Truncated = a.dropped && a.set.EnableTruncate
+}
+
+// whole is how many records of m, in the order they are written, size bytes hold.
+func whole(m *dns.Msg, size int) int {
+	const label = 64 // PackRR wants room for a name's next label even where a pointer takes its place
+	b := make([]byte, max(size, 0)+label)
+	var names map[string]int // where they stand, to be pointed at
+	if m.Compress {
+		names = map[string]int{}
+	}
+	end := headerSize
+	for _, q := range m.Question {
+		// A question that came as one is shorter than every limit.
+		at, err := dns.PackDomainName(q.Name, b, end, names, m.Compress)
+		if end = at + 4; err != nil || end > size {
+			return 0
+		}
+	}
+	n := 0
+	for _, section := range [...][]dns.RR{m.Answer, m.Ns, m.Extra} {
+		for _, rr := range section {
+			var err error
+			if end, err = dns.PackRR(rr, b, end, names, m.Compress); err != nil || end > size {
+				return n
+			}
+			n++
+		}
+	}
+	return n
 }
 
 // belonging keeps the additional records of the targets that are still there.
