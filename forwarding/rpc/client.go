@@ -23,6 +23,9 @@ type ClientConfig struct {
 	BulkBytes   int  // a request with a larger envelope gets a stream of its own; default 32 KB
 	MaxBody     int  // largest answer accepted; default 64 MB
 	Compress    bool // bodies over 1 KB travel compressed, both ways: for the WAN
+	// Bulk is how many more connections a Pool opens to the server, one after
+	// another, for answers of 256 KB and more: for the WAN. 0: they come over this one.
+	Bulk int
 
 	// PingEvery is the least time between the pings of a client that waits;
 	// default 250 ms, below 0: no pings. Twice the round trip is used if larger.
@@ -31,6 +34,8 @@ type ClientConfig struct {
 	RTT func() time.Duration
 
 	Metrics *ClientMetrics // nil: none
+
+	bulk *bulkConns // set by a Pool if Bulk is
 }
 
 func (c *ClientConfig) setDefaults() {
@@ -204,7 +209,7 @@ func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {
 	buf := getBuffer()
 	defer putBuffer(buf)
 	b := append((*buf)[:0], make([]byte, headerSize)...)
-	b = appendRequest(b, req, remaining-reserve(remaining), c.z)
+	b = appendRequest(b, req, remaining-reserve(remaining), c.z, c.cfg.bulk != nil)
 	*buf = b
 	if m.Stream {
 		counted = false // until its stream is closed

@@ -28,6 +28,7 @@ const (
 	reqQuery          = 15
 	reqBody           = 16
 	reqBodyZstd       = 17 // instead of reqBody
+	reqAcceptApart    = 18 // a large answer may be laid apart
 )
 
 // Fields of an answer's envelope.
@@ -47,7 +48,7 @@ const (
 
 // appendRequest appends req without its local fields. remaining 0 means that
 // there is no deadline.
-func appendRequest(b []byte, req *Request, remaining time.Duration, z *compressor) []byte {
+func appendRequest(b []byte, req *Request, remaining time.Duration, z *compressor, apart bool) []byte {
 	b = wire.Uint(b, reqMethod, uint64(req.Method))
 	b = wire.String(b, reqDatacenter, req.Datacenter)
 	b = wire.String(b, reqToken, req.Token)
@@ -64,6 +65,7 @@ func appendRequest(b []byte, req *Request, remaining time.Duration, z *compresso
 		b = wire.Uint(b, reqRemaining, uint64((remaining+time.Millisecond-1)/time.Millisecond))
 	}
 	b = wire.Bool(b, reqAcceptZstd, z != nil)
+	b = wire.Bool(b, reqAcceptApart, apart)
 	if !emptyQuery(&req.Query) {
 		b = wire.Message(b, reqQuery, req.Query.AppendWire)
 	}
@@ -80,9 +82,10 @@ func emptyQuery(q *store.Query) bool {
 // wireRequest is a request as it arrived.
 type wireRequest struct {
 	Request
-	remaining  time.Duration // 0: no deadline
-	acceptZstd bool
-	packed     []byte // body, still compressed
+	remaining   time.Duration // 0: no deadline
+	acceptZstd  bool
+	acceptApart bool
+	packed      []byte // body, still compressed
 }
 
 // decode reads an envelope. Body and packed are parts of b, which must not
@@ -132,6 +135,8 @@ func (r *wireRequest) decode(b []byte) error {
 			r.remaining = time.Duration(min(d.Uint(), most)) * time.Millisecond
 		case reqAcceptZstd:
 			r.acceptZstd = d.Bool()
+		case reqAcceptApart:
+			r.acceptApart = d.Bool()
 		case reqQuery:
 			if err := r.Query.DecodeWire(d.Bytes()); err != nil {
 				return store.Errorf(store.KindInvalid, "request envelope: query: %w", err)

@@ -44,7 +44,7 @@ func TestRequestRoundTrip(t *testing.T) {
 			used = z
 		}
 		var got wireRequest
-		if err := got.decode(appendRequest(nil, &want, remaining, used)); err != nil {
+		if err := got.decode(appendRequest(nil, &want, remaining, used, false)); err != nil {
 			t.Fatal(err)
 		}
 		if got.packed != nil {
@@ -66,7 +66,7 @@ func TestRequestRoundTrip(t *testing.T) {
 
 // A newer agent's fields are skipped; values that change the meaning are not.
 func TestRequestFromANewerAgent(t *testing.T) {
-	b := appendRequest(nil, &Request{Method: KVGet, Datacenter: "east"}, 0, nil)
+	b := appendRequest(nil, &Request{Method: KVGet, Datacenter: "east"}, 0, nil, false)
 	b = wire.String(wire.Uint(b, 900, 7), 901, "later")
 	var r wireRequest
 	if err := r.decode(b); err != nil || r.Datacenter != "east" {
@@ -193,7 +193,7 @@ func TestIDsTurnOver(t *testing.T) {
 }
 
 func FuzzRequest(f *testing.F) {
-	f.Add(appendRequest(nil, &Request{Method: KVGet, Query: store.Query{Name: "k", NodeMeta: map[string]string{"a": "b"}}, Body: []byte("x")}, time.Second, nil))
+	f.Add(appendRequest(nil, &Request{Method: KVGet, Query: store.Query{Name: "k", NodeMeta: map[string]string{"a": "b"}}, Body: []byte("x")}, time.Second, nil, false))
 	f.Add([]byte{0x82, 0x01, 0xff, 0xff, 0xff, 0xff, 0x7f})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var r wireRequest
@@ -201,7 +201,7 @@ func FuzzRequest(f *testing.F) {
 			return
 		}
 		var again wireRequest
-		if err := again.decode(appendRequest(nil, &r.Request, r.remaining, nil)); err != nil {
+		if err := again.decode(appendRequest(nil, &r.Request, r.remaining, nil, false)); err != nil {
 			t.Fatalf("what was decoded does not decode again: %v", err)
 		}
 		if again.Method != r.Method || again.Token != r.Token || again.Query.Name != r.Query.Name || !bytes.Equal(again.Body, r.Body) {

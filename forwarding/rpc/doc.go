@@ -14,6 +14,10 @@
 //     is larger than ServerConfig.BulkBytes: 32 KB between datacenters, 256 KB
 //     inside one. So a bulky answer never blocks the small ones behind it, and
 //     costs no further round trip.
+//   - A piece (kind 5) is 128 KB of an answer of 256 KB and more that a server laid
+//     apart, between datacenters: the answer's frame in the lane is a ticket, and
+//     the client fetches pieces over connections that carry nothing else, so that
+//     calls never share a congestion window with bulk, nor bulk is held to one.
 //   - A stream of bytes (kind 4) is one call of a method with Stream: a request
 //     frame, data frames and an end frame one way; an answer frame and, if it
 //     announces them, data frames and an end frame the other way. An error frame in

@@ -17,6 +17,7 @@ const (
 	streamCall   byte = 2
 	streamAnswer byte = 3
 	streamBytes  byte = 4
+	streamPiece  byte = 5
 )
 
 // Types of frames. A type that is not known is skipped.
@@ -27,9 +28,10 @@ const (
 	frameCancel   byte = 4
 	framePing     byte = 5
 	framePong     byte = 6
-	frameStopping byte = 7 // the server runs no new calls; the client leaves when its last one is answered
-	frameData     byte = 8 // a piece of a stream of bytes
-	frameEnd      byte = 9 // the end of a stream of bytes: all of it came
+	frameStopping byte = 7  // the server runs no new calls; the client leaves when its last one is answered
+	frameData     byte = 8  // a piece of a stream of bytes
+	frameEnd      byte = 9  // the end of a stream of bytes: all of it came
+	frameApart    byte = 10 // instead of an answer: a ticket for it
 )
 
 const (

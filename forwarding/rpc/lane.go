@@ -191,6 +191,11 @@ func (l *clientLane) read(conn net.Conn) {
 		l.c.live.hear()
 		switch h.typ {
 		case frameResponse, frameError, framePong:
+		case frameApart:
+			if k := l.find(h.id); k != nil && l.c.cfg.bulk != nil {
+				l.c.spawn(func() { l.c.fetchAnswer(l, h.id, k, payload) })
+			}
+			continue
 		case frameStopping:
 			l.c.leave()
 			continue

@@ -63,6 +63,7 @@ func (m *ClientMetrics) ended(cause error) {
 
 type serverMetrics struct {
 	sessions prometheus.Gauge
+	apart    prometheus.Gauge
 	inFlight prometheus.Gauge
 	refused  map[string]prometheus.Counter
 	calls    map[MethodID]*methodMetrics
@@ -111,6 +112,10 @@ func newServerMetrics(reg prometheus.Registerer) *serverMetrics {
 			Name: "landbridge_rpc_server_sessions",
 			Help: "Sessions of other agents that are being served.",
 		}),
+		apart: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "landbridge_rpc_server_apart_bytes",
+			Help: "Bytes of large answers kept until servers of other datacenters have fetched them in pieces.",
+		}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "landbridge_rpc_server_in_flight_calls",
 			Help: "Calls of other agents that run here now, blocking queries included.",
@@ -134,7 +139,7 @@ func newServerMetrics(reg prometheus.Registerer) *serverMetrics {
 	}
 	m.unknown = method("unknown")
 	if reg != nil {
-		reg.MustRegister(calls, seconds, refused, m.sessions, m.inFlight)
+		reg.MustRegister(calls, seconds, refused, m.sessions, m.apart, m.inFlight)
 	}
 	return m
 }

@@ -50,7 +50,7 @@ func (c *Client) Begin(ctx context.Context, req *Request, p *Pending) error {
 	buf := getBuffer()
 	defer putBuffer(buf)
 	b := append((*buf)[:0], make([]byte, headerSize)...)
-	b = appendRequest(b, req, remaining-reserve(remaining), c.z)
+	b = appendRequest(b, req, remaining-reserve(remaining), c.z, c.cfg.bulk != nil)
 	*buf = b
 	if m.Stream || len(b) > c.cfg.BulkBytes {
 		c.leaveCall()

@@ -39,7 +39,10 @@ type Pool struct {
 	work    sync.WaitGroup // dials, sweeps and closing clients; Add under mu
 }
 
-type server struct{ addr, name string }
+type server struct {
+	addr, name string
+	bulk       int // 0: for calls; else the n-th connection for large answers
+}
 
 // entry is a client or the dial that will make one. After ready is closed, client
 // and err do not change.
@@ -73,7 +76,10 @@ func NewPool(cfg PoolConfig) *Pool {
 // ctx's deadline passed. A dial's error goes to those that waited for it; the
 // next Get dials again.
 func (p *Pool) Get(ctx context.Context, addr, name string) (*Client, error) {
-	key := server{addr, name}
+	return p.get(ctx, server{addr: addr, name: name})
+}
+
+func (p *Pool) get(ctx context.Context, key server) (*Client, error) {
 	p.mu.RLock()
 	e := p.servers[key]
 	p.mu.RUnlock()
@@ -91,9 +97,9 @@ func (p *Pool) Get(ctx context.Context, addr, name string) (*Client, error) {
 		case <-ctx.Done():
 			err := ctx.Err()
 			if errors.Is(err, context.DeadlineExceeded) {
-				return nil, store.Errorf(store.KindTimeout, "connecting to %s took too long: %w", peerLabel(name, addr), err)
+				return nil, store.Errorf(store.KindTimeout, "connecting to %s took too long: %w", peerLabel(key.name, key.addr), err)
 			}
-			return nil, store.Errorf(store.KindUnreachable, "connecting to %s was given up: %w", peerLabel(name, addr), context.Cause(ctx))
+			return nil, store.Errorf(store.KindUnreachable, "connecting to %s was given up: %w", peerLabel(key.name, key.addr), context.Cause(ctx))
 		}
 	}
 	if e.err != nil {
@@ -107,9 +113,11 @@ func (p *Pool) Get(ctx context.Context, addr, name string) (*Client, error) {
 
 // Ready returns the client of a server if it is connected, else nil: it neither
 // dials nor waits.
-func (p *Pool) Ready(addr, name string) *Client {
+func (p *Pool) Ready(addr, name string) *Client { return p.ready(server{addr: addr, name: name}) }
+
+func (p *Pool) ready(key server) *Client {
 	p.mu.RLock()
-	e := p.servers[server{addr, name}]
+	e := p.servers[key]
 	p.mu.RUnlock()
 	if e == nil || !isClosed(e.ready) || e.dead() {
 		return nil
@@ -120,7 +128,7 @@ func (p *Pool) Ready(addr, name string) *Client {
 	return e.client
 }
 
-// Each calls f for every client that is connected.
+// Each calls f for every client that is connected, those for large answers apart.
 func (p *Pool) Each(f func(addr, name string, c *Client)) {
 	type row struct {
 		server
@@ -129,7 +137,7 @@ func (p *Pool) Each(f func(addr, name string, c *Client)) {
 	var rows []row
 	p.mu.RLock()
 	for key, e := range p.servers {
-		if isClosed(e.ready) && e.err == nil && !e.dead() {
+		if key.bulk == 0 && isClosed(e.ready) && e.err == nil && !e.dead() {
 			rows = append(rows, row{key, e.client})
 		}
 	}
@@ -142,9 +150,11 @@ func (p *Pool) Each(f func(addr, name string, c *Client)) {
 // Drop ends the clients of a server that is known to have gone.
 func (p *Pool) Drop(addr, name string, cause error) {
 	p.mu.Lock()
-	e := p.servers[server{addr, name}]
-	delete(p.servers, server{addr, name})
-	p.closeLocked(e, cause)
+	for i := range p.cfg.Client.Bulk + 1 {
+		key := server{addr, name, i}
+		p.closeLocked(p.servers[key], cause)
+		delete(p.servers, key)
+	}
 	p.mu.Unlock()
 }
 
@@ -227,6 +237,11 @@ func (p *Pool) connect(key server, e *entry) {
 	cfg.Name, cfg.Addr = key.name, key.addr
 	if s, ok := sess.(interface{ RTT() time.Duration }); ok && cfg.RTT == nil {
 		cfg.RTT = s.RTT
+	}
+	if key.bulk > 0 {
+		cfg.Lanes = 1 // for pings
+	} else if cfg.Bulk > 0 {
+		cfg.bulk = &bulkConns{p, key, cfg.Bulk}
 	}
 	e.client = NewClient(sess, cfg)
 	if p.ctx.Err() != nil {

@@ -17,12 +17,13 @@ import (
 
 // network serves whoever dials it.
 type network struct {
-	t     *testing.T
-	srv   *rpc.Server
-	wg    sync.WaitGroup
-	dials atomic.Int32
-	delay time.Duration // of a dial
-	err   atomic.Pointer[error]
+	t       *testing.T
+	srv     *rpc.Server
+	wg      sync.WaitGroup
+	dials   atomic.Int32
+	delay   time.Duration // of a dial
+	latency time.Duration // of what is written then
+	err     atomic.Pointer[error]
 
 	mu    sync.Mutex
 	links []*rpctest.Link
@@ -43,7 +44,7 @@ func (n *network) dial(ctx context.Context, addr, name string) (rpc.Session, err
 	if err := n.err.Load(); err != nil {
 		return nil, *err
 	}
-	l := rpctest.NewLink(0)
+	l := rpctest.NewLink(n.latency)
 	srv, stop := context.WithCancel(context.Background())
 	n.mu.Lock()
 	n.links, n.stops = append(n.links, l), append(n.stops, stop)

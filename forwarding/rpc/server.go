@@ -72,12 +72,15 @@ type Server struct {
 	metrics *serverMetrics
 	workers workers
 	bytes   atomic.Int64 // of requests held
+	shelf   shelf
 }
 
 // NewServer makes a server.
 func NewServer(cfg ServerConfig) *Server {
 	cfg.setDefaults()
-	return &Server{cfg: cfg, z: newCompressor(maxBulkRequest), metrics: newServerMetrics(cfg.Registerer)}
+	s := &Server{cfg: cfg, z: newCompressor(maxBulkRequest), metrics: newServerMetrics(cfg.Registerer)}
+	s.shelf.metrics = s.metrics
+	return s
 }
 
 // session is one session that is being served.
@@ -291,6 +294,8 @@ func (n *session) serveStream(conn net.Conn) {
 			err = n.serveCall(conn)
 		case streamBytes:
 			err = n.serveBytes(conn)
+		case streamPiece:
+			err = n.servePiece(conn)
 		default:
 			err = store.Errorf(store.KindInvalid, "a stream of kind %d is not answered", kind)
 		}

@@ -152,6 +152,7 @@ func (k *serverCall) answer(resp *Response, err error) {
 		k.conn.SetReadDeadline(time.Now().Add(streamTimeout))
 	case len(body) <= k.n.bulk || typ == frameError:
 		k.lane.finish(k.id, b, body)
+	case k.req.acceptApart && len(body) >= apartBytes && k.ticket(b, body):
 	default:
 		if err := k.answerApart(b, body); err != nil && !k.gone.Load() {
 			err = store.Errorf(store.KindUnreachable, "the answer of %d bytes could not be sent: %w", len(body), err)

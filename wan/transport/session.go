@@ -37,6 +37,13 @@ func (s *Session) RemoteAddr() netip.AddrPort { return s.conn.remote() }
 // RTT is the smoothed round trip time of the path.
 func (s *Session) RTT() time.Duration { return s.conn.quic.ConnectionStats().SmoothedRTT }
 
+// Crowded says that packets wait in queues on the path: a round trip takes half as
+// long again as the shortest one did, and 10 ms more.
+func (s *Session) Crowded() bool {
+	st := s.conn.quic.ConnectionStats()
+	return st.SmoothedRTT > st.MinRTT+st.MinRTT/2+10*time.Millisecond
+}
+
 // OpenStream opens a stream. The other side sees it with its first byte. It
 // waits while the other side has as many streams open as it allows (4,096).
 func (s *Session) OpenStream(ctx context.Context) (net.Conn, error) {
