@@ -1,7 +1,7 @@
 package store
 
 // CommandKind names a change of state. Numbers are in the Raft log: never
-// reused, never changed in meaning.
+// reused, never changed in meaning. A new one comes with a CommandVersion.
 type CommandKind uint16
 
 const (

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -33,6 +34,7 @@ type lanView struct {
 	mu      sync.Mutex
 	servers []forwarding.Peer // in the order of preference
 	names   map[string]string // Raft id -> node name
+	cmds    map[string]int    // Raft id -> version of commands
 	id      string            // the cluster's, as a living server tells
 }
 
@@ -45,6 +47,14 @@ func serverPeer(m gossip.Member) (forwarding.Peer, bool) {
 	return forwarding.Peer{Name: m.Name, Addr: net.JoinHostPort(m.Addr.String(), port), Federated: m.Tags["wan_join_port"] != ""}, true
 }
 
+// commandVersion is the version of commands that a server of the Raft group has, also
+// of one that is away; 0 if the pool does not know it.
+func (v *lanView) commandVersion(id string) int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.cmds[id]
+}
+
 // refresh takes over what the pool says. Servers that stay keep their place, and
 // the first of them its calls; new ones come in behind it at random. That client
 // agents spread over them is the business of rotate.
@@ -52,13 +62,14 @@ func (v *lanView) refresh(members []gossip.Member) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	now := map[string]forwarding.Peer{}
-	v.names, v.id = map[string]string{}, ""
+	v.names, v.cmds, v.id = map[string]string{}, map[string]int{}, ""
 	for _, m := range members {
 		p, ok := serverPeer(m)
 		if !ok {
 			continue
 		}
 		v.names[m.Tags["id"]] = m.Name
+		v.cmds[m.Tags["id"]], _ = strconv.Atoi(m.Tags[commandTag]) // 0: it does not say
 		if m.Status == gossip.Alive && m.Name != v.self {
 			now[p.Name] = p
 			v.id = cmp.Or(m.Tags[clusterTag], v.id)

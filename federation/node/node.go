@@ -303,6 +303,9 @@ func profile(p gossip.Profile, g Gossip) gossip.Profile {
 	return p
 }
 
+// commandTag is a server's version of commands (store.CommandVersion).
+const commandTag = "lb_cmd"
+
 // Tags that tools read (spec gossip-federation 3). The pools add id and dc.
 func (n *Node) commonTags() map[string]string {
 	return map[string]string{
@@ -322,9 +325,9 @@ func (n *Node) serverTags() map[string]string {
 	if n.cfg.LANTLS != nil {
 		t["use_tls"] = "1"
 	}
-	// The highest version of commands and of the wire this server understands:
-	// a leader proposes a kind only when every Raft member does.
-	t["lb_cmd"], t["lb_rpc"] = "1", "1"
+	// What this server understands: a leader proposes a kind only when every Raft
+	// member does, and `operator upgrade-check` compares them.
+	t[commandTag], t["lb_rpc"], t["lb_disk"] = strconv.Itoa(store.CommandVersion), strconv.Itoa(store.WireVersion), strconv.Itoa(store.DiskVersion)
 	return t
 }
 

@@ -102,8 +102,9 @@ func (n *Node) newServer() (_ *server, err error) {
 	s.raft, err = consensus.New(consensus.Config{
 		NodeID: n.id, Address: n.lanAddr(cfg.Ports.Server).String(),
 		FSM: fsm.New(s.state, n.logger("fsm")), EncodeBatch: fsm.AppendBatch,
-		Recoveries: func() uint64 { return s.state.Cluster().Recoveries },
-		Stores:     s.stores, Transport: trans, Multiplier: cfg.RaftMultiplier,
+		Recoveries:     func() uint64 { return s.state.Cluster().Recoveries },
+		CommandVersion: n.lanView.commandVersion,
+		Stores:         s.stores, Transport: trans, Multiplier: cfg.RaftMultiplier,
 		Snapshots: cfg.snapshots(),
 		Logger:    n.logger("raft"), Registerer: cfg.Registerer, Fatal: n.fail,
 	})

@@ -199,7 +199,11 @@ func (q *queue) drop(err error) {
 // documentation for the kinds of errors; cmd.Payload must not change before
 // Apply returns, nor after if the error is of KindMaybeApplied.
 func (n *Node) Apply(ctx context.Context, cmd store.Command) (store.Result, error) {
-	if err := n.accepts(ctx); err != nil {
+	err := n.accepts(ctx)
+	if err == nil {
+		err = n.understood(cmd)
+	}
+	if err != nil {
 		n.m.applied.WithLabelValues(outcomeNotSent).Inc()
 		return store.Result{}, err
 	}
@@ -217,6 +221,9 @@ func (n *Node) ApplyAll(ctx context.Context, cmds []store.Command) ([]store.Resu
 	results, errs := make([]store.Result, len(cmds)), make([]error, len(cmds))
 	reqs := make([]*request, len(cmds))
 	err := n.accepts(ctx)
+	for i := 0; err == nil && i < len(cmds); i++ {
+		err = n.understood(cmds[i])
+	}
 	if err == nil {
 		for i, cmd := range cmds {
 			reqs[i] = n.queue.get(cmd)
@@ -245,6 +252,22 @@ func (n *Node) accepts(ctx context.Context) error {
 		return noLeader(errStalled)
 	case ctx.Err() != nil:
 		return notSent(ctx)
+	}
+	return nil
+}
+
+// understood refuses a command that a server of the group would stop at: one that
+// runs an earlier version of landbridge, or has not been heard of.
+func (n *Node) understood(cmd store.Command) error {
+	since := cmd.Kind.Since()
+	if since <= 1 || cmd.Ignorable || n.cfg.CommandVersion == nil {
+		return nil
+	}
+	for _, s := range n.Servers() {
+		if v := n.cfg.CommandVersion(s.ID); v < since {
+			return store.Errorf(store.KindNotBuilt, "this write needs version %d of the commands, and server %s (%s) has %d: upgrade all servers of the datacenter first",
+				since, s.ID, s.Address, v)
+		}
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -141,6 +142,8 @@ type cluster struct {
 	servers []*server
 	cut     map[string]bool
 	prepare func(*server) // before a server first begins
+	// commandVersion is what servers are told of each other; nil: the newest.
+	commandVersion func(id string) int
 }
 
 func newCluster(t testing.TB, n int) *cluster {
@@ -177,6 +180,12 @@ func (c *cluster) begin(s *server) {
 	s.wire = &wire{InmemTransport: tr}
 	node, err := New(Config{
 		NodeID: s.id, FSM: s.fsm, EncodeBatch: encodeList, Stores: s.stores, Transport: s.wire,
+		CommandVersion: func(id string) int {
+			if c.commandVersion == nil {
+				return math.MaxInt
+			}
+			return c.commandVersion(id)
+		},
 		Logger: slog.New(slog.NewTextHandler(c.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})).With("server", s.id),
 		Fatal:  func(err error) { c.t.Errorf("fatal: %v", err) },
 	})

@@ -29,6 +29,11 @@ type Config struct {
 	// nil means fsm.AppendBatch.
 	EncodeBatch func(b []byte, cmds []store.Command) []byte
 
+	// CommandVersion tells the version of commands (store.CommandVersion) that a
+	// server of the group understands, by its Raft id; 0: it is not known. nil:
+	// everybody understands everything. Called for commands newer than version 1.
+	CommandVersion func(id string) int
+
 	Stores    *raftlog.Stores
 	Transport raft.Transport // must also be a raft.WithPreVote
 

@@ -301,3 +301,46 @@ func TestTimings(t *testing.T) {
 		}
 	}
 }
+
+// A server that runs an earlier version would stop at a command it does not know, so
+// a leader does not propose one before all have that version.
+func TestNewCommandsWaitForAllServers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const unknown = store.CommandKind(60000)
+		var mu sync.Mutex
+		versions := map[string]int{"s1": unknown.Since(), "s2": unknown.Since(), "s3": unknown.Since() - 1}
+		c := newCluster(t, 3)
+		c.commandVersion = func(id string) int {
+			mu.Lock()
+			defer mu.Unlock()
+			return versions[id]
+		}
+		c.bootstrap()
+		leader := c.leader(3 * time.Second)
+		mustApply(t, leader, "old")
+		newer := store.Command{Kind: unknown, Payload: []byte("new")}
+		_, err := leader.Apply(t.Context(), newer)
+		wantKind(t, err, store.KindNotBuilt)
+		if want := fmt.Sprintf("needs version %d of the commands, and server s3 (addr-s3) has %d", unknown.Since(), unknown.Since()-1); !strings.Contains(err.Error(), want) {
+			t.Errorf("error %q, want it to say %q", err, want)
+		}
+		_, errs := leader.ApplyAll(t.Context(), []store.Command{put("beside"), newer})
+		for _, err := range errs {
+			wantKind(t, err, store.KindNotBuilt)
+		}
+		newer.Ignorable = true
+		if _, err := leader.Apply(t.Context(), newer); err != nil {
+			t.Errorf("an ignorable command: %v", err)
+		}
+		newer.Ignorable = false
+		mu.Lock()
+		versions["s3"] = unknown.Since()
+		mu.Unlock()
+		if _, err := leader.Apply(t.Context(), newer); err != nil {
+			t.Errorf("when all servers have the version: %v", err)
+		}
+		if got := leader.fsm.all(); !slices.Equal(got, []string{"old", "new", "new"}) {
+			t.Errorf("list %v", got)
+		}
+	})
+}

@@ -12,7 +12,7 @@ import (
 // of its commands (8 bytes, little endian, Unix nanoseconds); version 1, which is
 // only read, had none. Then follow the commands.
 const (
-	batchVersion     = 2
+	batchVersion     = store.DiskVersion
 	batchVersionBare = 1
 	batchHead        = 1 + 8
 )
