@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -150,7 +151,7 @@ func (n *Node) joinWAN(ctx context.Context, addr string) error {
 		}
 		addr = to.String()
 	}
-	err := n.enroll(ctx, func() (err error) {
+	err := enroll(ctx, func() (err error) {
 		if token == "" {
 			return n.srv.authority.Join(ctx, addr)
 		}
@@ -173,11 +174,15 @@ func (n *Node) joinWAN(ctx context.Context, addr string) error {
 
 // enroll goes on while one of the two sides has just no leader, or no time: a
 // datacenter that is starting is ready in a moment.
-func (n *Node) enroll(ctx context.Context, join func() error) error {
+func enroll(ctx context.Context, join func() error) error {
+	var why error // why it does not work, rather than that we asked too often
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		err := join()
 		switch store.KindOf(err) {
-		case store.KindNoLeader, store.KindRateLimited:
+		case store.KindNoLeader:
+			why = err
+		case store.KindRateLimited:
+			why = cmp.Or(why, err)
 		default:
 			return err
 		}
@@ -186,7 +191,7 @@ func (n *Node) enroll(ctx context.Context, join func() error) error {
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
-			return err
+			return why
 		}
 	}
 }
