@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -37,6 +38,7 @@ type agentProcess struct {
 	IP   string
 	Dir  string
 	Conf map[string]any
+	Bin  string // "": what the tests run
 
 	cmd  *exec.Cmd
 	done chan struct{}
@@ -88,7 +90,7 @@ func (a *agentProcess) start() {
 		a.t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command(binary(a.t), "agent", "-config-file="+file)
+	cmd := exec.Command(cmp.Or(a.Bin, binary(a.t)), "agent", "-config-file="+file)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		a.t.Fatal(err)
