@@ -19,7 +19,8 @@
 //     the age is 0; when that server does not answer any more it counts from a
 //     second before that was noticed. A server that froze is noticed by rpc's pings.
 //   - A view never goes back: after a change of server it takes nothing older than
-//     it has, and asks the leader if the new server stays behind.
+//     it has. If the new server stays behind, it asks the leader, and follows it for
+//     a while: the server would not tell of what it misses.
 //   - While no server answers, a view answers with its age, as far as the reader
 //     allows: max_stale, and for DNS only for our own datacenter. Servers are asked
 //     again with growing, jittered pauses; the first view that gets through wakes

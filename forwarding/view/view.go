@@ -87,14 +87,14 @@ func (st *state) answer(now time.Time) *rpc.Response {
 // follow fills the view and keeps it up to date until ctx ends or a server
 // refuses for good.
 func (v *view) follow(ctx context.Context) {
-	behind, fails := false, 0
+	from, fails := anyServer, 0
 	for {
 		if !wait(ctx, v.fetches.Reserve(*v.s.limit.Load()), nil) {
 			return
 		}
 		up := v.s.waits() // before asking, so that no recovery is missed
 		st := v.cur.Load()
-		req := v.question(st, behind)
+		req := v.question(st, from)
 		began := time.Now()
 		resp, err := v.s.cfg.Do.Do(ctx, &req)
 		if ctx.Err() != nil {
@@ -107,6 +107,9 @@ func (v *view) follow(ctx context.Context) {
 				return
 			}
 			fails++
+			if from == withLeader {
+				from = anyServer
+			}
 			v.lose(st, !st.live)
 			v.s.cfg.Logger.Debug("view lost its server", "name", v.req.Query.Name, "attempt", fails, "err", err)
 			if !v.pause(ctx, fails, up) {
@@ -115,10 +118,8 @@ func (v *view) follow(ctx context.Context) {
 			continue
 		}
 		v.s.metrics.fetched.Inc()
-		if st != nil && resp.Index < st.resp.Index && !behind {
-			// A server that has less than we have: the leader knows whether history
-			// was replaced.
-			behind = true
+		if st != nil && resp.Index < st.resp.Index && from == anyServer {
+			from = askLeader
 			v.lose(st, false)
 			continue
 		}
@@ -126,7 +127,14 @@ func (v *view) follow(ctx context.Context) {
 		if fails > 1 {
 			v.s.recovered()
 		}
-		behind, fails = false, 0
+		fails = 0
+		switch from {
+		case askLeader:
+			from = withLeader
+		case withLeader: // another server may still have less, and is asked for it
+			from = anyServer
+			v.lose(v.cur.Load(), false)
+		}
 		if int64(len(resp.Body)) > v.s.cfg.MaxBytes/4 {
 			v.s.drop(v, errEvicted) // those who wait have it; it is too much to keep
 			return
@@ -137,14 +145,29 @@ func (v *view) follow(ctx context.Context) {
 	}
 }
 
+// source is whom a view follows.
+type source uint8
+
+const (
+	anyServer source = iota
+	// askLeader: a server had less than the view. The leader knows whether history
+	// was replaced.
+	askLeader
+	// withLeader: its next change is the leader's too. A server that has less
+	// than the view would be silent about what it misses.
+	withLeader
+)
+
 // question is what the follower asks next.
-func (v *view) question(st *state, behind bool) rpc.Request {
+func (v *view) question(st *state, from source) rpc.Request {
 	req := v.req
 	switch {
 	case st == nil: // the caller waits: so may the dispatcher, for a server
 		return req
-	case behind:
+	case from == askLeader:
 		req.Consistency = store.Default
+	case from == withLeader:
+		req.Consistency, req.MinIndex, req.Wait = store.Default, st.resp.Index, min(shortTime, v.patience(st))
 	case st.live:
 		req.MinIndex, req.Wait = st.resp.Index, v.patience(st)
 	default:

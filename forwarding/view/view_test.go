@@ -289,10 +289,24 @@ func TestNeverGoesBack(t *testing.T) {
 				t.Fatalf("went back to %q", got)
 			}
 		}
-		if got := w.trace(); got != "web>11 stale, web>0 leader, web>12 stale" {
+		if got := w.trace(); got != "web>11 stale, web>0 leader, web>12 leader" {
+			t.Errorf("calls %q", got)
+		}
+		// The server that lags would not tell of this one.
+		w.set("web", "b2")
+		synctest.Wait()
+		if got := value(t, s, ask("web")); got != "b2" {
+			t.Errorf("what the leader had meanwhile: %q", got)
+		}
+		time.Sleep(confirmTime + shortTime/2)
+		if got := w.trace(); got != "web>12 stale, web>0 leader, web>13 leader" {
 			t.Errorf("calls %q", got)
 		}
 		w.lag(false)
+		time.Sleep(shortTime)
+		if got := w.trace(); got != "web>12 stale, web>13 stale" {
+			t.Errorf("calls after it caught up: %q", got)
+		}
 		w.set("web", "c")
 		synctest.Wait()
 		if got := value(t, s, ask("web")); got != "c" {
