@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -28,6 +29,9 @@ type wan struct {
 	name   string
 	dir    string
 	agents map[string]*wanAgent // by "dc1/1"
+	// conf is merged over the configuration of an agent when it starts; may be nil.
+	conf  func(dc, n int) map[string]any
+	token string // that get sends; may be empty
 }
 
 // wanAgent is a server on a host of the network. It serves HTTP on a Unix socket,
@@ -35,6 +39,7 @@ type wan struct {
 type wanAgent struct {
 	w    *wan
 	host string
+	dir  string // has its log, its socket and its data folder
 	cmd  *exec.Cmd
 	done chan struct{}
 	http *http.Client
@@ -98,11 +103,15 @@ func (w *wan) agent(dc, n int) *wanAgent {
 		t.Fatal(err)
 	}
 	sock := filepath.Join(dir, "http")
-	raw, err := json.Marshal(map[string]any{
+	conf := map[string]any{
 		"node_name": fmt.Sprintf("s%d", n), "datacenter": fmt.Sprintf("dc%d", dc), "server": true, "bootstrap_expect": 3, "encrypt": testKey,
 		"data_dir": filepath.Join(dir, "data"), "bind_addr": ip(dc, n), "addresses": map[string]any{"http": "unix://" + sock},
 		"retry_join": []string{ip(dc, 1), ip(dc, 2)}, "retry_join_wan": []string{ip(3-dc, 1)}, "retry_interval": "1s", "retry_interval_wan": "1s",
-	})
+	}
+	if w.conf != nil {
+		maps.Copy(conf, w.conf(dc, n))
+	}
+	raw, err := json.Marshal(conf)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +132,7 @@ func (w *wan) agent(dc, n int) *wanAgent {
 	}
 	done := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(done) }()
-	a := &wanAgent{w: w, host: host, cmd: cmd, done: done, http: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+	a := &wanAgent{w: w, host: host, dir: dir, cmd: cmd, done: done, http: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 		MaxIdleConnsPerHost: 64,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
@@ -144,7 +153,14 @@ func (w *wan) agent(dc, n int) *wanAgent {
 
 // get returns the body of a 200, else an error with what there was instead.
 func (a *wanAgent) get(path string) (string, error) {
-	resp, err := a.http.Get("http://agent" + path)
+	req, err := http.NewRequest("GET", "http://agent"+path, nil)
+	if err != nil {
+		return "", err
+	}
+	if a.w.token != "" {
+		req.Header.Set("X-Consul-Token", a.w.token)
+	}
+	resp, err := a.http.Do(req)
 	if err != nil {
 		return "", err
 	}
