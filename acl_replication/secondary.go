@@ -56,6 +56,15 @@ func New(cfg Config) *Secondary {
 		Source: &source{cfg.Remote, cfg.Tokens}, Sink: &sink{&s.cfg}, Kinds: kinds(cfg.Tokens),
 		Guard: cfg.Guard, Logger: cfg.Logger, Metrics: replica.NewMetrics(cfg.Registerer),
 	})
+	for i, kind := range []string{"policies", "roles", "tokens"} {
+		cfg.Registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "landbridge_acl_replication_source_index", ConstLabels: prometheus.Labels{"kind": kind},
+			Help: "Index that a table of the primary had when it was copied last, at the leader.",
+		}, func() float64 {
+			st := s.follower.Status()
+			return float64(st.Cursor.Marks[i])
+		}))
+	}
 	return s
 }
 

@@ -42,6 +42,7 @@ func knownNames() []known {
 		writes    = "landbridge_endpoint_write_seconds"
 		endpoints = "landbridge_httpapi_endpoint_seconds"
 		records   = "landbridge_store_records"
+		blocked   = "landbridge_agent_blocked_registrations_total"
 	)
 	list := []known{
 		{leaders, "autopilot.healthy", "landbridge_leader_autopilot_healthy_state", nil},
@@ -84,6 +85,19 @@ func knownNames() []known {
 		{gauge, "rpc.queries_blocking", "landbridge_endpoint_blocking_queries", nil},
 		{sample, "api.http", endpoints, map[string]string{"method": "method", "path": "path"}},
 		{gauge, "cache.entries_count", "landbridge_view_views", nil},
+
+		{sample, "acl.ResolveToken", "landbridge_identity_ask_seconds", nil},
+		{counter, "acl.token.cache_hit", "landbridge_identity_lookups_total{outcome=kept}", nil},
+		{counter, "acl.token.cache_miss", "landbridge_identity_lookups_total{outcome=asked}", nil},
+		{counter, "acl.blocked.service.registration", blocked + "{kind=service}", nil},
+		{counter, "acl.blocked.check.registration", blocked + "{kind=check}", nil},
+		{counter, "acl.blocked.node.registration", blocked + "{kind=node}", nil},
+		{gauge, "leader.replication.acl-policies.status", "landbridge_acl_replication_connected_state", nil},
+		{gauge, "leader.replication.acl-roles.status", "landbridge_acl_replication_connected_state", nil},
+		{gauge, "leader.replication.acl-tokens.status", "landbridge_acl_replication_connected_state", nil},
+		{gauge, "leader.replication.acl-policies.index", "landbridge_acl_replication_source_index{kind=policies}", nil},
+		{gauge, "leader.replication.acl-roles.index", "landbridge_acl_replication_source_index{kind=roles}", nil},
+		{gauge, "leader.replication.acl-tokens.index", "landbridge_acl_replication_source_index{kind=tokens}", nil},
 
 		{sample, "serf.queue.Event", "", nil},
 		{sample, "serf.queue.Intent", "", nil},

@@ -59,6 +59,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	gauge("running_state", "1 on the server that replicates: the leader of a secondary datacenter.", func(*Status) float64 { return 1 })
 	gauge("alarm_state", "1 if replication wants an operator's eye: it is interrupted, deletions are held, or records were refused.", func(s *Status) float64 { return yes(!s.Healthy()) })
+	gauge("connected_state", "1 while the primary is heard.", func(s *Status) float64 { return yes(s.Connected) })
 	gauge("held_deletions", "ACL records that the primary lacks and that are not deleted before somebody approves.", func(s *Status) float64 { return float64(len(s.Held)) })
 	gauge("lag_positions", "How far the copy is behind the primary, in positions of its log.", func(s *Status) float64 { return float64(s.Top - min(s.Top, s.Cursor.Position)) })
 	gauge("lag_seconds", "How long ago the copy was as far as the primary, 0 while it is.", func(s *Status) float64 { return s.Lag(time.Now()).Seconds() })

@@ -46,7 +46,7 @@ func (n *Node) newRemoteTokens(dc string) (*identity.Remote, error) {
 	r := identity.NewRemote(identity.RemoteConfig{
 		Do:         rpc.DoerFunc(func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) { return n.dispatcher.Do(ctx, req) }),
 		Datacenter: n.cfg.Datacenter, Ask: dc, Defaults: n.cfg.ACL.defaults(), TTL: n.cfg.ACL.ttl(), Down: down,
-		Recovery: n.tokens.recovery, NodeName: n.cfg.NodeName, Logger: n.logger("acl"),
+		Recovery: n.tokens.recovery, NodeName: n.cfg.NodeName, Logger: n.logger("acl"), Registerer: n.cfg.Registerer,
 	})
 	n.stack.push("tokens", r.Stop)
 	return r, nil

@@ -21,7 +21,9 @@ func TestSeries(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	n, err := New(Config{
 		NodeName: "n", Datacenter: "dc1", Domain: "consul", Version: "1.21.4", Release: "0.0.0",
-		Server: true, BootstrapExpect: 1, DataDir: t.TempDir(),
+		Server: true, BootstrapExpect: 1, Primary: "dc0",
+		ACL:      ACL{Enabled: true, DownPolicy: "deny", TokenTTL: time.Minute, PolicyTTL: time.Minute, RoleTTL: time.Minute},
+		DataDir:  t.TempDir(),
 		BindAddr: loopback, AdvertiseLAN: loopback, Ports: Ports{HTTPS: -1, GRPC: -1, GRPCTLS: -1},
 		RaftMultiplier: 1, RPCHoldTimeout: time.Second, ConnectEnabled: true,
 		Limits: Limits{RPCClientTimeout: time.Minute}, DefaultQueryTime: time.Minute, MaxQueryTime: time.Minute,

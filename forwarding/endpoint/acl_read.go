@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"strings"
 	"time"
 
@@ -94,7 +95,15 @@ func (a *access) tokenSelf(ctx context.Context, req *rpc.Request) (*rpc.Response
 	missing := secret == "" || secret == store.AnonymousSecret
 	if !missing && !a.primary() {
 		if _, t := a.set.state.ACLTokenBySecret(nil, secret); t == nil {
-			return a.toPrimary(ctx, req)
+			// Whom nobody knows is not asked for there again and again.
+			switch _, err := a.set.cfg.Tokens.Resolve(ctx, secret, nil, req.NoWait); {
+			case errors.Is(err, store.ErrACLNotFound):
+				missing = true
+			case err != nil:
+				return nil, err
+			default:
+				return a.toPrimary(ctx, req)
+			}
 		}
 	}
 	return lookUp(ctx, a, req, func(st *state.Store, w *state.Watch, _ *store.Query) (store.Index, *store.ACLToken) {

@@ -2,11 +2,16 @@ package identity
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"landbridge/forwarding/rpc"
 	"landbridge/store"
@@ -236,11 +241,22 @@ func TestRemote(t *testing.T) {
 					t.Errorf("an unknown secret: %v", err)
 				}
 				n := f.calls
-				may("s1")
 				r.Resolve(t.Context(), "nobody's", nil, false)
+				for i := range 3 * slotCount { // pushes nothing out that is good
+					r.keep(store.HashSecret(fmt.Sprint("random", i)), &held{err: store.ErrACLNotFound})
+				}
+				may("s1")
 				if f.calls != n {
 					t.Error("what is kept was asked for again")
 				}
+				// Who tries a secret before it is known does not wait long.
+				a.token("late", func(*store.ACLToken) {})
+				r.keep(store.HashSecret("late"), &held{err: store.ErrACLNotFound, at: time.Now()})
+				if _, err := r.Resolve(t.Context(), "late", nil, false); err != store.ErrACLNotFound {
+					t.Errorf("refused a moment ago: %v", err)
+				}
+				time.Sleep(refusedTTL)
+				mustResolve(t, r, "late")
 				// A change is felt when the time to live is over.
 				first := mustResolve(t, r, "s1").Authorizer
 				time.Sleep(31 * time.Second)
@@ -298,6 +314,53 @@ func TestRemote(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Secrets that nobody knows are asked for in bounded numbers, and refused beyond; who
+// is known is not.
+func TestRandomSecrets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newACLs(t)
+		a.token("s1", func(*store.ACLToken) {})
+		f := &slow{far: far{s: a.resolver(nil)}}
+		reg := prometheus.NewRegistry()
+		r := NewRemote(RemoteConfig{Do: f, Datacenter: "dc1", TTL: 30 * time.Second, Down: DownAllow, Logger: slog.New(slog.DiscardHandler), Registerer: reg})
+		defer r.Stop(t.Context())
+		mustResolve(t, r, "s1")
+		time.Sleep(31 * time.Second)
+		before := f.calls
+		var all sync.WaitGroup
+		var unknown, limited atomic.Int64
+		for i := range 10 * askMost {
+			all.Go(func() {
+				switch _, err := r.Resolve(t.Context(), fmt.Sprint("random", i), nil, false); err {
+				case store.ErrACLNotFound:
+					unknown.Add(1)
+				case errAsking:
+					limited.Add(1)
+				default:
+					t.Errorf("a random secret: %v", err)
+				}
+			})
+		}
+		synctest.Wait()
+		mustResolve(t, r, "s1") // has to be asked for again, and is
+		all.Wait()
+		if unknown.Load() != askMost || limited.Load() != 9*askMost || f.calls-before > 2*askMost+1 {
+			t.Errorf("%d found unknown, %d refused, with %d calls", unknown.Load(), limited.Load(), f.calls-before)
+		}
+		if n := testutil.ToFloat64(r.metrics.refused); n != 9*askMost {
+			t.Errorf("the metric counts %v", n)
+		}
+	})
+}
+
+// slow is a server that takes its time.
+type slow struct{ far }
+
+func (s *slow) Do(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+	time.Sleep(80 * time.Millisecond)
+	return s.far.Do(ctx, req)
 }
 
 // A secondary finds global tokens in the primary, and no local ones.

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"landbridge/forwarding/rpc"
 	"landbridge/store"
 	"landbridge/store/acl"
@@ -46,17 +48,29 @@ type RemoteConfig struct {
 	Recovery func() string // acl.tokens.agent_recovery as it is now; may be nil
 	NodeName string
 	Logger   *slog.Logger
+	// Registerer may be nil.
+	Registerer prometheus.Registerer
 }
 
-// refreshTimeout bounds one question for a token.
-const refreshTimeout = 10 * time.Second
+const (
+	// refreshTimeout bounds one question for a token.
+	refreshTimeout = 10 * time.Second
+	// refusedTTL bounds how long a secret stays unknown that somebody used before it
+	// was known; with acl.token_ttl it is the shorter one.
+	refusedTTL = 5 * time.Second
+	// askMost bounds the questions under way for secrets that are new here: whoever
+	// tries secrets at random must not keep the servers busy, or those of the primary.
+	askMost = 128
+)
 
 // Remote resolves secrets by asking a server.
 type Remote struct {
 	cfg      RemoteConfig
 	compiler *compiler
 	kept     slots[*held]
+	refused  slots[*held] // apart, so that random secrets push no good one out
 	recovery recovery
+	metrics  *metrics
 
 	mu      sync.Mutex
 	pending map[secretHash]*question
@@ -65,6 +79,9 @@ type Remote struct {
 	cancel  context.CancelFunc
 	asking  sync.WaitGroup
 }
+
+// errAsking refuses a secret that is new here while too many others are.
+var errAsking = store.Errorf(store.KindRateLimited, "too many tokens that are unknown here are being looked up (%d), try again", askMost)
 
 // held is an answer: who it is, or that it is nobody.
 type held struct {
@@ -83,7 +100,7 @@ type question struct {
 
 // NewRemote returns a resolver. Stop frees it.
 func NewRemote(cfg RemoteConfig) *Remote {
-	r := &Remote{cfg: cfg, compiler: newCompiler(cfg.Defaults), recovery: newRecovery(cfg.Recovery, cfg.NodeName, cfg.Defaults),
+	r := &Remote{cfg: cfg, compiler: newCompiler(cfg.Defaults), recovery: newRecovery(cfg.Recovery, cfg.NodeName, cfg.Defaults), metrics: newMetrics(cfg.Registerer),
 		pending: make(map[secretHash]*question)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
@@ -113,10 +130,14 @@ func (r *Remote) Resolve(ctx context.Context, secret string, _ *state.Watch, noW
 	if e := r.kept.get(&hash); e != nil {
 		have = e.v
 		if time.Since(have.at) < r.cfg.TTL {
+			r.metrics.kept.Inc()
 			return have.answer()
 		}
+	} else if e := r.refused.get(&hash); e != nil && time.Since(e.v.at) < min(r.cfg.TTL, refusedTTL) {
+		r.metrics.kept.Inc()
+		return e.v.answer()
 	}
-	if have != nil && have.who != nil && r.cfg.Down == DownAsync {
+	if have != nil && r.cfg.Down == DownAsync {
 		if _, err := r.ask(secret, hash, have); err == nil || r.ctx.Err() == nil {
 			return have.answer()
 		}
@@ -154,7 +175,7 @@ func (r *Remote) down(have *held, err error) (*acl.Bearer, error) {
 	case DownDeny:
 		return nil, err
 	}
-	if have != nil && have.who != nil {
+	if have != nil {
 		return have.answer()
 	}
 	return nil, err
@@ -170,14 +191,21 @@ func (r *Remote) ask(secret string, hash secretHash, have *held) (*question, err
 	if q := r.pending[hash]; q != nil {
 		return q, nil
 	}
+	if have == nil && len(r.pending) >= askMost {
+		r.metrics.refused.Inc()
+		return nil, errAsking
+	}
 	q := &question{done: make(chan struct{})}
 	r.pending[hash] = q
 	r.asking.Go(func() {
 		ctx, cancel := context.WithTimeout(r.ctx, refreshTimeout)
 		defer cancel()
+		began := time.Now()
 		q.held, q.err = r.fetch(ctx, secret, have)
+		r.metrics.asked.Inc()
+		r.metrics.seconds.Observe(time.Since(began))
 		if q.err == nil {
-			r.kept.put(hash, q.held)
+			r.keep(hash, q.held)
 		} else if r.ctx.Err() == nil {
 			r.cfg.Logger.Debug("a token could not be resolved", "err", q.err)
 		}
@@ -187,6 +215,16 @@ func (r *Remote) ask(secret string, hash secretHash, have *held) (*question, err
 		close(q.done)
 	})
 	return q, nil
+}
+
+// keep notes an answer. What was kept of a secret that is nobody's any more goes.
+func (r *Remote) keep(hash secretHash, h *held) {
+	if h.who != nil {
+		r.kept.put(hash, h)
+		return
+	}
+	r.refused.put(hash, h)
+	r.kept.drop(&hash)
 }
 
 // fetch asks any server, and the leader when that does not know the secret: it may
@@ -223,7 +261,7 @@ func (r *Remote) fetch(ctx context.Context, secret string, have *held) (*held, e
 		return nil, store.Errorf(store.KindInternal, "answer about a token: %w", err)
 	}
 	h := &held{digest: a.digest, at: now, who: &acl.Bearer{AccessorID: a.accessor, Expires: a.expires}}
-	if have != nil && have.who != nil && a.digest == have.digest {
+	if have != nil && a.digest == have.digest {
 		h.who.Authorizer = have.who.Authorizer
 		return h, nil
 	}

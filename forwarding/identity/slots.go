@@ -35,3 +35,10 @@ func (s *slots[T]) get(hash *secretHash) *slot[T] {
 }
 
 func (s *slots[T]) put(hash secretHash, v T) { s.at(&hash).Store(&slot[T]{hash, v}) }
+
+// drop forgets what is kept for a hash.
+func (s *slots[T]) drop(hash *secretHash) {
+	if e := s.get(hash); e != nil {
+		s.at(hash).CompareAndSwap(e, nil)
+	}
+}

@@ -348,6 +348,16 @@ func (a *Agent) forgetLocked(i opItem) {
 // alone until the next full sync, unless it was refused because the catalog
 // lost the service of a check: then both are pushed together.
 func (a *Agent) refusedLocked(g *group, o *op, err error, servicePushed bool) {
+	if o.register != nil && store.KindOf(err) == store.KindPermissionDenied {
+		switch {
+		case o.register.Service != nil:
+			a.metrics.blocked.service.Inc()
+		case len(o.register.Checks) > 0:
+			a.metrics.blocked.check.Inc()
+		default:
+			a.metrics.blocked.node.Inc()
+		}
+	}
 	svc := a.services[g.id]
 	invalid := store.KindOf(err) == store.KindInvalid
 	lost := invalid && o.register != nil && o.register.Service == nil && len(o.register.Checks) > 0 &&

@@ -12,6 +12,7 @@ type metrics struct {
 	register, deregister, fullSync outcome
 	inFlight                       prometheus.Gauge
 	kinds                          map[string]*kindMetrics // of checks, by type
+	blocked                        struct{ service, check, node prometheus.Counter }
 	events                         struct{ kept, filtered, malformed prometheus.Counter }
 }
 
@@ -79,6 +80,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		kinds: make(map[string]*kindMetrics),
 	}
+	blocked := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "landbridge_agent_blocked_registrations_total",
+		Help: "Registrations that the catalog refused for lack of rights, by what they are of (service, check, node).",
+	}, []string{"kind"})
+	m.blocked.service, m.blocked.check, m.blocked.node = blocked.WithLabelValues("service"), blocked.WithLabelValues("check"), blocked.WithLabelValues("node")
 	of := func(call string) outcome {
 		return outcome{
 			ok:      calls.WithLabelValues(call, "ok"),
@@ -99,7 +105,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	m.events.kept, m.events.filtered, m.events.malformed = events.WithLabelValues("kept"), events.WithLabelValues("filtered"), events.WithLabelValues("malformed")
 	if reg != nil {
-		reg.MustRegister(calls, runs, seconds, running, events, m.inFlight)
+		reg.MustRegister(calls, blocked, runs, seconds, running, events, m.inFlight)
 	}
 	return m
 }
