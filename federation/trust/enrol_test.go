@@ -189,7 +189,7 @@ func TestRefusals(t *testing.T) {
 			"datacenter dc1 refused the join: it has no gossip key to check a proof with: " + threeWays, store.KindPermissionDenied},
 		{"no keys, open", "192.0.2.1:1", with(key(""), open), with(key(""), open), "", 0},
 		{"not by key", "192.0.2.1:1", func(c *Config) { c.EnrollByKey = false }, nil,
-			"datacenter dc1 does not accept joins by the gossip key (federation.enroll_by_key): " + threeWays, store.KindPermissionDenied},
+			"datacenter dc1 does not accept joins by the gossip key (federation.enroll_by_key, which acl.enabled turns off unless it is set): " + threeWays, store.KindPermissionDenied},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

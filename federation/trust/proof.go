@@ -95,7 +95,7 @@ func (a *Authority) checkJoiner(conn EnrollConn, h *hello, exp []byte) (mode, []
 		return modeToken, t.Verifier, nil
 	case len(key) > 0 && h.mode == modeKey:
 		if !a.enrollByKey.Load() {
-			return refuse("datacenter %s does not accept joins by the gossip key (federation.enroll_by_key): %s", us, threeWays)
+			return refuse("datacenter %s does not accept joins by the gossip key (federation.enroll_by_key, which acl.enabled turns off unless it is set): %s", us, threeWays)
 		}
 		want := prove(key, joinerLabel, joinerName(h), a.self(), h.payload(), exp)
 		if !hmac.Equal(want, h.proof) {

@@ -57,7 +57,7 @@ func nodeConfig(c *config.Config, files tlsFiles) node.Config {
 		FederationOff: c.Ports.SerfWAN < 0 || c.Federation.Enabled != nil && !*c.Federation.Enabled,
 
 		FederationAdvertisePort: c.Federation.AdvertisePort,
-		EnrollByKey:             c.Federation.EnrollByKey,
+		EnrollByKey:             enrollsByKey(c),
 		StaleIfError:            c.Federation.StaleIfError,
 		StaleCacheBytes:         int64(c.Federation.StaleCacheBytes),
 		AllowUnauthenticated:    c.Federation.AllowUnauthenticated,
@@ -351,3 +351,12 @@ func tryDefinitions(c *config.Config) error {
 
 // nobody is the catalog of an agent that does not run, which asks it nothing.
 type nobody struct{ agent.Registrar }
+
+// enrollsByKey is federation.enroll_by_key, or its default: with access control the
+// gossip key, which every agent has, is not enough to become a datacenter.
+func enrollsByKey(c *config.Config) bool {
+	if by := c.Federation.EnrollByKey; by != nil {
+		return *by
+	}
+	return !c.ACL.Enabled
+}

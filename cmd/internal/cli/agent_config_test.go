@@ -124,3 +124,23 @@ func TestMeshBlocksOfServices(t *testing.T) {
 		t.Errorf("registered as %s, %v", body, err)
 	}
 }
+
+func TestEnrolmentByKey(t *testing.T) {
+	for _, tc := range []struct {
+		hcl  string
+		want bool
+	}{
+		{``, true},
+		{`acl { enabled = true }`, false},
+		{`acl { enabled = true } federation { enroll_by_key = true }`, true},
+		{`federation { enroll_by_key = false }`, false},
+	} {
+		cfg, _, err := (&config.Loader{HCL: []string{`bind_addr = "127.0.0.1" data_dir = "x"`, tc.hcl}}).Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := nodeConfig(cfg, tlsFilesOf(cfg)).EnrollByKey; got != tc.want {
+			t.Errorf("%q: %v, want %v", tc.hcl, got, tc.want)
+		}
+	}
+}

@@ -88,7 +88,7 @@ func debugConfig(c *config.Config) map[string]any {
 		"EncryptVerifyIncoming":            c.EncryptIncoming,
 		"EncryptVerifyOutgoing":            c.EncryptOutgoing,
 		"FederationAdvertisePort":          c.Federation.AdvertisePort,
-		"FederationEnrollByKey":            c.Federation.EnrollByKey,
+		"FederationEnrollByKey":            enrollsByKey(c),
 		"GRPCPort":                         -1,
 		"GRPCTLSPort":                      -1,
 		"GossipLANGossipInterval":          c.GossipLAN.GossipInterval.String(),

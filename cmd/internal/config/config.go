@@ -227,7 +227,7 @@ type TLSBlock struct {
 type Federation struct {
 	Enabled              *bool `key:"enabled"`
 	AdvertisePort        int   `key:"advertise_port"`
-	EnrollByKey          bool  `key:"enroll_by_key" reload:"yes"`
+	EnrollByKey          *bool `key:"enroll_by_key" reload:"yes"` // by default what acl.enabled is not
 	AllowUnauthenticated bool  `key:"allow_unauthenticated"`
 
 	StaleIfError    time.Duration `key:"stale_if_error" reload:"yes"`
@@ -353,7 +353,6 @@ func defaults() Config {
 	c.ACL.DefaultPolicy, c.ACL.DownPolicy = "allow", "extend-cache"
 	c.ACL.ReplicationGuard.Min, c.ACL.ReplicationGuard.Share = 10, 0.05
 	c.ACL.TokenTTL, c.ACL.PolicyTTL, c.ACL.RoleTTL = 30*time.Second, 30*time.Second, 30*time.Second
-	c.Federation.EnrollByKey = true
 	c.Federation.StaleCacheBytes = 32 << 20
 	c.Connect.Enabled = true
 	c.Limits = Limits{HTTPMaxConnsPerClient: 200, HTTPSHandshakeTimeout: 5 * time.Second,
