@@ -126,7 +126,8 @@ func New(cfg Config) *Dispatcher {
 }
 
 // Stop ends the probes of other datacenters and waits for them, at most until ctx
-// ends. Requests go on, but nobody probes servers that do not answer.
+// ends. Requests go on, but none waits for a leader or a server any more, and nobody
+// probes servers that do not answer.
 func (d *Dispatcher) Stop(ctx context.Context) error {
 	d.workMu.Lock()
 	d.cancel()

@@ -200,6 +200,22 @@ func TestNoLeaderAfterTheHoldTimeout(t *testing.T) {
 	})
 }
 
+// A server that stops does not keep requests waiting for a leader: whoever sent them
+// asks one that goes on.
+func TestNobodyWaitsAtAServerThatStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newWorld().dispatcher(t, true, true)
+		start := time.Now()
+		time.AfterFunc(time.Second, func() { d.Stop(context.Background()) })
+		for range 2 { // one that waits, one that comes later
+			_, err := d.Do(t.Context(), &write)
+			if !errors.Is(err, store.ErrNoLeader) || time.Since(start) != time.Second {
+				t.Errorf("got %v after %s, want %v after 1s", err, time.Since(start), store.ErrNoLeader)
+			}
+		}
+	})
+}
+
 func TestWritesOfUnknownOutcomeAreNotRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, c := range []struct {

@@ -43,11 +43,12 @@ type retry struct {
 	began time.Time // of the newest attempt
 	until time.Time // zero before the first failure
 	pause time.Duration
-	err   error // the answer when attempts end
+	err   error           // the answer when attempts end
+	over  <-chan struct{} // closed when this agent stops: nothing changes any more
 }
 
 func (d *Dispatcher) newRetry(req *rpc.Request, m *rpc.Method, err error) *retry {
-	return &retry{req: req, m: m, hold: d.cfg.HoldTimeout, since: time.Now(), pause: firstPause, err: err}
+	return &retry{req: req, m: m, hold: d.cfg.HoldTimeout, since: time.Now(), pause: firstPause, err: err, over: d.ctx.Done()}
 }
 
 // next is the request of the next attempt: what has gone of a blocking query's
@@ -71,8 +72,8 @@ const firstPause = 10 * time.Millisecond
 
 // again waits until another attempt makes sense: until changed is closed, or a
 // jittered pause that doubles up to a second. It returns false, with r.err set,
-// when the error is final, the hold time-out is over, the caller is gone or tries
-// again by itself.
+// when the error is final, the hold time-out is over, this agent stops (whoever sent
+// the request asks another server then), the caller is gone or tries again by itself.
 func (r *retry) again(ctx context.Context, err error, changed <-chan struct{}) bool {
 	r.err = err
 	if r.req.NoHold || !retryable(r.req, r.m, err) {
@@ -96,6 +97,8 @@ func (r *retry) again(ctx context.Context, err error, changed <-chan struct{}) b
 		return true
 	case <-changed:
 		return true
+	case <-r.over:
+		return false
 	case <-ctx.Done():
 		return false
 	}

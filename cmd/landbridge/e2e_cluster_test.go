@@ -307,6 +307,58 @@ func TestGarbageOnEveryPort(t *testing.T) {
 	}
 }
 
+// TestLeaderStops ends the leader by SIGTERM while a follower and a client agent are
+// written through: another server leads before it goes, and no write is in doubt.
+func TestLeaderStops(t *testing.T) {
+	dir := t.TempDir()
+	servers := cluster(t, dir, "dc1", 36, 3, nil)
+	client := newAgent(t, dir, "client", "dc1", "127.9.36.4", map[string]any{"server": false, "retry_join": []string{servers[0].IP, servers[1].IP}})
+	client.start()
+	until(t, 10*time.Second, "the client knows a leader", client.hasLeader)
+	l := leaderOf(t, servers)
+	follower := servers[0]
+	if follower == l {
+		follower = servers[1]
+	}
+	time.Sleep(time.Second)
+	stop := make(chan struct{})
+	var writers sync.WaitGroup
+	for _, via := range []*agentProcess{follower, client} {
+		for i := range 4 {
+			writers.Go(func() {
+				last, longest := time.Now(), time.Duration(0)
+				for {
+					status, body := via.do("PUT", fmt.Sprintf("/v1/kv/via-%s/%d", via.Name, i), "x")
+					if body != "true" {
+						t.Errorf("a write through %s: %d %s", via.Name, status, body)
+					}
+					longest, last = max(longest, time.Since(last)), time.Now()
+					select {
+					case <-stop:
+						t.Logf("through %s: the longest time without a write was %s", via.Name, longest)
+						// Without a handover it is a heartbeat time-out at least.
+						if longest > 700*time.Millisecond {
+							t.Errorf("through %s: no write for %s while the leader stopped", via.Name, longest)
+						}
+						return
+					case <-time.After(5 * time.Millisecond):
+					}
+				}
+			})
+		}
+	}
+	time.Sleep(500 * time.Millisecond)
+	if code := l.end(syscall.SIGTERM); code != 0 {
+		t.Errorf("a leader stopped by SIGTERM exits %d, want 0", code)
+	}
+	time.Sleep(2 * time.Second)
+	close(stop)
+	writers.Wait()
+	if _, body := follower.do("GET", "/v1/status/leader", ""); strings.Contains(body, l.IP+":") || !strings.Contains(body, ":") {
+		t.Errorf("leader is %s after %s has stopped", body, l.IP)
+	}
+}
+
 // TestLeave checks what the others see when an agent goes in good order.
 func TestLeave(t *testing.T) {
 	dir := t.TempDir()

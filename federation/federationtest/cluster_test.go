@@ -2,6 +2,7 @@ package federationtest_test
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -150,6 +151,48 @@ func TestLeaderLeaves(t *testing.T) {
 		})
 		f.Must(client.Put("k", "w"))
 		f.Must(client.Expect("k", "w"))
+	}, DC("east", 3).Clients(1))
+}
+
+// A leader that is stopped in good order, by a signal, has another server lead first:
+// who writes through it or through others notices next to nothing.
+func TestLeaderStops(t *testing.T) {
+	Run(t, func(f *Federation) {
+		east := f.DC("east")
+		time.Sleep(5 * time.Second)
+		leader := east.Leader()
+		stopped := make(chan struct{})
+		var through sync.WaitGroup
+		for i, h := range []*Host{east.Client(0), east.Followers()[0], leader} {
+			through.Go(func() {
+				for {
+					start := f.Now()
+					err := h.Put(fmt.Sprint("k", i), "v")
+					if h == leader && !h.Running() {
+						return
+					}
+					if err != nil {
+						t.Errorf("at %s, through %s while the leader stops: %v", f.Now(), h.Name, err)
+					}
+					if took := f.Now() - start; took > 100*time.Millisecond {
+						t.Errorf("at %s, through %s while the leader stops, a write took %s", f.Now(), h.Name, took)
+					}
+					select {
+					case <-stopped:
+						return
+					case <-time.After(5 * time.Millisecond):
+					}
+				}
+			})
+		}
+		time.Sleep(time.Second)
+		leader.Stop()
+		time.Sleep(2 * time.Second)
+		close(stopped)
+		through.Wait()
+		if next := east.Leader(); next == nil || next == leader {
+			t.Errorf("%v leads", next)
+		}
 	}, DC("east", 3).Clients(1))
 }
 

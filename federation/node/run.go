@@ -177,11 +177,7 @@ func (n *Node) Leave(ctx context.Context) error {
 		leftWAN <- nil
 	}
 	if n.srv != nil {
-		if n.srv.raft.IsLeader() && n.srv.otherVoters() > 0 {
-			if err := n.srv.raft.TransferLeadership(ctx, ""); err != nil {
-				n.log.Warn("leadership not handed over", "err", err)
-			}
-		}
+		n.srv.handOver(ctx)
 	}
 	errs = append(errs, ignoreStopped(n.lan.Leave(ctx)), <-leftWAN)
 	if n.srv != nil && n.srv.otherVoters() > 0 {
@@ -195,6 +191,25 @@ func (n *Node) Leave(ctx context.Context) error {
 	// Whoever asked over HTTP gets the answer before the listener closes.
 	n.leftOnce.Do(func() { time.AfterFunc(min(n.cfg.LeaveDrainTime, 200*time.Millisecond), func() { close(n.left) }) })
 	return nil
+}
+
+// handOverTime bounds the wait for another server to lead before this one ends.
+const handOverTime = time.Second
+
+// handOver has another server lead, if this one does and there is one: writes then
+// wait for an election that begins at once, and not for a heartbeat time-out.
+func (s *server) handOver(ctx context.Context) {
+	if !s.raft.IsLeader() || s.otherVoters() == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, handOverTime)
+	defer cancel()
+	start := time.Now()
+	if err := s.raft.TransferLeadership(ctx, ""); err != nil {
+		s.n.log.Warn("leadership not handed over: the others elect a leader when they miss this one", "err", err)
+		return
+	}
+	s.n.log.Info("leadership handed over", "took", time.Since(start))
 }
 
 func ignoreStopped(err error) error {

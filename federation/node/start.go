@@ -279,11 +279,15 @@ func (n *Node) followLAN(ctx context.Context) error {
 	}
 }
 
-// Stop ends the node without leaving: the others will see it failed. It may be
-// called again.
+// Stop ends the node without leaving: the others will see it failed. A leader first
+// has another server lead, while everything here still runs: whoever asks this agent
+// meanwhile is passed on. It may be called again.
 func (n *Node) Stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
+	if n.srv != nil {
+		n.srv.handOver(ctx)
+	}
 	return n.stack.stop(ctx)
 }
 

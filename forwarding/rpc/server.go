@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -43,6 +44,9 @@ const (
 	maxByteStreams = 4
 	// streamTimeout bounds the pauses inside what ought to come in one go.
 	streamTimeout = 10 * time.Second
+	// firstStream is how long a session that is about to end waits for its first
+	// stream: clients connect when they have a call to make.
+	firstStream = 100 * time.Millisecond
 )
 
 func (c *ServerConfig) setDefaults() {
@@ -97,6 +101,7 @@ type session struct {
 	small    atomic.Int64 // of them, those that do not block
 	blocking atomic.Int64 // of them, those that do
 	streams  atomic.Int64
+	opened   atomic.Bool  // there was a stream
 	bytes    atomic.Int64 // of streams, those that carry bytes
 	lanes    atomic.Int64
 	idle     chan struct{} // holds 1: stopping, and running or streams may have become 0
@@ -163,6 +168,7 @@ func (n *session) accept(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		n.opened.Store(true)
 		if n.streams.Add(1) > maxStreams {
 			n.streams.Add(-1)
 			n.s.metrics.refused["streams"].Inc()
@@ -182,15 +188,26 @@ func (n *session) accept(ctx context.Context) error {
 }
 
 // drain lets calls under way finish and the client leave: at most DrainTime for
-// the first, and again for last words and the leaving.
+// the first, and again for last words and the leaving. A client that has just come
+// is told to go elsewhere, too: a connection that only ends leaves open whether its
+// calls were run.
 func (n *session) drain() {
+	late, cancel := context.WithCancel(context.Background())
+	n.readers.Go(func() { n.accept(late) })
+	defer cancel()
 	// Blocking queries would wait out any time: their callers ask another server.
 	n.eachStream(func(e stream) { e.stop() })
 	timeout := time.NewTimer(n.s.cfg.DrainTime)
 	defer timeout.Stop()
+	var first <-chan time.Time
+	if !n.opened.Load() {
+		first = time.After(min(firstStream, n.s.cfg.DrainTime))
+	}
 	ended := false
-	for n.running.Load() > 0 || n.streams.Load() > 0 {
+	for n.running.Load() > 0 || n.streams.Load() > 0 || first != nil && !n.opened.Load() {
 		select {
+		case <-first:
+			first = nil
 		case <-n.idle:
 		case <-n.sess.Context().Done():
 			return
@@ -300,15 +317,22 @@ func (n *session) serveStream(conn net.Conn) {
 			err = store.Errorf(store.KindInvalid, "a stream of kind %d is not answered", kind)
 		}
 	}
-	if err == nil || n.sess.Context().Err() != nil || n.stopping.Load() {
+	if err == nil || n.sess.Context().Err() != nil || n.stopping.Load() && err != errStopping {
 		return
 	}
 	var e *store.Error
 	if !errors.As(err, &e) {
 		return // the stream broke or timed out: nobody to tell
 	}
-	n.s.metrics.refused["protocol"].Inc()
-	n.s.cfg.Logger.Debug("stream refused", "peer", n.peer, "err", err)
+	if err == errStopping {
+		n.s.metrics.refused["stopping"].Inc()
+		// The caller closes the stream once it has read that.
+		defer io.Copy(io.Discard, conn)
+		conn.SetReadDeadline(time.Now().Add(n.s.cfg.DrainTime))
+	} else {
+		n.s.metrics.refused["protocol"].Inc()
+		n.s.cfg.Logger.Debug("stream refused", "peer", n.peer, "err", err)
+	}
 	b := appendError(make([]byte, headerSize), err)
 	putHeader(b, 0, frameError, 0)
 	conn.SetWriteDeadline(time.Now().Add(streamTimeout))

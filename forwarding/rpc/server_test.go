@@ -213,6 +213,53 @@ func TestServerStops(t *testing.T) {
 	})
 }
 
+// A call that comes when its server has begun to stop was not run, and its caller
+// is told so, also on a session that was opened just before.
+func TestCallsOfAStoppingServer(t *testing.T) {
+	calls := map[string]*rpc.Request{
+		"in a lane":       {Method: rpc.KVApply},
+		"on its stream":   {Method: rpc.KVApply, Body: make([]byte, 1<<20)},
+		"stream of bytes": {Method: rpc.SnapshotSave},
+	}
+	for name, req := range calls {
+		for _, before := range []bool{true, false} { // a call that went well
+			synctest.Test(t, func(t *testing.T) {
+				p := newPair(t, echo, setup{delay: 5 * time.Millisecond, client: rpc.ClientConfig{PingEvery: -1}})
+				if before {
+					if _, err := p.Do(t.Context(), &rpc.Request{Method: rpc.KVApply}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				begin := time.Now()
+				p.stop()
+				_, err := p.Do(t.Context(), req)
+				if store.KindOf(err) != store.KindUnreachable || !strings.Contains(err.Error(), "stopping") {
+					t.Errorf("%s, after another call %v: %v", name, before, err)
+				}
+				<-p.ended
+				p.ended <- nil
+				if took := time.Since(begin); took > 50*time.Millisecond {
+					t.Errorf("%s, after another call %v: the server took %v to stop", name, before, took)
+				}
+			})
+		}
+	}
+}
+
+// A session that nobody used holds its server up for a moment only.
+func TestUnusedSessionOfAStoppingServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, echo, setup{client: rpc.ClientConfig{PingEvery: -1}})
+		begin := time.Now()
+		p.stop()
+		<-p.ended
+		p.ended <- nil
+		if took := time.Since(begin); took > 100*time.Millisecond {
+			t.Errorf("the server took %v to stop", took)
+		}
+	})
+}
+
 // A caller that does not read, or leaves in the middle of a bulky answer, keeps
 // nothing of the server.
 func TestBulkyAnswerAbandoned(t *testing.T) {

@@ -2,6 +2,8 @@ package consensus
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -343,18 +345,76 @@ func (n *Node) snapshotForSize() {
 	n.m.snapshots.WithLabelValues(outcome).Inc()
 }
 
-// TransferLeadership hands leadership to the follower that is furthest, or to
-// the one named by id.
+// TransferLeadership hands leadership to the server named by id, or with "" to the
+// first that takes it of those that answered within a lease, those with the longest
+// log first. It returns when this server leads no more. Commands that were sent have
+// their results before, later ones are sent by nobody: their callers ask the next
+// leader. An attempt ends by itself after an election time-out; ctx bounds them all.
 func (n *Node) TransferLeadership(ctx context.Context, id string) error {
-	return n.wait(ctx, "transfer leadership", func(r *raft.Raft, _ time.Duration) raft.Future {
-		if id == "" {
-			return r.LeadershipTransfer()
-		}
-		for _, s := range n.configuration().Servers {
-			if s.ID == raft.ServerID(id) {
-				return r.LeadershipTransferToServer(s.ID, s.Address)
-			}
-		}
-		return failed{errNoServer(id)}
+	return n.wait(ctx, "transfer leadership", func(r *raft.Raft, enqueue time.Duration) raft.Future {
+		return failed{n.transfer(ctx, r, enqueue, raft.ServerID(id))}
 	})
+}
+
+func (n *Node) transfer(ctx context.Context, r *raft.Raft, enqueue time.Duration, id raft.ServerID) error {
+	select {
+	case n.gate <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-n.quit:
+		return noLeader(errStopping)
+	}
+	defer func() { <-n.gate }()
+	// Raft transfers when everything is sent, committed or not.
+	if err := r.Barrier(enqueue).Error(); err != nil {
+		return err
+	}
+	ids := []raft.ServerID{id}
+	if id == "" {
+		ids = slices.DeleteFunc(n.lease.successors(r.CurrentTerm(), 0, time.Now()),
+			func(id raft.ServerID) bool { return n.transport.silence.of(id) != nil })
+	}
+	servers := n.inOrder(ids)
+	switch {
+	case len(servers) > 0:
+	case id == "":
+		// None has answered yet. Raft takes the one it has sent most to, who may be gone.
+		return r.LeadershipTransfer().Error()
+	default:
+		return errNoServer(string(id))
+	}
+	var err error
+	for _, s := range servers {
+		if err = transferTo(ctx, r, s); err == nil || r.State() != raft.Leader || ctx.Err() != nil {
+			break
+		}
+		n.logger.Warn("a server does not take leadership", "peer", s.ID, "err", err)
+	}
+	return err
+}
+
+func transferTo(ctx context.Context, r *raft.Raft, s raft.Server) error {
+	for {
+		err := r.LeadershipTransferToServer(s.ID, s.Address).Error()
+		if !errors.Is(err, raft.ErrLeadershipTransferInProgress) {
+			return err
+		}
+		// Raft says so for a moment after an attempt has failed.
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// inOrder returns the members with these ids, in their order.
+func (n *Node) inOrder(ids []raft.ServerID) (list []raft.Server) {
+	servers := n.configuration().Servers
+	for _, id := range ids {
+		if i := slices.IndexFunc(servers, func(s raft.Server) bool { return s.ID == id }); i >= 0 {
+			list = append(list, servers[i])
+		}
+	}
+	return list
 }

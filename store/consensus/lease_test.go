@@ -94,6 +94,39 @@ func TestNoLeaseAfterTransferBegan(t *testing.T) {
 	})
 }
 
+// Leadership goes to a server that answers, whichever of the others is gone and for
+// how long.
+func TestTransferToWhoAnswers(t *testing.T) {
+	for _, gone := range []int{0, 1} {
+		for _, since := range []time.Duration{0, 200 * time.Millisecond, time.Second, time.Minute} {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t, 3)
+				c.bootstrap()
+				l := c.leader(3 * time.Second)
+				time.Sleep(time.Second)
+				c.isolate(c.others(l)[gone])
+				time.Sleep(since)
+				begin := time.Now()
+				if err := l.TransferLeadership(t.Context(), ""); err != nil {
+					t.Fatalf("other %d gone for %v: %v", gone, since, err)
+				}
+				next := c.others(l)[1-gone]
+				if got := c.leader(time.Second); got != next {
+					t.Errorf("other %d gone for %v: %s leads, want %s", gone, since, got.id, next.id)
+				}
+				mustApply(t, next, "a")
+				limit := 100 * time.Millisecond
+				if since == 0 { // nobody has noticed: an attempt costs an election time-out
+					limit += 750 * time.Millisecond
+				}
+				if took := time.Since(begin); took > limit {
+					t.Errorf("other %d gone for %v: no leader for %v", gone, since, took)
+				}
+			})
+		}
+	}
+}
+
 func TestRestartedVoterWaitsOneLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &voteGuard{StableStore: raft.NewInmemStore(), alone: new(atomic.Bool), until: time.Now().Add(375 * time.Millisecond)}

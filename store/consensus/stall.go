@@ -81,22 +81,18 @@ func (n *Node) handOver(held time.Duration) bool {
 	if len(ids) == 0 {
 		return false // nobody else could lead: waiting for the disk is all there is
 	}
-	addrs := make(map[raft.ServerID]raft.ServerAddress)
-	for _, s := range n.configuration().Servers {
-		addrs[s.ID] = s.Address
-	}
 	req := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{
 		ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.cfg.NodeID),
 		Addr: n.transport.EncodePeer(raft.ServerID(n.cfg.NodeID), n.transport.addr),
 	}}
-	for _, id := range ids {
+	for _, s := range n.inOrder(ids) {
 		var resp raft.TimeoutNowResponse
-		if err := n.transport.TimeoutNow(id, addrs[id], req, &resp); err != nil {
-			n.logger.Warn("a server does not take over from one whose disk hangs", "peer", id, "err", err)
+		if err := n.transport.TimeoutNow(s.ID, s.Address, req, &resp); err != nil {
+			n.logger.Warn("a server does not take over from one whose disk hangs", "peer", s.ID, "err", err)
 			continue
 		}
 		n.logger.Error("the disk does not take the Raft log; another server is asked to lead",
-			"waiting", held.Round(time.Millisecond), "peer", id, "term", term)
+			"waiting", held.Round(time.Millisecond), "peer", s.ID, "term", term)
 		n.m.handovers.Inc()
 		if !n.stalled.Swap(true) {
 			n.broadcast() // those who wait at this leader
