@@ -148,10 +148,13 @@ func (c *call) runAgent(l *config.Loader) error {
 	}
 	c.banner(cfg, nodeID(&nc))
 	log.Open()
-	counting, stopCounting := context.WithCancel(c.ctx)
-	counted := make(chan error, 1)
-	go func() { counted <- bridge.Run(counting) }()
-	defer func() { stopCounting(); <-counted }()
+	life, end := context.WithCancel(c.ctx)
+	var beside sync.WaitGroup
+	defer func() { end(); beside.Wait() }()
+	beside.Go(func() { bridge.Run(life) })
+	if c.Getenv("GOGC") != "off" {
+		beside.Go(func() { newMemoryKeeper().run(life) })
+	}
 	return a.supervise(n, signals)
 }
 
