@@ -126,6 +126,7 @@ func TestOnlyOneKnownProtocolMayBeOffered(t *testing.T) {
 				t.Errorf("offering %q was accepted as %q", protos, conn.ConnectionState().TLS.NegotiatedProtocol)
 			}
 		}
+		synctest.Wait() // the one who dialed hears of it first
 		if n := b.count(t, "landbridge_wan_handshakes_refused_total", "protocols"); n != 3 {
 			t.Errorf("refused handshakes = %v, want 3", n)
 		}
