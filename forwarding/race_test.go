@@ -248,7 +248,7 @@ func TestUnreachableDatacenter(t *testing.T) {
 			switch {
 			case store.KindOf(err) != store.KindUnreachable || !strings.Contains(err.Error(), `dc "dc2"`):
 				t.Errorf("%s into the cut: %v", at, err)
-			case at > 1500*time.Millisecond && took > 5*time.Millisecond, took > 1100*time.Millisecond: // a second and half a ping
+			case at > 1500*time.Millisecond && took > 5*time.Millisecond, took > 1200*time.Millisecond: // a second and a ping
 				t.Errorf("%s into the cut an error took %s: %v", at, took, err)
 			case took > 5*time.Millisecond && !strings.Contains(err.Error(), "tried r"):
 				t.Errorf("no servers are named: %v", err)
