@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -141,14 +143,19 @@ func TestACLReplication(t *testing.T) {
 	}, DC("east", 3).Edit(withACLs), DC("west", 3).Edit(withACLs))
 }
 
-// Leaders of both sides are lost again and again: nothing is, and nothing comes back.
+// Leaders of both sides are lost again and again (ACL_KILLS): nothing is, and nothing
+// comes back.
 func TestACLReplicationLeaderKills(t *testing.T) {
+	kills := 4
+	if n, err := strconv.Atoi(os.Getenv("ACL_KILLS")); err == nil {
+		kills = n
+	}
 	Run(t, func(f *Federation) {
 		east, west := f.DC("east"), f.DC("west")
 		f.Slow(east, west, 80*time.Millisecond)
 		f.Must(west.Server(0).Join(east.Server(0)))
 		f.Await(10*time.Second, "the first copy", sameTokens(east, west))
-		for round := range 4 {
+		for round := range kills {
 			dc := []*Datacenter{east, west}[round%2]
 			gone := dc.Leader()
 			for i := range 5 {
