@@ -31,7 +31,7 @@ type Primary struct {
 	log   *slog.Logger
 
 	mu    sync.Mutex
-	trees map[bool]*cachedTrees // with tokens or without
+	trees map[Tokens]*cachedTrees
 }
 
 // cachedTrees are the trees of the last view that was hashed.
@@ -55,7 +55,7 @@ const (
 
 // NewPrimary returns a Primary.
 func NewPrimary(st *state.Store, raft Leadership, log *slog.Logger) *Primary {
-	return &Primary{state: st, raft: raft, log: log, trees: map[bool]*cachedTrees{}}
+	return &Primary{state: st, raft: raft, log: log, trees: map[Tokens]*cachedTrees{}}
 }
 
 // surely runs read while this server leads: the lease is checked before and after,
@@ -83,7 +83,7 @@ func epochOf(c store.Cluster) replica.Epoch {
 
 // Follow writes the stream of changes after a position to w until ctx ends, may
 // fails, or the position is lost, which the last batch says.
-func (p *Primary) Follow(ctx context.Context, ask *replica.Ask, tokens bool, w io.Writer, may func() error) error {
+func (p *Primary) Follow(ctx context.Context, ask *replica.Ask, tokens Tokens, w io.Writer, may func() error) error {
 	watch := p.state.NewWatch()
 	defer watch.Close()
 	at := store.Index(ask.Position)
@@ -173,7 +173,7 @@ func send(w io.Writer, b *replica.Batch) error {
 
 // rows are the records that events are about, each once, as they are in the view.
 // What is local, and what is gone, is not there.
-func rows(events []state.ACLEvent, tokens bool, v *state.ACLView) []replica.Row {
+func rows(events []state.ACLEvent, tokens Tokens, v *state.ACLView) []replica.Row {
 	if len(events) == 0 {
 		return nil
 	}
@@ -181,7 +181,7 @@ func rows(events []state.ACLEvent, tokens bool, v *state.ACLView) []replica.Row 
 	var list []replica.Row
 	add := func(kind store.ACLKind, id string) {
 		k := replica.Key{Kind: replica.Kind(kind), ID: id}
-		if seen[k] || kind == store.ACLTokens && !tokens {
+		if seen[k] || kind == store.ACLTokens && tokens == NoTokens {
 			return
 		}
 		seen[k] = true
@@ -191,7 +191,7 @@ func rows(events []state.ACLEvent, tokens bool, v *state.ACLView) []replica.Row 
 		}
 		row := replica.Row{Key: k}
 		if shared(v, r) {
-			row.Data = r.AppendWire(nil)
+			row.Data = sent(r, tokens)
 		}
 		list = append(list, row)
 	}
@@ -210,7 +210,7 @@ func rows(events []state.ACLEvent, tokens bool, v *state.ACLView) []replica.Row 
 }
 
 // hash returns the trees of a view, made once for all who ask.
-func (p *Primary) hash(v *state.ACLView, tokens bool) []replica.Tree {
+func (p *Primary) hash(v *state.ACLView, tokens Tokens) []replica.Tree {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	epoch := epochOf(v.Cluster)
@@ -219,7 +219,7 @@ func (p *Primary) hash(v *state.ACLView, tokens bool) []replica.Tree {
 	}
 	c := &cachedTrees{version: v.Version, epoch: epoch}
 	for _, k := range kinds(tokens) {
-		c.kinds = append(c.kinds, replica.BuildTree(k, -1, func(each func(string, replica.Digest)) { scan(v, k, each) }))
+		c.kinds = append(c.kinds, replica.BuildTree(k, -1, func(each func(string, replica.Digest)) { scan(v, k, tokens, each) }))
 	}
 	p.trees[tokens] = c
 	return c.kinds
@@ -231,7 +231,7 @@ func (p *Primary) view(ctx context.Context) (v *state.ACLView, err error) {
 }
 
 // Trees answers with the trees of all kinds.
-func (p *Primary) Trees(ctx context.Context, tokens bool) (*replica.Trees, error) {
+func (p *Primary) Trees(ctx context.Context, tokens Tokens) (*replica.Trees, error) {
 	v, err := p.view(ctx)
 	if err != nil {
 		return nil, err
@@ -243,7 +243,7 @@ func (p *Primary) Trees(ctx context.Context, tokens bool) (*replica.Trees, error
 }
 
 // may refuses kinds that the right to read policies does not cover.
-func mayAsk(kind replica.Kind, tokens bool) error {
+func mayAsk(kind replica.Kind, tokens Tokens) error {
 	for _, k := range kinds(tokens) {
 		if k == kind {
 			return nil
@@ -253,7 +253,7 @@ func mayAsk(kind replica.Kind, tokens bool) error {
 }
 
 // Leaves lists what some leaves hold.
-func (p *Primary) Leaves(ctx context.Context, ask *replica.Ask, tokens bool) (*replica.Listing, error) {
+func (p *Primary) Leaves(ctx context.Context, ask *replica.Ask, tokens Tokens) (*replica.Listing, error) {
 	if err := mayAsk(ask.Kind, tokens); err != nil {
 		return nil, err
 	}
@@ -266,7 +266,7 @@ func (p *Primary) Leaves(ctx context.Context, ask *replica.Ask, tokens bool) (*r
 		in[l] = true
 	}
 	list := &replica.Listing{Epoch: epochOf(v.Cluster), Position: uint64(v.Index)}
-	scan(v, ask.Kind, func(id string, d replica.Digest) {
+	scan(v, ask.Kind, tokens, func(id string, d replica.Digest) {
 		if in[replica.LeafOf(id, ask.Bits)] {
 			list.Entries = append(list.Entries, replica.Entry{ID: id, Digest: d})
 		}
@@ -275,7 +275,7 @@ func (p *Primary) Leaves(ctx context.Context, ask *replica.Ask, tokens bool) (*r
 }
 
 // Rows answers with records, the first of those that were asked for.
-func (p *Primary) Rows(ctx context.Context, ask *replica.Ask, tokens bool) (*replica.Rows, error) {
+func (p *Primary) Rows(ctx context.Context, ask *replica.Ask, tokens Tokens) (*replica.Rows, error) {
 	for _, k := range ask.Keys {
 		if err := mayAsk(k.Kind, tokens); err != nil {
 			return nil, err
@@ -290,7 +290,7 @@ func (p *Primary) Rows(ctx context.Context, ask *replica.Ask, tokens bool) (*rep
 	for _, k := range ask.Keys {
 		row := replica.Row{Key: k}
 		if r := v.Record(store.ACLKind(k.Kind), k.ID); shared(v, r) {
-			row.Data = r.AppendWire(nil)
+			row.Data = sent(r, tokens)
 		}
 		rows.Rows = append(rows.Rows, row)
 		if size += len(row.Data) + len(k.ID); size > rowsBytes {

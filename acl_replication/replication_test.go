@@ -1,6 +1,7 @@
 package aclreplication
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -76,8 +77,8 @@ func (d *datacenter) digest() (sum [32]byte, count int) {
 		return d.sum, d.count
 	}
 	h := sha256.New()
-	for _, k := range kinds(true) {
-		scan(v, k, func(id string, d replica.Digest) {
+	for _, k := range kinds(Secrets) {
+		scan(v, k, Secrets, func(id string, d replica.Digest) {
 			count++
 			fmt.Fprintf(h, "%d %s %x\n", k, id, d)
 		})
@@ -100,9 +101,10 @@ type wire struct {
 	bytes atomic.Int64
 	cut   atomic.Bool
 	ends  atomic.Pointer[context.CancelFunc]
+	told  atomic.Bool // a secret was among the bytes
 }
 
-func (w *wire) Follow(ctx context.Context, raw []byte, tokens bool, out io.Writer) error {
+func (w *wire) Follow(ctx context.Context, raw []byte, tokens Tokens, out io.Writer) error {
 	if w.cut.Load() {
 		return store.Errorf(store.KindUnreachable, "cut")
 	}
@@ -128,6 +130,12 @@ func (w *wire) sever() {
 	}
 }
 
+func (w *wire) look(b []byte) {
+	if bytes.Contains(b, []byte("-1111-4000-8000-")) {
+		w.told.Store(true)
+	}
+}
+
 type counted struct {
 	w  *wire
 	to io.Writer
@@ -138,11 +146,12 @@ func (c counted) Write(p []byte) (int, error) {
 		return 0, io.ErrClosedPipe
 	}
 	c.w.bytes.Add(int64(len(p)))
+	c.w.look(p)
 	time.Sleep(c.w.delay)
 	return c.to.Write(p)
 }
 
-func (w *wire) Ask(ctx context.Context, q Question, raw []byte, tokens bool) ([]byte, error) {
+func (w *wire) Ask(ctx context.Context, q Question, raw []byte, tokens Tokens) ([]byte, error) {
 	if w.cut.Load() {
 		return nil, store.Errorf(store.KindUnreachable, "cut")
 	}
@@ -173,6 +182,7 @@ func (w *wire) Ask(ctx context.Context, q Question, raw []byte, tokens bool) ([]
 		b = r.AppendWire(nil)
 	}
 	w.bytes.Add(int64(len(b) + len(raw)))
+	w.look(b)
 	return b, nil
 }
 
@@ -186,7 +196,7 @@ type pair struct {
 	stop func()
 }
 
-func newPair(t testing.TB, tokens bool) *pair {
+func newPair(t testing.TB, tokens Tokens) *pair {
 	p := &pair{t: t, east: newDatacenter(t, "east"), west: newDatacenter(t, "west")}
 	p.wire = &wire{p: NewPrimary(p.east.st, leads{}, slog.New(slog.DiscardHandler)), delay: 40 * time.Millisecond}
 	p.lead(tokens)
@@ -195,7 +205,7 @@ func newPair(t testing.TB, tokens bool) *pair {
 }
 
 // lead has the secondary's next leader begin.
-func (p *pair) lead(tokens bool) {
+func (p *pair) lead(tokens Tokens) {
 	p.sec = New(Config{Primary: "east", Tokens: tokens, State: p.west.st, Apply: p.west.apply, Remote: p.wire,
 		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -221,7 +231,7 @@ func (p *pair) equal(within time.Duration) time.Duration {
 	}
 }
 
-func bubble(t *testing.T, tokens bool, story func(p *pair)) {
+func bubble(t *testing.T, tokens Tokens, story func(p *pair)) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, tokens)
 		story(p)
@@ -231,7 +241,7 @@ func bubble(t *testing.T, tokens bool, story func(p *pair)) {
 }
 
 func TestReplicate(t *testing.T) {
-	bubble(t, true, func(p *pair) {
+	bubble(t, Secrets, func(p *pair) {
 		p.west.change(token(7, true))
 		for i := range 200 {
 			p.east.change(token(i, false), policy(i))
@@ -257,7 +267,7 @@ func TestReplicate(t *testing.T) {
 		// The next leader goes on: nothing is compared, nothing written.
 		before := p.west.st.Index()
 		p.stop()
-		p.lead(true)
+		p.lead(Secrets)
 		time.Sleep(20 * time.Second)
 		if now := p.west.st.Index(); now != before {
 			t.Errorf("a change of leader cost %d writes", now-before)
@@ -267,7 +277,7 @@ func TestReplicate(t *testing.T) {
 
 // Without enable_token_replication no token travels; once it is on, all do.
 func TestPoliciesOnly(t *testing.T) {
-	bubble(t, false, func(p *pair) {
+	bubble(t, NoTokens, func(p *pair) {
 		p.east.change(token(1, false), policy(1))
 		p.east.change(
 			store.SetACL(store.ACLCreate, &store.ACLAuthMethod{Name: "Global", Type: "jwt", TokenLocality: "global"}),
@@ -288,14 +298,66 @@ func TestPoliciesOnly(t *testing.T) {
 			}
 		}
 		p.stop()
-		p.lead(true)
+		p.lead(Secrets)
 		p.equal(5 * time.Second)
+	})
+}
+
+// With acl.replicate_secrets = "hashed" no secret travels, or is kept; a change of that
+// setting takes effect either way, and the copy is proven equal in each of them.
+func TestHashedSecrets(t *testing.T) {
+	bubble(t, Hashes, func(p *pair) {
+		anyone := &store.ACLToken{AccessorID: store.AnonymousAccessor, SecretID: store.AnonymousSecret, CreateTime: time.Unix(1e9, 0)}
+		anyone.Seal()
+		p.east.change(store.SetACL(store.ACLCreate, anyone))
+		for i := range 50 {
+			p.east.change(token(i, false))
+		}
+		form := func(secrets bool) {
+			t.Helper()
+			for i := range 50 {
+				want := token(i, false).Record.(*store.ACLToken)
+				_, got := p.west.st.ACLTokenBySecret(nil, want.SecretID)
+				switch {
+				case got == nil || got.AccessorID != want.AccessorID:
+					t.Fatalf("the secret of token %d is not recognised: %+v", i, got)
+				case (got.SecretID != "") != secrets:
+					t.Fatalf("token %d has the secret %q", i, got.SecretID)
+				}
+			}
+			if _, anyone := p.west.st.ACLTokenBySecret(nil, store.AnonymousSecret); anyone == nil || anyone.SecretID == "" {
+				t.Errorf("the anonymous token is %+v", anyone)
+			}
+			if st := p.sec.Status(); !st.Healthy() || st.LastProof.IsZero() {
+				t.Errorf("status %+v", st)
+			}
+		}
+		time.Sleep(5 * time.Second)
+		p.east.change(token(50, false))
+		time.Sleep(time.Minute)
+		form(false)
+		if p.wire.told.Load() {
+			t.Error("a secret travelled")
+		}
+		before := p.west.st.Index()
+		p.stop()
+		p.lead(Hashes)
+		time.Sleep(20 * time.Second)
+		if now := p.west.st.Index(); now != before {
+			t.Errorf("a change of leader cost %d writes", now-before)
+		}
+		for _, tokens := range []Tokens{Secrets, Hashes} {
+			p.stop()
+			p.lead(tokens)
+			time.Sleep(20 * time.Second)
+			form(tokens == Secrets)
+		}
 	})
 }
 
 // What a change costs with many tokens in place, and a burst of new ones.
 func TestBytes(t *testing.T) {
-	bubble(t, true, func(p *pair) {
+	bubble(t, Secrets, func(p *pair) {
 		for i := 0; i < 2000; i += 100 {
 			var list []store.ACLChange
 			for j := range 100 {
@@ -324,7 +386,7 @@ func TestBytes(t *testing.T) {
 
 // A record of the copy that changed by itself is healed within a minute.
 func TestDrift(t *testing.T) {
-	bubble(t, true, func(p *pair) {
+	bubble(t, Secrets, func(p *pair) {
 		for i := range 100 {
 			p.east.change(token(i, false), policy(i))
 		}
@@ -338,7 +400,7 @@ func TestDrift(t *testing.T) {
 
 // The link is cut for 20 s while 400 tokens are made and 400 deleted.
 func TestCut(t *testing.T) {
-	bubble(t, true, func(p *pair) {
+	bubble(t, Secrets, func(p *pair) {
 		for i := range 1000 {
 			p.east.change(token(i, false))
 		}
@@ -362,7 +424,7 @@ func TestCut(t *testing.T) {
 // A primary that was restored to when it had nothing wipes nothing; its records work
 // until somebody approves, and come back with undo.
 func TestRestoredPrimary(t *testing.T) {
-	bubble(t, true, func(p *pair) {
+	bubble(t, Secrets, func(p *pair) {
 		empty := p.east.st.Snapshot()
 		for i := range 500 {
 			p.east.change(token(i, false))
@@ -386,7 +448,7 @@ func TestRestoredPrimary(t *testing.T) {
 		}
 		// The next leader holds them as well, and what is new arrives.
 		p.stop()
-		p.lead(true)
+		p.lead(Secrets)
 		p.east.change(token(1000, false), token(3, false))
 		time.Sleep(5 * time.Second)
 		if st = p.sec.Status(); len(st.Held) != 499 {
@@ -412,7 +474,7 @@ func TestRestoredPrimary(t *testing.T) {
 
 // A row that cannot be written here does not keep the others from coming.
 func TestRefusedRow(t *testing.T) {
-	bubble(t, true, func(p *pair) {
+	bubble(t, Secrets, func(p *pair) {
 		p.east.change(policy(1))
 		p.equal(5 * time.Second)
 		// Its name belongs to a record of here that is held.

@@ -23,17 +23,17 @@ const (
 )
 
 // Remote reaches the leader of the primary datacenter, with the replication token.
-// tokens says whether tokens are asked for, which needs more rights.
+// Secrets need more rights than Hashes.
 type Remote interface {
 	// Follow writes the bytes of the primary's stream to w until it ends.
-	Follow(ctx context.Context, ask []byte, tokens bool, w io.Writer) error
-	Ask(ctx context.Context, q Question, ask []byte, tokens bool) ([]byte, error)
+	Follow(ctx context.Context, ask []byte, tokens Tokens, w io.Writer) error
+	Ask(ctx context.Context, q Question, ask []byte, tokens Tokens) ([]byte, error)
 }
 
 // Config is what a Secondary needs.
 type Config struct {
 	Primary string // datacenter
-	Tokens  bool   // acl.enable_token_replication
+	Tokens  Tokens // acl.enable_token_replication, acl.replicate_secrets
 	State   *state.Store
 	Apply   func(ctx context.Context, cmd store.Command) (store.Result, error)
 	Remote  Remote
@@ -108,7 +108,7 @@ func (s *Secondary) Undo(ctx context.Context, since time.Time) (done store.ACLUn
 // source asks the primary.
 type source struct {
 	remote Remote
-	tokens bool
+	tokens Tokens
 }
 
 func (s *source) Follow(ctx context.Context, from replica.Cursor, each func(*replica.Batch) error) error {
@@ -147,7 +147,7 @@ type sink struct{ cfg *Config }
 func (k *sink) Cursor() replica.Cursor {
 	r := k.cfg.State.ACLReplica()
 	c := replica.Cursor{Fence: r.Fence, FencedAt: r.FencedAt}
-	if r.Datacenter != k.cfg.Primary || k.cfg.Tokens && !r.WithTokens {
+	if r.Datacenter != k.cfg.Primary || k.cfg.Tokens != NoTokens && !r.WithTokens {
 		return c
 	}
 	c.Epoch = replica.Epoch{Cluster: r.ClusterID, History: r.HistoryID}
@@ -157,7 +157,7 @@ func (k *sink) Cursor() replica.Cursor {
 }
 
 func (k *sink) Scan(kind replica.Kind, each func(id string, d replica.Digest)) {
-	scan(k.cfg.State.ACLView(), kind, each)
+	scan(k.cfg.State.ACLView(), kind, Secrets, each)
 }
 
 // Keep: what every datacenter has, and nobody can delete.
@@ -211,7 +211,7 @@ func (k *sink) Apply(ctx context.Context, rows []replica.Row, c replica.Cursor) 
 	}
 	view := k.cfg.State.ACLView()
 	for i := range rows {
-		ch, ok, err := change(view, &rows[i])
+		ch, ok, err := change(view, &rows[i], k.cfg.Tokens)
 		if err != nil {
 			refused = append(refused, replica.Refusal{Key: rows[i].Key, Err: err})
 			continue
@@ -232,7 +232,7 @@ func (k *sink) Apply(ctx context.Context, rows []replica.Row, c replica.Cursor) 
 }
 
 // change is what a row of the primary changes here; not ok if nothing.
-func change(here *state.ACLView, row *replica.Row) (store.ACLChange, bool, error) {
+func change(here *state.ACLView, row *replica.Row, tokens Tokens) (store.ACLChange, bool, error) {
 	kind := store.ACLKind(row.Kind)
 	if row.Data == nil {
 		// A local record of the same id is none of the primary's.
@@ -245,15 +245,19 @@ func change(here *state.ACLView, row *replica.Row) (store.ACLChange, bool, error
 	if err := r.DecodeWire(row.Data); err != nil {
 		return store.ACLChange{}, false, err
 	}
-	if t, ok := r.(*store.ACLToken); r.ACLKey() != row.ID || ok && t.Local {
+	t, ok := r.(*store.ACLToken)
+	if r.ACLKey() != row.ID || ok && t.Local {
 		return store.ACLChange{}, false, store.Errorf(store.KindInvalid, "the primary sent a %s that is not the one it names, or is local there", kind)
+	}
+	if ok && tokens == Hashes {
+		r = bare(t) // whatever was sent
 	}
 	return store.SetACL(store.ACLSet, r), true, nil
 }
 
 func (k *sink) replica(c replica.Cursor) *store.ACLReplica {
 	return &store.ACLReplica{
-		Version: k.cfg.State.ACLReplica().Version, Datacenter: k.cfg.Primary, WithTokens: k.cfg.Tokens,
+		Version: k.cfg.State.ACLReplica().Version, Datacenter: k.cfg.Primary, WithTokens: k.cfg.Tokens != NoTokens,
 		ClusterID: c.Cluster, HistoryID: c.History, Position: store.Index(c.Position),
 		Policies: store.Index(c.Marks[0]), Roles: store.Index(c.Marks[1]), Tokens: store.Index(c.Marks[2]),
 		Fence: c.Fence, FencedAt: c.FencedAt,

@@ -19,7 +19,7 @@ const (
 
 // Type says what is replicated.
 func (s *Secondary) Type() string {
-	if s.cfg.Tokens {
+	if s.cfg.Tokens != NoTokens {
 		return typeTokens
 	}
 	return typePolicies

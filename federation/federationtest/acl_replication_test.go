@@ -216,3 +216,41 @@ func TestACLReplicationFence(t *testing.T) {
 		}
 	}, DC("east", 3).Edit(withACLs), DC("west", 3).Edit(withACLs))
 }
+
+// A secondary that keeps hashes recognises tokens, with a replication token that may
+// only read, and has no secret to show but to who knows it.
+func TestACLReplicationHashed(t *testing.T) {
+	const reader = "5b1a2c3d-0000-4000-8000-0000000000aa"
+	hashed := func(c *node.Config) {
+		withACLs(c)
+		c.ACL.HashedSecrets = true
+		c.ACL.Tokens.Replication = reader
+	}
+	Run(t, func(f *Federation) {
+		east, west := f.DC("east"), f.DC("west")
+		f.Must(asRoot(east.Leader(), http.MethodPut, "/v1/acl/policy", `{"Name":"reader","Rules":"acl = \"read\""}`, nil))
+		f.Must(asRoot(east.Leader(), http.MethodPut, "/v1/acl/token", fmt.Sprintf(`{"SecretID":%q,"Policies":[{"Name":"reader"}]}`, reader), nil))
+		f.Must(west.Server(0).Join(east.Server(0)))
+		f.Await(10*time.Second, "the first copy", sameTokens(east, west))
+		f.Must(createToken(east.Leader(), 1))
+		f.Await(time.Second, "one more", sameTokens(east, west))
+		var list []struct{ AccessorID, SecretID string }
+		f.Must(asRoot(west.Leader(), http.MethodGet, "/v1/acl/tokens", "", &list))
+		for _, k := range list {
+			if k.SecretID != "<hidden>" && k.SecretID != "anonymous" {
+				t.Errorf("the secret of %s is here: %s", k.AccessorID, k.SecretID)
+			}
+		}
+		var self struct{ SecretID string }
+		f.Must(asRoot(west.Leader(), http.MethodGet, "/v1/acl/token/self", "", &self))
+		if self.SecretID != rootSecret {
+			t.Errorf("self: %+v", self)
+		}
+		// A global token is changed where its secret is.
+		f.Must(asRoot(west.Leader(), http.MethodPut, "/v1/acl/token/"+accessor(1), fmt.Sprintf(`{"AccessorID":%q,"SecretID":"<hidden>","Description":"changed"}`, accessor(1)), nil))
+		f.Must(asRoot(east.Leader(), http.MethodGet, "/v1/acl/token/"+accessor(1), "", &self))
+		if self.SecretID == "" {
+			t.Error("a change by way of the secondary took the secret away")
+		}
+	}, DC("east", 1).Edit(withACLs), DC("west", 1).Edit(hashed))
+}

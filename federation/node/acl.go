@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	aclreplication "landbridge/acl_replication"
 	"landbridge/forwarding/endpoint"
 	"landbridge/forwarding/identity"
 	"landbridge/forwarding/rpc"
@@ -20,6 +21,17 @@ func (a *ACL) defaults() acl.Defaults {
 // ttl is how long what a server says of a token holds here: one answer has all of
 // token, policies and roles.
 func (a *ACL) ttl() time.Duration { return min(a.TokenTTL, a.PolicyTTL, a.RoleTTL) }
+
+// copied says whether a secondary datacenter copies tokens, and how.
+func (a *ACL) copied() aclreplication.Tokens {
+	switch {
+	case !a.TokenReplication:
+		return aclreplication.NoTokens
+	case a.HashedSecrets:
+		return aclreplication.Hashes
+	}
+	return aclreplication.Secrets
+}
 
 // tag is the value of the gossip tag acls.
 func (a *ACL) tag() string {

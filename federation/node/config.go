@@ -186,6 +186,7 @@ type ACL struct {
 	TokenTTL, PolicyTTL, RoleTTL time.Duration
 	KeyListPolicy                bool
 	TokenReplication             bool
+	HashedSecrets                bool // acl.replicate_secrets = "hashed"
 	TokenPersistence             bool
 	Guard                        *ACLGuard // nil: the default
 	Tokens                       ACLTokens

@@ -28,7 +28,7 @@ func (s *server) newReplication(set *endpoint.Set) {
 		return
 	}
 	s.copy = aclreplication.New(aclreplication.Config{
-		Primary: cfg.Primary, Tokens: cfg.ACL.TokenReplication, State: s.state, Apply: s.raft.Apply,
+		Primary: cfg.Primary, Tokens: cfg.ACL.copied(), State: s.state, Apply: s.raft.Apply,
 		Remote: &aclRemote{n}, Guard: func() replica.Guard { return replica.Guard(*n.guard.Load()) },
 		Logger: n.logger("acl-replication"), Registerer: cfg.Registerer,
 	})
@@ -68,19 +68,30 @@ func (c aclCopy) Detail() []byte {
 // aclSource decodes what secondary datacenters ask.
 type aclSource struct{ p *aclreplication.Primary }
 
-func (a aclSource) Follow(ctx context.Context, raw []byte, tokens bool, w io.Writer, may func() error) error {
+func (a aclSource) Follow(ctx context.Context, raw []byte, what string, w io.Writer, may func() error) error {
 	var ask replica.Ask
 	if err := ask.DecodeWire(raw); err != nil {
 		return store.Errorf(store.KindInvalid, "ACL.Follow: %w", err)
 	}
-	return a.p.Follow(ctx, &ask, tokens, w, may)
+	return a.p.Follow(ctx, &ask, asked(what), w, may)
 }
 
-func (a aclSource) Ask(ctx context.Context, m rpc.MethodID, raw []byte, tokens bool) ([]byte, error) {
+func asked(what string) aclreplication.Tokens {
+	switch what {
+	case rpc.ReplicateTokens:
+		return aclreplication.Secrets
+	case rpc.ReplicateHashes:
+		return aclreplication.Hashes
+	}
+	return aclreplication.NoTokens
+}
+
+func (a aclSource) Ask(ctx context.Context, m rpc.MethodID, raw []byte, what string) ([]byte, error) {
 	var ask replica.Ask
 	if err := ask.DecodeWire(raw); err != nil {
 		return nil, store.Errorf(store.KindInvalid, "%s: %w", rpc.Lookup(m).Name, err)
 	}
+	tokens := asked(what)
 	switch m {
 	case rpc.ACLTrees:
 		t, err := a.p.Trees(ctx, tokens)
@@ -108,15 +119,18 @@ type aclRemote struct{ n *Node }
 
 var questions = [...]rpc.MethodID{aclreplication.AskTrees: rpc.ACLTrees, aclreplication.AskLeaves: rpc.ACLLeaves, aclreplication.AskRows: rpc.ACLRows}
 
-func (r *aclRemote) request(m rpc.MethodID, ask []byte, tokens bool) *rpc.Request {
+func (r *aclRemote) request(m rpc.MethodID, ask []byte, tokens aclreplication.Tokens) *rpc.Request {
 	req := &rpc.Request{Method: m, Datacenter: r.n.cfg.Primary, Token: r.n.tokens.now().Replication, Representation: rpc.Records, Body: ask, NoHold: true}
-	if tokens {
+	switch tokens {
+	case aclreplication.Secrets:
 		req.Query.Name = rpc.ReplicateTokens
+	case aclreplication.Hashes:
+		req.Query.Name = rpc.ReplicateHashes
 	}
 	return req
 }
 
-func (r *aclRemote) Follow(ctx context.Context, ask []byte, tokens bool, w io.Writer) error {
+func (r *aclRemote) Follow(ctx context.Context, ask []byte, tokens aclreplication.Tokens, w io.Writer) error {
 	resp, err := r.n.dispatcher.Do(ctx, r.request(rpc.ACLFollow, ask, tokens))
 	if err != nil {
 		return err
@@ -129,7 +143,7 @@ func (r *aclRemote) Follow(ctx context.Context, ask []byte, tokens bool, w io.Wr
 	return err
 }
 
-func (r *aclRemote) Ask(ctx context.Context, q aclreplication.Question, ask []byte, tokens bool) ([]byte, error) {
+func (r *aclRemote) Ask(ctx context.Context, q aclreplication.Question, ask []byte, tokens aclreplication.Tokens) ([]byte, error) {
 	resp, err := r.n.dispatcher.Do(ctx, r.request(questions[q], ask, tokens))
 	if err != nil {
 		return nil, err

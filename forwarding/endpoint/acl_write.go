@@ -373,7 +373,7 @@ func setExpiry(t *store.ACLToken, ttl time.Duration, now time.Time) error {
 // carryOver completes an update with what cannot change, and refuses what tries to.
 func carryOver(t, old *store.ACLToken, ttl time.Duration) error {
 	switch {
-	case t.SecretID != "" && store.HashSecret(t.SecretID) != old.SecretHash:
+	case t.SecretID != "" && t.SecretID != store.HiddenSecret && store.HashSecret(t.SecretID) != old.SecretHash:
 		return store.Errorf(store.KindInvalid, "Changing a token's SecretID is not permitted")
 	case t.Local != old.Local:
 		return store.Errorf(store.KindInvalid, "Cannot toggle local mode of %s", old.AccessorID)

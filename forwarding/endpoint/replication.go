@@ -11,12 +11,13 @@ import (
 	"landbridge/store"
 )
 
-// ACLSource answers what secondary datacenters ask (acl_replication.Primary).
+// ACLSource answers what secondary datacenters ask (acl_replication.Primary): what is
+// rpc.ReplicateTokens, rpc.ReplicateHashes or "".
 type ACLSource interface {
 	// Follow writes changes to w until ctx ends or may, asked again and again, is an
 	// error.
-	Follow(ctx context.Context, ask []byte, tokens bool, w io.Writer, may func() error) error
-	Ask(ctx context.Context, m rpc.MethodID, ask []byte, tokens bool) ([]byte, error)
+	Follow(ctx context.Context, ask []byte, what string, w io.Writer, may func() error) error
+	Ask(ctx context.Context, m rpc.MethodID, ask []byte, what string) ([]byte, error)
 }
 
 // ACLCopy is a secondary datacenter's copy, at its leader.
@@ -47,7 +48,7 @@ func (s *Set) HandleACLSource(src ACLSource) {
 		return
 	}
 	ask := func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
-		body, err := src.Ask(ctx, req.Method, req.Body, req.Query.Name == rpc.ReplicateTokens)
+		body, err := src.Ask(ctx, req.Method, req.Body, req.Query.Name)
 		if err != nil {
 			return nil, err
 		}
@@ -92,7 +93,7 @@ func (f *feed) WriteTo(w io.Writer) (int64, error) {
 		}
 	}()
 	count := &counter{w: w}
-	err := f.src.Follow(f.ctx, f.req.Body, f.req.Query.Name == rpc.ReplicateTokens, count, func() error {
+	err := f.src.Follow(f.ctx, f.req.Body, f.req.Query.Name, count, func() error {
 		if f.set.cfg.Tokens == nil {
 			return nil
 		}

@@ -71,3 +71,30 @@ func TestEveryMethodHasItsCheck(t *testing.T) {
 		t.Errorf("a method that declares nothing: %v", err)
 	}
 }
+
+// Secrets go to who may make tokens of its own, hashes to who may read.
+func TestReplicationRights(t *testing.T) {
+	s, _ := newSet(t)
+	for _, tc := range []struct {
+		rule, what string
+		may        bool
+	}{
+		{`acl = "read"`, "", true},
+		{`acl = "read"`, rpc.ReplicateHashes, true},
+		{`acl = "read"`, rpc.ReplicateTokens, false},
+		{`acl = "write"`, rpc.ReplicateTokens, true},
+		{`operator = "write"`, rpc.ReplicateHashes, false},
+	} {
+		r, err := acl.Parse(tc.rule)
+		if err != nil {
+			t.Fatal(err)
+		}
+		who := &acl.Bearer{Authorizer: acl.Compile(acl.Defaults{}, r)}
+		for _, m := range []rpc.MethodID{rpc.ACLFollow, rpc.ACLTrees, rpc.ACLLeaves, rpc.ACLRows} {
+			err := s.check(rpc.Lookup(m), &rpc.Request{Method: m, Bearer: who, Query: store.Query{Name: tc.what}})
+			if (err == nil) != tc.may {
+				t.Errorf("%s asks %s for %q: %v", tc.rule, rpc.Lookup(m).Name, tc.what, err)
+			}
+		}
+	}
+}

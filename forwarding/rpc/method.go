@@ -135,7 +135,7 @@ const (
 	ACLTemplates         MethodID = 180 // Query.Separator = list, read or preview; Query.Name = template; Body = json variables
 
 	// What secondary datacenters ask the primary (acl_replication): Query.Name is
-	// ReplicateTokens or "", Body a question, and the answer a record, of package
+	// ReplicateTokens, ReplicateHashes or "", Body a question, and the answer a record, of package
 	// acl_replication/replica. ACLFollow answers with Response.Stream, without end.
 	ACLFollow MethodID = 190
 	ACLTrees  MethodID = 191
@@ -154,6 +154,10 @@ const (
 // ReplicateTokens is the Query.Name of the methods of ACL replication that asks for
 // tokens too, whose secrets need more rights.
 const ReplicateTokens = "tokens"
+
+// ReplicateHashes is the one that asks for tokens without their secrets, which needs no
+// more than acl:read.
+const ReplicateHashes = "hashes"
 
 // What FederationStatus and FederationLeave are about.
 const (

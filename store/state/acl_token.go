@@ -235,7 +235,7 @@ func (s *Store) setToken(op store.ACLOp, t *store.ACLToken, replicated bool) (bo
 	if old != nil && op != store.ACLSet && old.Digest() == t.Digest() && (t.SecretID == "" || old.SecretID != "") {
 		return false, nil
 	}
-	if t.SecretID == "" && old != nil && old.SecretHash == t.SecretHash {
+	if t.SecretID == "" && !replicated && old != nil && old.SecretHash == t.SecretHash {
 		t.SecretID = old.SecretID // a writer who may not see it cannot take it away
 	}
 	var was store.ACLRecord

@@ -90,7 +90,7 @@ func nodeConfig(c *config.Config, files tlsFiles) node.Config {
 		ACL: node.ACL{
 			Enabled: c.ACL.Enabled, DefaultPolicy: c.ACL.DefaultPolicy, DownPolicy: c.ACL.DownPolicy,
 			TokenTTL: c.ACL.TokenTTL, PolicyTTL: c.ACL.PolicyTTL, RoleTTL: c.ACL.RoleTTL,
-			KeyListPolicy: c.ACL.EnableKeyListPolicy, TokenReplication: c.ACL.EnableTokenReplication,
+			KeyListPolicy: c.ACL.EnableKeyListPolicy, TokenReplication: c.ACL.EnableTokenReplication, HashedSecrets: c.ACL.ReplicateSecrets == "hashed",
 			TokenPersistence: c.ACL.EnableTokenPersistence,
 			Guard:            &node.ACLGuard{Min: c.ACL.ReplicationGuard.Min, Share: c.ACL.ReplicationGuard.Share},
 			Tokens: node.ACLTokens{InitialManagement: c.ACL.Tokens.InitialManagement, Default: c.ACL.Tokens.Default, Agent: c.ACL.Tokens.Agent,

@@ -31,6 +31,7 @@ func debugConfig(c *config.Config) map[string]any {
 		"ACLPolicyTTL":                     c.ACL.PolicyTTL.String(),
 		"ACLRoleTTL":                       c.ACL.RoleTTL.String(),
 		"ACLTokenReplication":              c.ACL.EnableTokenReplication,
+		"ACLReplicateSecrets":              c.ACL.ReplicateSecrets,
 		"ACLTokenTTL":                      c.ACL.TokenTTL.String(),
 		"ACLsEnabled":                      c.ACL.Enabled,
 		"AdvertiseAddrLAN":                 c.LAN.String(),

@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// Values of acl.default_policy and acl.down_policy.
+// Values of acl.default_policy, acl.replicate_secrets and acl.down_policy.
 var (
 	defaultPolicies = []string{"allow", "deny"}
+	secretForms     = []string{"plain", "hashed"}
 	downPolicies    = []string{"allow", "deny", "extend-cache", "async-cache"}
 )
 
@@ -18,6 +19,11 @@ func (k *checker) checkACL(a *ACL) {
 	}
 	if !slices.Contains(downPolicies, a.DownPolicy) {
 		k.bad("acl.down_policy must be one of %s, is %q", strings.Join(downPolicies, ", "), a.DownPolicy)
+	}
+	if !slices.Contains(secretForms, a.ReplicateSecrets) {
+		k.bad("acl.replicate_secrets must be %s, is %q", strings.Join(secretForms, " or "), a.ReplicateSecrets)
+	} else if a.ReplicateSecrets == "hashed" && !a.EnableTokenReplication {
+		k.warn(`acl.replicate_secrets = "hashed" is about tokens, which are not replicated without acl.enable_token_replication`)
 	}
 	for _, ttl := range []struct {
 		key string

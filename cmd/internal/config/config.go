@@ -185,6 +185,7 @@ type ACL struct {
 	RoleTTL                time.Duration `key:"role_ttl"`
 	EnableKeyListPolicy    bool          `key:"enable_key_list_policy"`
 	EnableTokenReplication bool          `key:"enable_token_replication"`
+	ReplicateSecrets       string        `key:"replicate_secrets"`
 	EnableTokenPersistence bool          `key:"enable_token_persistence"`
 	ReplicationGuard       struct {
 		Min   int     `key:"min" reload:"yes"`
@@ -350,7 +351,7 @@ func defaults() Config {
 	c.RaftSnapshotThreshold, c.RaftSnapshotInterval, c.RaftTrailingLogs = 16384, 30*time.Second, 10240
 	c.Autopilot = Autopilot{CleanupDeadServers: true, LastContactThreshold: 200 * time.Millisecond,
 		MaxTrailingLogs: 250, ServerStabilizationTime: 10 * time.Second}
-	c.ACL.DefaultPolicy, c.ACL.DownPolicy = "allow", "extend-cache"
+	c.ACL.DefaultPolicy, c.ACL.DownPolicy, c.ACL.ReplicateSecrets = "allow", "extend-cache", "plain"
 	c.ACL.ReplicationGuard.Min, c.ACL.ReplicationGuard.Share = 10, 0.05
 	c.ACL.TokenTTL, c.ACL.PolicyTTL, c.ACL.RoleTTL = 30*time.Second, 30*time.Second, 30*time.Second
 	c.Federation.StaleCacheBytes = 32 << 20

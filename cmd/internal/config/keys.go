@@ -79,8 +79,6 @@ func currentKeys() []keyEntry {
 
 		// auto_encrypt.tls and auto_config.enabled bring an agent its certificates and
 		// keys: without them it would talk in the clear.
-		// Who asks for it counts on a secondary that holds no secrets.
-		{fate: protects, kind: kString, def: "plain", paths: "acl.replicate_secrets"},
 		{fate: protects, kind: kBool, def: "false", paths: "tls.grpc.verify_incoming tls.grpc.verify_outgoing " +
 			"auto_encrypt.tls auto_config.enabled"},
 
