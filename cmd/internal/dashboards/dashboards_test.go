@@ -82,6 +82,7 @@ func TestNamesExist(t *testing.T) {
 		BindAddr: loopback, AdvertiseLAN: loopback, Ports: node.Ports{HTTPS: -1, GRPC: -1, GRPCTLS: -1},
 		RaftMultiplier: 1, RPCHoldTimeout: time.Second, ConnectEnabled: true,
 		Limits: node.Limits{RPCClientTimeout: time.Minute}, DefaultQueryTime: time.Minute, MaxQueryTime: time.Minute,
+		Primary: "dc0", ACL: node.ACL{Enabled: true, DefaultPolicy: "deny", DownPolicy: "extend-cache", TokenReplication: true},
 		Logger: slog.New(slog.DiscardHandler), Registerer: rec, Gatherer: reg,
 	})
 	if err != nil {
@@ -111,7 +112,7 @@ func TestNamesExist(t *testing.T) {
 	if series > 1400 {
 		t.Errorf("%d series of an idle server, want at most 1,400: the rest is for what is asked\n%v", series, by)
 	}
-	files := []string{"rules.yml", "rules_test.yml"}
+	files := []string{"rules.yml", "rules_test.yml", "../../docs/operations/metrics.md", "../../docs/operations/limits.md"}
 	for _, d := range dashboards() {
 		files = append(files, d.file())
 	}
