@@ -99,6 +99,7 @@ const (
 	hContentHash = "X-Consul-Contenthash"
 	hCache       = "X-Cache"
 	hAge         = "Age"
+	hRetryAfter  = "Retry-After"
 	hStaleReason = "X-Landbridge-Stale-Reason"
 	hStaleSource = "X-Landbridge-Stale-Source"
 	hStaleError  = "X-Landbridge-Stale-Error"
@@ -445,6 +446,13 @@ func (c *call) fail(err error) {
 	if c.indexed {
 		h := c.w.Header()
 		h[hIndex], h[hKnownLeader], h[hLastContact] = one, no, zero
+	}
+	kind := store.KindOf(err)
+	if counter := c.s.metrics.limited[kind]; counter != nil {
+		counter.Inc()
+		if kind != store.KindTooLarge { // which is no better later
+			c.w.Header()[hRetryAfter] = one
+		}
 	}
 	c.send(statusOf(err), typeError, []byte(textOf(err)))
 }

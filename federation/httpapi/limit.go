@@ -9,7 +9,7 @@ import (
 )
 
 // tooMany is the whole answer to a connection over the limit of its client.
-const tooMany = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n" +
+const tooMany = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain\r\nRetry-After: 1\r\nConnection: close\r\n\r\n" +
 	"Your IP is issuing too many concurrent connections, please rate limit your calls\n"
 
 // maxRefusals bounds how many refused connections are drained at once, and

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	measure "landbridge/metrics"
+	"landbridge/store"
 )
 
 // family groups endpoints for metrics and for the table of what is not built.
@@ -45,6 +46,7 @@ type metrics struct {
 	other       measure.Timing                  // of what no endpoint answers
 	connections prometheus.Gauge
 	refused     prometheus.Counter
+	limited     map[store.Kind]prometheus.Counter // requests, by what refused them
 	lost        prometheus.Counter
 	handed      prometheus.Counter
 	once        sync.Once
@@ -74,12 +76,21 @@ func newMetrics(reg prometheus.Registerer, t *table) *metrics {
 		Name: "landbridge_httpapi_connections_handed_over_total",
 		Help: "Plain HTTP connections that went to the general server, for a stream or a request that is not a simple one.",
 	})
+	limited := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "landbridge_httpapi_requests_limited_total",
+		Help: "Requests refused by a limit, of this agent or another that was asked: rate (429), busy (503) and size (413).",
+	}, []string{"reason"})
+	m.limited = map[store.Kind]prometheus.Counter{
+		store.KindRateLimited: limited.WithLabelValues("rate"),
+		store.KindBusy:        limited.WithLabelValues("busy"),
+		store.KindTooLarge:    limited.WithLabelValues("size"),
+	}
 	for f := range families {
 		for class := 2; class <= 5; class++ {
 			m.requests[f][class] = requests.WithLabelValues(f.String(), strconv.Itoa(class)+"xx")
 		}
 	}
-	reg.MustRegister(requests, &timings{m, t}, m.connections, m.refused, m.lost, m.handed)
+	reg.MustRegister(requests, &timings{m, t}, m.connections, m.refused, limited, m.lost, m.handed)
 	return m
 }
 

@@ -89,7 +89,7 @@ func TestConnectionLimit(t *testing.T) {
 	exchangeOn(t, c2, r2, get)
 	c3, r3 := dial(t, addr)
 	resp, body := exchangeOn(t, c3, r3, get)
-	if resp.StatusCode != 429 || body != "Your IP is issuing too many concurrent connections, please rate limit your calls\n" || !resp.Close {
+	if resp.StatusCode != 429 || body != "Your IP is issuing too many concurrent connections, please rate limit your calls\n" || !resp.Close || resp.Header.Get("Retry-After") != "1" {
 		t.Errorf("third connection: got %d %q", resp.StatusCode, body)
 	}
 	if got := testutil.ToFloat64(n.metrics.refused); got != 1 {
@@ -257,6 +257,21 @@ func TestErrorKinds(t *testing.T) {
 		if w.Code != want || w.Body.String() != "rpc error making call: words" || w.Header().Get("X-Consul-Index") != "1" {
 			t.Errorf("kind %d: got %d %q %v, want %d", kind, w.Code, w.Body, w.Header(), want)
 		}
+		later := ""
+		if want == http.StatusTooManyRequests || want == http.StatusServiceUnavailable {
+			later = "1"
+		}
+		if got := w.Header().Get("Retry-After"); got != later {
+			t.Errorf("kind %d: Retry-After %q, want %q", kind, got, later)
+		}
+	}
+	for kind, counter := range n.metrics.limited {
+		if got := testutil.ToFloat64(counter); got != 1 {
+			t.Errorf("kind %d: counted %v times, want 1", kind, got)
+		}
+	}
+	if len(n.metrics.limited) != 3 {
+		t.Errorf("%d kinds of limits are counted, want 3", len(n.metrics.limited))
 	}
 	fail = store.Errorf(200, "a kind of the future")
 	if w := n.ask(t, "GET", "/v1/kv/x", ""); w.Code != 500 {
