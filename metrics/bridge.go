@@ -61,9 +61,11 @@ func InstallBridge(cfg BridgeConfig) (*Bridge, error) {
 	conf.FilterDefault = cfg.FilterDefault
 	conf.AllowedPrefixes = cfg.AllowedPrefixes
 	conf.BlockedPrefixes = cfg.BlockedPrefixes
+	conf.EnableRuntimeMetrics = false // once a second stops the world of an idle agent for nothing: see tick
 	if b.global, err = gometrics.NewGlobal(conf, sinks); err != nil {
 		return nil, fmt.Errorf("metrics bridge: %w", err)
 	}
+	b.global.EmitRuntimeStats()
 	return b, nil
 }
 

@@ -108,8 +108,11 @@ func (b *Bridge) Run(ctx context.Context) error {
 	}
 }
 
-// tick ends an interval.
+// tick ends an interval, and notes the runtime's gauges for the next.
 func (b *Bridge) tick(now time.Time) {
+	if b.global != nil {
+		b.global.EmitRuntimeStats()
+	}
 	values := b.read()
 	b.mu.Lock()
 	defer b.mu.Unlock()
