@@ -378,6 +378,11 @@ func defaults() Config {
 	return c
 }
 
+// serverProbeInterval is the default of gossip_lan.probe_interval at servers. The
+// time a suspect has is a multiple of it, and ends for all at the first member where
+// it does.
+const serverProbeInterval = 750 * time.Millisecond
+
 // devDefaults change the defaults for -dev: one server, in memory, on loopback.
 func devDefaults(c *Config) {
 	c.Dev = true

@@ -71,6 +71,25 @@ func write(t *testing.T, dir, name, text string) string {
 	return path
 }
 
+func TestServersProbeMoreOften(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want time.Duration
+	}{
+		{nil, time.Second},
+		{[]string{"-server"}, 750 * time.Millisecond},
+		{[]string{"-server", "-hcl=gossip_lan { gossip_nodes = 4 }"}, 750 * time.Millisecond},
+		{[]string{"-server", "-hcl=gossip_lan { probe_interval = \"1s\" }"}, time.Second},
+		{[]string{"-server", "-hcl=gossip_lan { probe_timeout = \"900ms\" }"}, time.Second},
+		{[]string{"-dev"}, 100 * time.Millisecond},
+	} {
+		got, _, err := load(t, append([]string{"-data-dir=/nonexistent/x"}, c.args...)...)
+		if err != nil || got.GossipLAN.ProbeInterval != c.want {
+			t.Errorf("%v: gossip_lan.probe_interval %v, %v; want %v", c.args, got.GossipLAN.ProbeInterval, err, c.want)
+		}
+	}
+}
+
 func TestDefaultsAreTheSpecs(t *testing.T) {
 	c, warnings, err := load(t, "-data-dir=/nonexistent/x")
 	if err != nil {

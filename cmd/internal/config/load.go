@@ -35,6 +35,9 @@ func (l *Loader) Load() (*Config, []string, error) {
 		devDefaults(&c)
 	}
 	decode(t, &c)
+	if gossip, _ := t["gossip_lan"].(tree); c.Server && !l.Dev && gossip["probe_interval"] == nil && c.GossipLAN.ProbeTimeout <= serverProbeInterval {
+		c.GossipLAN.ProbeInterval = serverProbeInterval
+	}
 	if l.Dev {
 		if c.BootstrapExpect > 0 {
 			err = errors.Join(err, errors.New("'bootstrap_expect > 0' not allowed in dev mode"))
