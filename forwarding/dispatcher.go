@@ -274,6 +274,9 @@ func (d *Dispatcher) here(ctx context.Context, req *rpc.Request, m *rpc.Method) 
 				return resp, nil
 			}
 			d.metrics.leaderErr.Inc()
+			if store.KindOf(err) == store.KindRateLimited && rpc.Answered(err) {
+				return nil, err // there is no other leader to ask
+			}
 		} else if err = store.ErrNoLeader; req.Origin == rpc.FromWAN {
 			// Who asks from another datacenter has other servers to ask, and must not be
 			// kept waiting for what will not come.
@@ -366,13 +369,13 @@ func (d *Dispatcher) toServer(ctx context.Context, req *rpc.Request, m *rpc.Meth
 		return nil, store.ErrRPCRate
 	}
 	r := d.newRetry(req, m, store.ErrNoServers)
-	for busy := 0; ; {
+	for elsewhere := 0; ; {
 		servers := d.cfg.LAN.Servers()
 		if len(servers) == 0 {
 			// Nobody to wait for: a client agent that knows no server says so at once.
 			return nil, store.ErrNoServers
 		}
-		p := servers[busy%len(servers)]
+		p := servers[elsewhere%len(servers)]
 		resp, err := d.forward(ctx, r.next(), p, d.cfg.LAN.Dial)
 		if err == nil {
 			d.metrics.serverOK.Inc()
@@ -385,7 +388,11 @@ func (d *Dispatcher) toServer(ctx context.Context, req *rpc.Request, m *rpc.Meth
 		case !answered && unanswered(err):
 			d.cfg.LAN.Failed(p)
 		case store.KindOf(err) == store.KindRateLimited:
-			busy++ // only this request goes elsewhere
+			// Only this request goes elsewhere, and once: when two take no more, the rest
+			// are not better off, and whoever asked has to slow down.
+			if elsewhere++; elsewhere > 1 || len(servers) < 2 {
+				return nil, err
+			}
 		}
 		if !r.again(ctx, err, nil) {
 			return nil, r.err

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"landbridge/forwarding/rpc"
+	"landbridge/forwarding/rpc/rpctest"
 	"landbridge/store"
 )
 
@@ -114,21 +115,34 @@ func TestBusyServers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		w.servers = []Peer{{Name: "s1"}, {Name: "s2"}, {Name: "s3"}}
-		full := store.Errorf(store.KindRateLimited, "full")
-		for _, name := range []string{"s1", "s2"} {
-			w.answer[name] = func(context.Context, *rpc.Request) (*rpc.Response, error) { return nil, full }
-		}
+		full := fails(store.KindRateLimited, "full")
 		d := w.dispatcher(t, false, false)
-		if _, err := d.Do(t.Context(), &stale); err != nil || w.trace() != "s1 s2 s3" {
+		w.answer["s1"] = full
+		if _, err := d.Do(t.Context(), &stale); err != nil || w.trace() != "s1 s2" {
 			t.Errorf("tried %q: %v", w.trace(), err)
+		}
+		w.answer["s2"], w.calls = full, nil
+		start := time.Now()
+		if _, err := d.Do(t.Context(), &stale); store.KindOf(err) != store.KindRateLimited || w.trace() != "s1 s2" || time.Since(start) > 50*time.Millisecond {
+			t.Errorf("tried %q for %v: %v; want two servers and no long wait", w.trace(), time.Since(start), err)
+		}
+		w.servers, w.calls = w.servers[:1], nil
+		if _, err := d.Do(t.Context(), &stale); store.KindOf(err) != store.KindRateLimited || w.trace() != "s1" {
+			t.Errorf("tried %q: %v; want the only server once", w.trace(), err)
 		}
 		if w.servers[0].Name != "s1" {
 			t.Errorf("the servers are %v: a limit made one less preferred", w.servers)
 		}
-		start := time.Now()
+		start = time.Now()
 		var busy atomic.Bool
 		busy.Store(true)
+		var last time.Time
+		soonest := time.Hour
 		w.answer["s1"] = func(context.Context, *rpc.Request) (*rpc.Response, error) {
+			if time.Since(start) < 7*time.Second { // the last attempt comes when there is no more time
+				soonest = min(soonest, time.Since(last))
+			}
+			last = time.Now()
 			if busy.Load() {
 				return nil, store.Errorf(store.KindBusy, "busy")
 			}
@@ -139,9 +153,39 @@ func TestBusyServers(t *testing.T) {
 			t.Errorf("after %v: %v", time.Since(start), err)
 		}
 		busy.Store(true)
-		start = time.Now()
+		start, last = time.Now(), time.Time{}
 		if _, err := d.Do(t.Context(), &write); store.KindOf(err) != store.KindBusy || time.Since(start) != 7*time.Second {
 			t.Errorf("after %v: %v", time.Since(start), err)
 		}
+		if soonest < busyPause/2 {
+			t.Errorf("the leader was asked again after %v", soonest)
+		}
+	})
+}
+
+// What the leader takes no more of, a follower does not ask it for again: there is
+// no other leader.
+func TestLeaderOverItsLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		ours, theirs := rpctest.Pipe()
+		srv := rpc.NewServer(rpc.ServerConfig{
+			Handler: rpc.DoerFunc(func(context.Context, *rpc.Request) (*rpc.Response, error) {
+				asked++
+				return nil, store.Errorf(store.KindRateLimited, "full")
+			}),
+			Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+		})
+		served := make(chan error)
+		go func() { served <- srv.ServeSession(t.Context(), theirs, rpc.FromLAN, "s1") }()
+		client := rpc.NewClient(ours, rpc.ClientConfig{Name: "s2", Lanes: 1})
+		w := newWorld()
+		w.leader = "s2"
+		w.answer["s2"] = client.Do
+		if _, err := w.dispatcher(t, true, false).Do(t.Context(), &read); store.KindOf(err) != store.KindRateLimited || asked != 1 {
+			t.Errorf("%d calls, %v; want one, and its answer", asked, err)
+		}
+		_ = client.Close()
+		<-served
 	})
 }

@@ -68,7 +68,12 @@ func (r *retry) waits() bool { return r.m.Blocking && r.req.MinIndex > 0 }
 // waited is whether a blocking query was waiting already, or is being moved.
 func (r *retry) waited() bool { return !r.until.IsZero() || time.Since(r.began) > giveUp }
 
-const firstPause = 10 * time.Millisecond
+const (
+	firstPause = 10 * time.Millisecond
+	// busyPause is the least where the leader takes no more: what it refuses costs it
+	// something too.
+	busyPause = 250 * time.Millisecond
+)
 
 // again waits until another attempt makes sense: until changed is closed, or a
 // jittered pause that doubles up to a second. It returns false, with r.err set,
@@ -81,6 +86,9 @@ func (r *retry) again(ctx context.Context, err error, changed <-chan struct{}) b
 	}
 	if now := time.Now(); r.until.IsZero() || r.waits() && now.Sub(r.began) > r.hold {
 		r.until, r.pause = now.Add(r.hold), firstPause
+	}
+	if store.KindOf(err) == store.KindBusy {
+		r.pause = max(r.pause, busyPause)
 	}
 	left := time.Until(r.until)
 	if left <= 0 {
