@@ -24,7 +24,7 @@ const aclRoot = "7d0b5c1e-0000-4000-8000-00000000000a"
 // newACLWAN starts two datacenters 40 ms apart, dc1 being the owner of the ACLs, and
 // waits for dc2's copy. conf is merged over their configuration; may be nil.
 func newACLWAN(t *testing.T, conf func(w *wan, dc, n int) map[string]any) *wan {
-	w := newWAN(t)
+	w := newWAN(t, "-sites", "dc1=3,dc2=3")
 	w.token = aclRoot
 	w.must("set", "dc1", "dc2", "delay=40ms")
 	w.conf = func(dc, n int) map[string]any {
@@ -75,14 +75,6 @@ func (a *wanAgent) acl(token, method, path, body string, out any) error {
 		return nil
 	}
 	return json.Unmarshal(b, out)
-}
-
-// run executes a landbridge command against the agent, with the management token.
-func (a *wanAgent) run(args ...string) (string, error) {
-	cmd := exec.Command(binary(a.w.t), args...)
-	cmd.Env = append(os.Environ(), "CONSUL_HTTP_ADDR=unix://"+filepath.Join(a.dir, "http"), "CONSUL_HTTP_TOKEN="+aclRoot)
-	out, err := cmd.CombinedOutput()
-	return string(out), err
 }
 
 func numbered(n int) string { return fmt.Sprintf("%08d-0000-4000-8000-000000000000", n) }

@@ -21,8 +21,8 @@ import (
 	"time"
 )
 
-// wan is an emulated network of two datacenters with three hosts each, 20 ms apart,
-// on which real agents run.
+// wan is an emulated network of datacenters 20 ms apart, on whose hosts real agents
+// run.
 type wan struct {
 	t      *testing.T
 	bin    string // wanlink
@@ -46,7 +46,7 @@ type wanAgent struct {
 }
 
 // newWAN makes the network.
-func newWAN(t *testing.T) *wan {
+func newWAN(t *testing.T, options ...string) *wan {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		lacks(t, "emulating links between datacenters needs root")
@@ -64,7 +64,7 @@ func newWAN(t *testing.T) *wan {
 	if out, err := exec.Command("go", "build", "-o", w.bin, "../wanlink").CombinedOutput(); err != nil {
 		t.Fatalf("building wanlink: %v\n%s", err, out)
 	}
-	if out, err := w.link("up", "-d", "-prefix", "10.73", "-sites", "dc1=3,dc2=3", "-delay", "20ms"); err != nil {
+	if out, err := w.link("up", append([]string{"-d", "-prefix", "10.73", "-delay", "20ms"}, options...)...); err != nil {
 		lacks(t, fmt.Sprintf("no network of namespaces here: %v: %s", err, out))
 	}
 	t.Cleanup(func() { // after the agents' own
@@ -94,23 +94,39 @@ func (w *wan) must(command string, args ...string) {
 
 // agent starts the server of a host, or starts it again.
 func (w *wan) agent(dc, n int) *wanAgent {
+	w.t.Helper()
+	ip := func(dc, n int) string { return fmt.Sprintf("10.73.%d.%d", dc, 10+n) }
+	settings := map[string]any{
+		"bootstrap_expect": 3, "bind_addr": ip(dc, n), "retry_join": []string{ip(dc, 1), ip(dc, 2)}, "retry_join_wan": []string{ip(3-dc, 1)},
+	}
+	if w.conf != nil {
+		maps.Copy(settings, w.conf(dc, n))
+	}
+	return w.start(dc, n, settings)
+}
+
+// start starts a server with more settings than those that all have.
+func (w *wan) start(dc, n int, settings map[string]any) *wanAgent {
+	w.t.Helper()
+	return w.startOn(fmt.Sprintf("dc%d/%d", dc, n), dc, n, settings)
+}
+
+// startOn starts a server on some host.
+func (w *wan) startOn(at string, dc, n int, settings map[string]any) *wanAgent {
 	t := w.t
 	t.Helper()
 	host := fmt.Sprintf("dc%d/%d", dc, n)
-	ip := func(dc, n int) string { return fmt.Sprintf("10.73.%d.%d", dc, 10+n) }
 	dir := filepath.Join(w.dir, fmt.Sprintf("%d-%d", dc, n))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	sock := filepath.Join(dir, "http")
 	conf := map[string]any{
-		"node_name": fmt.Sprintf("s%d", n), "datacenter": fmt.Sprintf("dc%d", dc), "server": true, "bootstrap_expect": 3, "encrypt": testKey,
-		"data_dir": filepath.Join(dir, "data"), "bind_addr": ip(dc, n), "addresses": map[string]any{"http": "unix://" + sock},
-		"retry_join": []string{ip(dc, 1), ip(dc, 2)}, "retry_join_wan": []string{ip(3-dc, 1)}, "retry_interval": "1s", "retry_interval_wan": "1s",
+		"node_name": fmt.Sprintf("s%d", n), "datacenter": fmt.Sprintf("dc%d", dc), "server": true, "encrypt": testKey,
+		"data_dir": filepath.Join(dir, "data"), "addresses": map[string]any{"http": "unix://" + sock},
+		"retry_interval": "1s", "retry_interval_wan": "1s",
 	}
-	if w.conf != nil {
-		maps.Copy(conf, w.conf(dc, n))
-	}
+	maps.Copy(conf, settings)
 	raw, err := json.Marshal(conf)
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +141,7 @@ func (w *wan) agent(dc, n int) *wanAgent {
 	}
 	defer log.Close()
 	os.Remove(sock)
-	cmd := exec.Command(w.bin, "exec", "-name", w.name, host, "--", binary(t), "agent", "-config-file="+file)
+	cmd := exec.Command(w.bin, "exec", "-name", w.name, at, "--", binary(t), "agent", "-config-file="+file)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -170,6 +186,43 @@ func (a *wanAgent) get(path string) (string, error) {
 		err = errors.New(strings.TrimSpace(string(b)))
 	}
 	return string(b), err
+}
+
+// run runs a command of landbridge with this agent, and the network's token.
+func (a *wanAgent) run(args ...string) (string, error) {
+	a.w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary(a.w.t), args...)
+	cmd.Env = append(os.Environ(), "CONSUL_HTTP_ADDR=unix://"+filepath.Join(a.dir, "http"), "CONSUL_HTTP_TOKEN="+a.w.token)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// put makes a PUT request and returns what is wrong with its answer.
+func (a *wanAgent) put(path, body string) error {
+	req, err := http.NewRequest("PUT", "http://agent"+path, strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	resp, err := a.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if b, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusOK {
+		return errors.New(strings.TrimSpace(string(b)))
+	}
+	return nil
+}
+
+// log is what the agent has logged in all its lives.
+func (a *wanAgent) log() string {
+	b, err := os.ReadFile(filepath.Join(a.dir, "log"))
+	if err != nil {
+		a.w.t.Fatal(err)
+	}
+	return string(b)
 }
 
 func (a *wanAgent) signal(sig syscall.Signal) {
@@ -239,25 +292,13 @@ func (w *wan) during(query string, f func()) (errs []error) {
 // TestOtherDatacenterInTrouble kills, freezes and cuts off servers of another
 // datacenter while it is read.
 func TestOtherDatacenterInTrouble(t *testing.T) {
-	w := newWAN(t)
+	w := newWAN(t, "-sites", "dc1=3,dc2=3")
 	for dc := 1; dc <= 2; dc++ {
 		for n := 1; n <= 3; n++ {
 			w.agent(dc, n)
 		}
 	}
-	put, err := http.NewRequest("PUT", "http://agent/v1/kv/k", strings.NewReader("value"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	until(t, 40*time.Second, "dc2 takes a key", func() bool {
-		resp, err := w.agents["dc2/1"].http.Do(put.Clone(context.Background()))
-		if err != nil {
-			return false
-		}
-		resp.Body.Close()
-		put.Body = io.NopCloser(strings.NewReader("value"))
-		return resp.StatusCode == http.StatusOK
-	})
+	until(t, 40*time.Second, "dc2 takes a key", func() bool { return w.agents["dc2/1"].put("/v1/kv/k", "value") == nil })
 	healthy := func() {
 		t.Helper()
 		for host, a := range w.agents {

@@ -90,6 +90,9 @@ func (b backend) Members(_ context.Context, wan bool) ([]httpapi.Member, error) 
 		pool = b.n.srv.wan.pool.Pool
 	}
 	members := pool.Members()
+	if wan {
+		b.n.srv.wan.moved.place(members)
+	}
 	list := make([]httpapi.Member, len(members))
 	own := pool.Local().Name
 	for i, m := range members {

@@ -97,6 +97,7 @@ func (s *server) wanMembers() []gossip.Member {
 			kept = append(kept, m)
 		}
 	}
+	s.wan.moved.place(kept)
 	return kept
 }
 

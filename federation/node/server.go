@@ -61,6 +61,7 @@ type wan struct {
 	pool     *wangossip.Pool
 	dir      *federation.Directory
 	rpc      *rpc.Pool
+	moved    moved
 	kick     chan struct{} // wakes runWAN, buffered
 	announce chan struct{} // wakes announce, buffered
 	// trustChanged: roots or evictions are not those that open connections were
@@ -253,8 +254,12 @@ func (s *server) dialEnroll(ctx context.Context, addr string) (trust.EnrollConn,
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, enrollDialTimeout)
+	defer cancel()
 	c, err := s.wan.endpoint.DialEnroll(ctx, to)
-	if errors.Is(err, context.DeadlineExceeded) {
+	// QUIC's own time-out may come first: it is the same.
+	var timeout net.Error
+	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() {
 		return nil, store.Errorf(store.KindUnreachable,
 			"no answer from %s over UDP: does a server run there, and is that UDP port open in both directions (firewalls, security groups, NAT)? Nothing but this one port is needed: %w", to, err)
 	}
@@ -263,6 +268,10 @@ func (s *server) dialEnroll(ctx context.Context, addr string) (trust.EnrollConn,
 	}
 	return c, nil
 }
+
+// enrollDialTimeout bounds the dial of a join: blocked UDP is told within ten
+// seconds, also by a server that has just started and tries twice.
+const enrollDialTimeout = 4 * time.Second
 
 // newWAN builds the WAN side: socket, pool, directory.
 func (s *server) newWAN() (err error) {
@@ -288,13 +297,15 @@ func (s *server) newWAN() (err error) {
 	advertise := netip.AddrPortFrom(cfg.AdvertiseWAN, uint16(cfg.FederationAdvertisePort))
 	w.endpoint, err = transport.Listen(transport.Config{
 		Name: wangossip.Name(cfg.NodeName, cfg.Datacenter), Socket: socket, Advertise: advertise, Secret: secret,
-		ServerTLS: a.ServerTLS, ClientTLS: a.ClientTLS, PeerName: a.PeerName,
+		ServerTLS: a.ServerTLS, ClientTLS: a.ClientTLS, PeerName: a.PeerName, Nearby: s.nearby(),
 		Logger: n.logger("wan"), Registerer: cfg.Registerer,
 	})
 	if err != nil {
 		return errors.Join(err, socket.Close())
 	}
 	n.stack.push("WAN socket", w.endpoint.Stop)
+	w.moved.start()
+	n.stack.push("looks at addresses", w.moved.stop)
 	w.pool, err = wangossip.New(wangossip.Config{
 		Node: cfg.NodeName, ID: n.id, Datacenter: cfg.Datacenter, Tags: n.wanTags(),
 		Transport: w.endpoint.Gossip(), Advertise: advertise,
@@ -306,6 +317,7 @@ func (s *server) newWAN() (err error) {
 			if s.evicted(m.Name) {
 				return fmt.Errorf("it was evicted: %w", gossip.ErrKeptOut)
 			}
+			s.claimed(m.Name, m.AddrPort())
 			return nil
 		},
 		Logger: n.logger("wan-gossip"), Registerer: cfg.Registerer,

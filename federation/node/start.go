@@ -211,6 +211,7 @@ func (s *server) startDuties(ctx context.Context) error {
 	n := s.n
 	n.stack.run("leader", n.fail, s.leader.Run)
 	n.stack.run("bootstrap", n.fail, s.boot.Run)
+	n.stack.run("touch", n.fail, s.keepInTouch)
 	n.stack.run("rivals", n.fail, s.watchRivals)
 	n.stack.run("certificates", n.fail, s.runAuthority)
 	if s.wan != nil {

@@ -56,6 +56,10 @@ type Config struct {
 	// VerifyConnection of the returned config also runs on resumption.
 	ServerTLS func(alpn string) (*tls.Config, error)
 	ClientTLS func(alpn, peer string) (*tls.Config, error)
+	// Nearby returns where a gossip member is reached, if not where it says: servers
+	// of our own datacenter by their LAN address, since what they advertise is for
+	// others, and a NAT may not let it back in. It may be nil.
+	Nearby func(peer string) (netip.AddrPort, bool)
 	// PeerName returns the "<node>.<dc>" of a verified certificate.
 	PeerName func(tls.ConnectionState) (string, error)
 

@@ -125,7 +125,18 @@ func (g *gossip) WriteToAddress(b []byte, addr memberlist.Address) (time.Time, e
 	return time.Now(), nil
 }
 
+// near is where a member is reached.
+func (g *gossip) near(addr memberlist.Address) memberlist.Address {
+	if f := g.e.cfg.Nearby; f != nil && addr.Name != "" {
+		if to, ok := f(addr.Name); ok {
+			addr.Addr = to.String()
+		}
+	}
+	return addr
+}
+
 func (g *gossip) outbox(addr memberlist.Address) *outbox {
+	addr = g.near(addr)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.stopped {
@@ -169,7 +180,7 @@ func (g *gossip) DialTimeout(addr string, timeout time.Duration) (net.Conn, erro
 func (g *gossip) DialAddressTimeout(addr memberlist.Address, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(g.ctx, timeout, errNoAnswer)
 	defer cancel()
-	c, err := g.connTo(ctx, addr)
+	c, err := g.connTo(ctx, g.near(addr))
 	if err != nil {
 		return nil, err
 	}

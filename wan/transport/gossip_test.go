@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"landbridge/wan/transport"
 )
 
 func to(h *host) memberlist.Address {
@@ -287,6 +290,45 @@ func TestGossipShutdownLeavesRPCAlone(t *testing.T) {
 		}
 		if s.Context().Err() != nil {
 			t.Errorf("rpc session ended: %v", cause(s))
+		}
+	})
+}
+
+// A member of our own datacenter is reached where Nearby says, in place of what it
+// advertises, for packets and streams alike, and must still prove its name.
+func TestGossipNearby(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		b, c := w.host(2), w.host(3)
+		a := w.host(1, func(cfg *transport.Config) {
+			cfg.Nearby = func(peer string) (netip.AddrPort, bool) { return b.addr, peer == b.name }
+		})
+		defer a.stop(t)
+		defer b.stop(t)
+		defer c.stop(t)
+		advertised := memberlist.Address{Addr: "198.51.100.7:18302", Name: b.name}
+		_, _ = a.Gossip().WriteToAddress([]byte("probe"), advertised)
+		if p := b.packet(time.Second); p == nil || string(p.Buf) != "probe" {
+			t.Error("the packet did not arrive")
+		}
+		st, err := a.Gossip().DialAddressTimeout(advertised, time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = st.Close()
+		if n := a.count(t, "landbridge_wan_dials_total", "ok", "gossip"); n != 1 {
+			t.Errorf("connections dialed = %v, want 1", n)
+		}
+		if _, err := a.Gossip().DialAddressTimeout(memberlist.Address{Addr: advertised.Addr, Name: c.name}, time.Second); err == nil {
+			t.Error("a member of another datacenter answered where it is not")
+		}
+		// Whoever is there has to be the member.
+		again := w.host(4, func(cfg *transport.Config) {
+			cfg.Nearby = func(string) (netip.AddrPort, bool) { return c.addr, true }
+		})
+		defer again.stop(t)
+		if _, err := again.Gossip().DialAddressTimeout(advertised, time.Second); err == nil {
+			t.Error("another server answered for a member nearby")
 		}
 	})
 }
