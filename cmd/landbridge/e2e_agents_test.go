@@ -40,6 +40,8 @@ type agentProcess struct {
 	Conf map[string]any
 	Bin  string // "": what the tests run
 
+	Token string // of requests; "": none
+
 	cmd  *exec.Cmd
 	done chan struct{}
 }
@@ -153,6 +155,9 @@ func (a *agentProcess) do(method, path, body string) (int, string) {
 	req, err := http.NewRequest(method, a.url(path), strings.NewReader(body))
 	if err != nil {
 		a.t.Fatal(err)
+	}
+	if a.Token != "" {
+		req.Header.Set("X-Consul-Token", a.Token)
 	}
 	resp, err := httpClient.Do(req)
 	if err != nil {

@@ -58,7 +58,7 @@ func newTable() *table {
 		aclTemplateList, aclTemplatePreview, aclTemplateRead,
 		aclTokenClone, aclTokenCreate, aclTokenDelete, aclTokenList, aclTokenRead, aclTokenUpdate,
 		aclReplicationApprove, aclReplicationStatus, aclReplicationUndo,
-		agentCommand, autopilotGetConfig, autopilotSetConfig, autopilotState, catalogDatacenters, catalogNodes, catalogServices, completionCommand, debugCommand, eventCommand, execCommand, forceLeave, infoCommand,
+		agentCommand, autopilotGetConfig, autopilotSetConfig, autopilotState, catalogDatacenters, catalogNodes, catalogServices, completionCommand, debugCommand, eventCommand, execCommand, forceLeave, importCommand, infoCommand,
 		joinCommand, keygenCommand, keyringCommand, kvDelete, kvExport, kvGet, kvImport, kvPut, leaveCommand, lockCommand, loginCommand, logoutCommand, maintCommand, membersCommand, monitorCommand,
 		raftForget, raftListPeers, raftRecover, raftRemovePeer, raftTransferLeader, reloadCommand, rttCommand, servicesDeregister, servicesRegister,
 		snapshotDecode, snapshotInspect, snapshotRestore, snapshotSave, tlsCACreate, tlsCertCreate, upgradeCheck, usageInstances,

@@ -1,0 +1,198 @@
+package cli
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"landbridge/cmd/internal/client"
+)
+
+// aclThere lists records of access control at both ends; none if it is off at the
+// source. where says of which list.
+func (im *importer) aclThere(path string) (there, here []record, err error) {
+	if err := im.get(im.from, path, &there); err != nil {
+		var status *client.StatusError
+		if errors.As(err, &status) && status.Code == http.StatusUnauthorized {
+			return nil, nil, nil // access control is off there
+		}
+		return nil, nil, err
+	}
+	if len(there) == 0 {
+		return nil, nil, nil
+	}
+	if err := im.get(im.to, path, &here); err != nil {
+		var status *client.StatusError
+		if errors.As(err, &status) && status.Code == http.StatusUnauthorized {
+			im.part.Refused = len(there)
+			im.part.note("access control is off here (acl.enabled)")
+			return nil, nil, nil
+		}
+		return nil, nil, err
+	}
+	return there, here, nil
+}
+
+// builtIn is whether every cluster has the record.
+func builtIn(r record) bool {
+	return strings.HasPrefix(text(r, "ID"), "00000000-0000-0000-0000-") || strings.HasPrefix(text(r, "Name"), "builtin/")
+}
+
+func named(list []record, field, value string) record {
+	for _, r := range list {
+		if text(r, field) == value {
+			return r
+		}
+	}
+	return nil
+}
+
+// policies are found by their names: their ids are made where they are.
+func (im *importer) policies() error {
+	there, here, err := im.aclThere("/v1/acl/policies")
+	for i, p := range there {
+		if builtIn(p) {
+			continue
+		}
+		im.progress(int64(i+1), int64(len(there)))
+		name := text(p, "Name")
+		var want, have record
+		if err := im.get(im.from, client.Path("v1", "acl", "policy", text(p, "ID")), &want); err != nil {
+			return err
+		}
+		fields := []string{"Name", "Description", "Rules", "Datacenters"}
+		want = pick(want, fields...)
+		id := text(named(here, "Name", name), "ID")
+		if id != "" {
+			if err := im.get(im.to, client.Path("v1", "acl", "policy", id), &have); err != nil {
+				return err
+			}
+			have = pick(have, fields...)
+		}
+		if err := im.settle("policy "+name, want, have, func() error {
+			return im.write(http.MethodPut, "/v1/acl/policy", nil, want, nil)
+		}, func() error {
+			want["ID"] = id
+			return im.write(http.MethodPut, client.Path("v1", "acl", "policy", id), nil, want, nil)
+		}); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// linkNames replaces links by their names: ids differ between clusters. Those that
+// every cluster has keep theirs.
+func linkNames(r record, fields ...string) {
+	for _, f := range fields {
+		list, _ := r[f].([]any)
+		for i := range list {
+			if l, ok := list[i].(record); ok {
+				list[i] = pick(l, "Name")
+			}
+		}
+	}
+	list, _ := r["TemplatedPolicies"].([]any)
+	for _, t := range list {
+		if t, ok := t.(record); ok {
+			delete(t, "TemplateID")
+		}
+	}
+}
+
+// grantFields are what gives rights.
+var grantFields = []string{"Policies", "Roles", "ServiceIdentities", "NodeIdentities", "TemplatedPolicies"}
+
+func (im *importer) roles() error {
+	there, here, err := im.aclThere("/v1/acl/roles")
+	fields := append([]string{"Name", "Description"}, grantFields...)
+	for i, r := range there {
+		im.progress(int64(i+1), int64(len(there)))
+		name := text(r, "Name")
+		want := pick(r, fields...)
+		linkNames(want, "Policies")
+		var have record
+		found := named(here, "Name", name)
+		if found != nil {
+			have = pick(found, fields...)
+			linkNames(have, "Policies")
+		}
+		if err := im.settle("role "+name, want, have, func() error {
+			return im.write(http.MethodPut, "/v1/acl/role", nil, want, nil)
+		}, func() error {
+			id := text(found, "ID")
+			want["ID"] = id
+			return im.write(http.MethodPut, client.Path("v1", "acl", "role", id), nil, want, nil)
+		}); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+const anonymousAccessor = "00000000-0000-0000-0000-000000000002"
+
+// tokens keep their ids and secrets. Those of logins end with the login, and no token
+// can be made that ends within a minute.
+func (im *importer) tokens() error {
+	there, here, err := im.aclThere("/v1/acl/tokens")
+	fields := append([]string{"AccessorID", "SecretID", "Description", "Local", "ExpirationTime"}, grantFields...)
+	logins := 0
+	for i, t := range there {
+		im.progress(int64(i+1), int64(len(there)))
+		accessor := text(t, "AccessorID")
+		what := "token " + accessor
+		if text(t, "AuthMethod") != "" {
+			logins++
+			continue
+		}
+		if ends, err := time.Parse(time.RFC3339, text(t, "ExpirationTime")); err == nil && time.Until(ends) < 2*time.Minute {
+			continue
+		}
+		var want, have record
+		if err := im.get(im.from, client.Path("v1", "acl", "token", accessor), &want); err != nil {
+			return err
+		}
+		want = pick(want, fields...)
+		linkNames(want, "Policies", "Roles")
+		if s := text(want, "SecretID"); s == "" || s == "<hidden>" {
+			im.part.Refused++
+			im.part.note("%s: the source does not show its secret: the token for it needs acl:write", what)
+			continue
+		}
+		if named(here, "AccessorID", accessor) != nil {
+			if err := im.get(im.to, client.Path("v1", "acl", "token", accessor), &have); err != nil {
+				return err
+			}
+			have = pick(have, fields...)
+			linkNames(have, "Policies", "Roles")
+		}
+		update := func() error {
+			return im.write(http.MethodPut, client.Path("v1", "acl", "token", accessor), nil, want, nil)
+		}
+		if accessor == anonymousAccessor && have != nil && len(pick(have, grantFields...)) == 0 {
+			// Every cluster has it; as long as it gives no rights here, it is new.
+			if len(pick(want, grantFields...)) == 0 {
+				im.part.Same++
+				continue
+			}
+			if err := im.settle(what, want, nil, update, nil); err != nil {
+				return err
+			}
+			continue
+		}
+		if have != nil && (have["SecretID"] != want["SecretID"] || have["Local"] != want["Local"] || have["ExpirationTime"] != want["ExpirationTime"]) {
+			update = nil // these never change
+		}
+		if err := im.settle(what, want, have, func() error {
+			return im.write(http.MethodPut, "/v1/acl/token", nil, want, nil)
+		}, update); err != nil {
+			return err
+		}
+	}
+	if logins > 0 {
+		im.part.note("%d tokens of logins stay behind: who holds them logs in again", logins)
+	}
+	return err
+}
