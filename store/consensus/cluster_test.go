@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -234,21 +235,14 @@ func (c *cluster) leader(within time.Duration) *server {
 	c.t.Helper()
 	deadline := time.After(within)
 	for {
-		var wait []<-chan struct{}
+		wait := []reflect.SelectCase{{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(deadline)}}
 		for _, s := range c.servers {
-			wait = append(wait, s.LeaderChanged())
+			wait = append(wait, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(s.LeaderChanged())})
 			if !c.cut[s.id] && s.IsLeader() {
 				return s
 			}
 		}
-		for len(wait) < 3 {
-			wait = append(wait, nil)
-		}
-		select {
-		case <-wait[0]:
-		case <-wait[1]:
-		case <-wait[2]:
-		case <-deadline:
+		if i, _, _ := reflect.Select(wait); i == 0 {
 			c.t.Fatalf("no leader within %v", within)
 		}
 	}

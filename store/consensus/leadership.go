@@ -285,6 +285,8 @@ func (n *Node) observe(o *raft.Observation) bool {
 	case raft.LeaderObservation:
 		n.m.leaderChanges.Inc()
 		n.broadcast()
+	case raft.RequestPreVoteRequest:
+		n.transport.preVotes.note(d)
 	case raft.PeerObservation:
 		if !d.Removed {
 			n.aloneMu.Lock()

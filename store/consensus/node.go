@@ -103,7 +103,7 @@ func New(cfg Config) (*Node, error) {
 	n.verify.init()
 	_, length := Timings(cfg.Multiplier)
 	n.lease = newLease(length, raft.ServerID(cfg.NodeID), n.configuration)
-	n.transport = &transport{Transport: cfg.Transport, addr: raft.ServerAddress(cfg.Address), lease: n.lease, term: n.term, leads: n.leadsIn, quit: n.quit}
+	n.transport = &transport{Transport: cfg.Transport, addr: raft.ServerAddress(cfg.Address), lease: n.lease, term: n.term, leads: n.leadsIn, stands: n.standsFor, quit: n.quit}
 	n.fsm = &hookedFSM{FSM: cfg.FSM, n: n}
 	return n, nil
 }
@@ -145,6 +145,7 @@ func (n *Node) Start(ctx context.Context) error {
 	n.loop("verify", n.verifyLoop)
 	n.loop("housekeeping", n.housekeepingLoop)
 	n.loop("stall", n.stallLoop)
+	n.loop("absence", n.absenceLoop)
 	if n.alone.Load() {
 		// Nobody else could have been elected meanwhile.
 		n.guard.off.Store(true)
@@ -228,6 +229,12 @@ func (n *Node) leadsIn(term uint64, id raft.ServerID) bool {
 	r := n.raft.Load()
 	return r != nil && r.State() == raft.Leader && r.CurrentTerm() == term &&
 		slices.ContainsFunc(n.configuration().Servers, func(s raft.Server) bool { return s.ID == id })
+}
+
+// standsFor reports whether this server asks for pre-votes for term.
+func (n *Node) standsFor(term uint64) bool {
+	r := n.raft.Load()
+	return r != nil && r.State() == raft.Candidate && r.CurrentTerm()+1 == term
 }
 
 // campaign makes a follower look at its heartbeat timer now instead of after up

@@ -26,6 +26,9 @@ type transport struct {
 	leads   func(term uint64, id raft.ServerID) bool
 	quit    <-chan struct{}
 	silence silence
+	// stands reports whether this server asks for pre-votes for term.
+	stands   func(term uint64) bool
+	preVotes preVotes
 }
 
 func (t *transport) LocalAddr() raft.ServerAddress { return t.addr }
@@ -62,10 +65,6 @@ func (t *transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress,
 func (t *transport) TimeoutNow(id raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
 	t.lease.transfer(t.term())
 	return t.Transport.TimeoutNow(id, target, args, resp)
-}
-
-func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
-	return t.Transport.(raft.WithPreVote).RequestPreVote(id, target, args, resp)
 }
 
 func (t *transport) Close() error {
