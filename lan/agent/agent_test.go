@@ -1,11 +1,15 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -357,6 +361,49 @@ func TestRefusedItemDoesNotStopOthers(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		if c.service("secret") == nil {
 			t.Error("a refused item is never tried again")
+		}
+	})
+}
+
+// An agent that the catalog refuses everything, as one without a token, says so at
+// once and then once a minute.
+func TestRefusalsAreNotLoggedAllTheTime(t *testing.T) {
+	var log bytes.Buffer
+	in(t, func(cfg *Config, c *catalog) {
+		cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		c.refuse = func(*store.RegisterCommand) error {
+			return store.Errorf(store.KindPermissionDenied, "Permission denied")
+		}
+	}, func(t *testing.T, a *Agent, c *catalog) {
+		if err := a.AddCheck(t.Context(), &CheckDefinition{Name: "busy", TTL: Duration(time.Hour)}); err != nil {
+			t.Fatal(err)
+		}
+		calls, _ := c.counts()
+		for i := range 120 {
+			if err := a.UpdateTTL("busy", store.Critical, fmt.Sprint("output ", i)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		if now, _ := c.counts(); now-calls > 8 {
+			t.Errorf("%d calls in two minutes for outputs that are refused", now-calls)
+		}
+		synctest.Wait()
+		log.Reset()
+		for i := range 180 {
+			if err := a.UpdateTTL("busy", []string{store.Passing, store.Warning}[i%2], ""); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		synctest.Wait()
+		said, counted := strings.Count(log.String(), "catalog refused an update"), 0
+		for _, m := range regexp.MustCompile(`more=(\d+)`).FindAllStringSubmatch(log.String(), -1) {
+			n, _ := strconv.Atoi(m[1])
+			counted += 1 + n
+		}
+		if said < 2 || said > 4 || counted < 115 {
+			t.Errorf("said %d times in three minutes that it was refused %d times, want once a minute, and all but the last minute's:\n%s", said, counted, &log)
 		}
 	})
 }

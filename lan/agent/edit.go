@@ -429,6 +429,7 @@ func (a *Agent) setStatusLocked(e *checkEntry, status, output string) {
 		a.noteCriticalLocked(e, false)
 		return
 	}
+	refused := e.settled
 	ridesAlong := e.dirty() && !e.busy && e.deferred.IsZero()
 	e.record = r
 	if status != store.Passing { // aliases show it
@@ -436,6 +437,8 @@ func (a *Agent) setStatusLocked(e *checkEntry, status, output string) {
 	}
 	a.editLocked(&e.entry)
 	switch interval := a.cfg.CheckUpdateInterval; {
+	case refused: // it would be again
+		e.settled = true
 	case interval == 0 || ridesAlong:
 		a.enqueueLocked(r.ServiceID)
 	case e.deferred.IsZero():

@@ -365,7 +365,7 @@ func (a *Agent) refusedLocked(g *group, o *op, err error, servicePushed bool) {
 	if lost {
 		svc.pushed = 0
 	} else {
-		a.cfg.Logger.Warn("catalog refused an update", "service", g.id, "err", err)
+		a.warnRefused(g, err)
 		if invalid {
 			// A node's name may be another's for the moment until the leader has
 			// seen that one fail.
@@ -382,6 +382,20 @@ func (a *Agent) refusedLocked(g *group, o *op, err error, servicePushed bool) {
 		a.requeueItemLocked(i)
 	}
 }
+
+// warnRefused warns of a refusal, of one service no more than once a minute: a check
+// that changes all the time is refused each time.
+func (a *Agent) warnRefused(g *group, err error) {
+	now := time.Now()
+	if !g.warned.IsZero() && now.Sub(g.warned) < refusalInterval {
+		g.unsaid++
+		return
+	}
+	a.cfg.Logger.Warn("catalog refused an update", "service", g.id, "more", g.unsaid, "err", err)
+	g.warned, g.unsaid = now, 0
+}
+
+const refusalInterval = time.Minute
 
 // failedLocked notes that o was not made, or that nobody knows.
 func (a *Agent) failedLocked(o *op) {

@@ -19,6 +19,10 @@ type group struct {
 	queued   bool
 	failures int       // in a row
 	retryAt  time.Time // while in syncState.delayed
+	// warned is when the log last said that the catalog refuses this, and unsaid how
+	// often it did since then.
+	warned time.Time
+	unsaid int
 }
 
 // syncState is the state of anti-entropy, guarded by Agent.mu.
