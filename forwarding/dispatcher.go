@@ -206,6 +206,11 @@ func (d *Dispatcher) route(ctx context.Context, req *rpc.Request, m *rpc.Method)
 		if m.LocalOnly {
 			return nil, store.Errorf(store.KindInvalid, "%s is not for other datacenters (asked for %q in %q)", m.Name, req.Datacenter, d.cfg.Datacenter)
 		}
+		if req.Origin == rpc.FromWAN {
+			// Each datacenter asks the others itself: who passed requests on would see
+			// their tokens, and speak for servers that it is not.
+			return nil, store.Errorf(store.KindPermissionDenied, "%s: %s asked datacenter %q for datacenter %q: requests are not passed on to a third", m.Name, req.Peer, d.cfg.Datacenter, req.Datacenter)
+		}
 		return d.remote(ctx, req, m)
 	}
 	if d.cfg.Local == nil {

@@ -355,6 +355,25 @@ func (w *world) first(f rpc.DoerFunc) {
 
 func (w *world) all(f rpc.DoerFunc) { w.answer["r1.dc2"], w.answer["r2.dc2"] = f, f }
 
+// A server of another datacenter gets answers of ours, and none of a third.
+func TestRequestsOfOthersAreNotPassedOn(t *testing.T) {
+	w := newWorld()
+	w.leader = "self"
+	w.known["dc2"], w.remote["dc2"] = true, []Peer{{Name: "r1"}}
+	d := w.dispatcher(t, true, true)
+	for _, r := range []rpc.Request{read, stale, write, {Method: rpc.SnapshotSave}} {
+		fromWAN := func(r *rpc.Request) { r.Origin, r.Peer = rpc.FromWAN, "s1.dc3" }
+		if _, err := d.Do(t.Context(), with(r, fromWAN)); err != nil {
+			t.Errorf("method %d for us: %v", r.Method, err)
+		}
+		w.calls = nil
+		_, err := d.Do(t.Context(), with(*with(r, inDC2), fromWAN))
+		if store.KindOf(err) != store.KindPermissionDenied || !strings.Contains(err.Error(), `s1.dc3 asked datacenter "dc1" for datacenter "dc2"`) || w.trace() != "" {
+			t.Errorf("method %d for dc2: %v, calls: %s", r.Method, err, w.trace())
+		}
+	}
+}
+
 func TestTooStaleIsAskedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
