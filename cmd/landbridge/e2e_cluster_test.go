@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -240,7 +241,12 @@ func TestTwoClustersOfOneName(t *testing.T) {
 	until(t, 10*time.Second, "the other cluster writes", func() bool { _, b := other.do("PUT", "/v1/kv/its", "x"); return b == "true" })
 	client := newAgent(t, dir, "client", "dc1", "127.9.37.2", map[string]any{"server": false, "retry_join": []string{other.IP}})
 	client.start()
-	until(t, 10*time.Second, "its client sees the leader", client.hasLeader)
+	for _, a := range slices.Concat(servers, []*agentProcess{client}) {
+		until(t, 10*time.Second, a.Name+" knows its cluster", func() bool {
+			_, members := a.do("GET", "/v1/agent/members", "")
+			return a.hasLeader() && strings.Contains(members, `"lb_cluster":`)
+		})
+	}
 	for i := range 20 {
 		servers[i%3].want("PUT", fmt.Sprint("/v1/kv/ours/", i), "x", "true")
 	}
