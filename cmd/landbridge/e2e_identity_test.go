@@ -192,5 +192,14 @@ func TestIdentity(t *testing.T) {
 		run(dc1[0], "wan", "evict", "-undo", victim.Name+".dc2")
 		took := until(t, 60*time.Second, "it is back", func() bool { return victim.reads("dc1") && victim.reads("dc3") })
 		t.Logf("let in again, it reads dc1 and dc3 after %s", took.Round(time.Millisecond))
+		took = until(t, 15*time.Second, "it is on the lists again", func() bool {
+			for _, a := range []*agentProcess{dc1[0], dc1[2], dc3[0], other} {
+				if !strings.Contains(run(a, "wan", "members"), victim.Name+".dc2") {
+					return false
+				}
+			}
+			return true
+		})
+		t.Logf("it is on the lists %s after that", took.Round(time.Millisecond))
 	})
 }

@@ -174,6 +174,22 @@ func TestEvict(t *testing.T) {
 		f.Must(put(east.Server(0), "/v1/internal/federation/evict", `{"Node":"`+victim.Name+`","Datacenter":"west","Undo":true}`))
 		took = f.Await(time.Minute, "it reads again", func() error { return victim.Expect("here", "east", "dc=east") })
 		t.Logf("let in again, it reads after %s", took)
+		took = f.Await(10*time.Second, "it is on all lists", func() error {
+			for _, h := range append(east.Servers(), west.Servers()...) {
+				wan, err := h.WAN()
+				if err != nil {
+					return err
+				}
+				for _, m := range append(east.Servers(), west.Servers()...) {
+					name := m.Name + "." + m.DC().Name
+					if wan[name].Status != 1 {
+						return fmt.Errorf("%s lists %s with status %d", h.Name, name, wan[name].Status)
+					}
+				}
+			}
+			return nil
+		})
+		t.Logf("it is on all lists, and has all on its own, %s after that", took)
 	}, DC("east", 2), DC("west", 3).Clients(1))
 }
 
