@@ -441,23 +441,46 @@ func (p *path) settleLocked() {
 	}
 }
 
-// check watches a server with a call that is overdue. It returns when to look
-// again, or that the server has shown no sign of life since the last ping.
-func (p *path) check(s *server, conn knocker, now time.Time) (next time.Time, silent bool) {
+// sign is what a look at a server with an overdue call has found.
+type sign uint8
+
+const (
+	watched sign = iota // it was pinged before and still has time
+	pinged              // it was pinged just now
+	mute                // no sign of life since it was pinged
+)
+
+// check watches a server with a call that is overdue. at is when to look again, or,
+// of one that is mute, when it was pinged.
+func (p *path) check(s *server, conn knocker, now time.Time) (found sign, at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w := &s.watch
+	patience := s.patience(now)
 	switch {
 	case s.silent:
-		return now.Add(s.patience(now)), false
+		return watched, now.Add(patience)
 	case w.conn == conn && now.Before(w.until):
-		return w.until, false
-	case w.conn == conn && w.heard == conn.Heard() && now.Sub(w.until) < s.patience(now):
-		return now, true
+		return watched, w.until
+	case w.conn == conn && w.heard == conn.Heard() && now.Sub(w.until) < patience:
+		return mute, w.until.Add(-patience)
 	}
-	*w = watch{conn: conn, heard: conn.Heard(), until: now.Add(s.patience(now))}
+	*w = watch{conn: conn, heard: conn.Heard(), until: now.Add(patience)}
 	conn.Knock()
-	return w.until, false
+	return pinged, w.until
+}
+
+// alert has the other servers watched as well: should all be out of reach, finding
+// that out of one after the other would take too long.
+func (p *path) alert(but *server, now time.Time) {
+	for _, s := range p.roster() {
+		if s == but || s.out.Load() {
+			continue
+		}
+		if conn, ok := p.d.cfg.WAN.Ready(*s.peer.Load()).(knocker); ok {
+			p.check(s, conn, now)
+		}
+	}
 }
 
 // budget lets one call in fifty be sent a second time.

@@ -344,12 +344,15 @@ func (r *race) lookCall(ctx context.Context, t *try) {
 		t.due = time.Time{}
 		return
 	}
-	next, silent := r.path.check(s, t.conn, r.now)
-	if silent {
+	found, next := r.path.check(s, t.conn, r.now)
+	switch found {
+	case mute:
 		t.due = time.Time{}
 		// Not since the call began: it may have waited for long at a server that was well.
-		r.path.silence(s, r.now.Add(-s.patience(r.now)), "a ping was not answered")
+		r.path.silence(s, next, "a ping was not answered")
 		return
+	case pinged:
+		r.path.alert(s, r.now)
 	}
 	t.due = next
 	if at := t.began.Add(r.path.hedgeAfter(r.now)); at.After(r.now) {

@@ -248,7 +248,7 @@ func TestUnreachableDatacenter(t *testing.T) {
 			switch {
 			case store.KindOf(err) != store.KindUnreachable || !strings.Contains(err.Error(), `dc "dc2"`):
 				t.Errorf("%s into the cut: %v", at, err)
-			case at > 1500*time.Millisecond && took > 5*time.Millisecond, took > 1200*time.Millisecond: // a second and a ping
+			case at > 1500*time.Millisecond && took > 5*time.Millisecond, took > time.Second:
 				t.Errorf("%s into the cut an error took %s: %v", at, took, err)
 			case took > 5*time.Millisecond && !strings.Contains(err.Error(), "tried r"):
 				t.Errorf("no servers are named: %v", err)
@@ -281,6 +281,33 @@ func TestUnreachableDatacenter(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		if st, _ := w.d.Remote("dc2"); !st.Reachable || st.Servers[0].Silent || st.Servers[1].Silent || st.Servers[2].Silent {
 			t.Errorf("after the cut: %+v", st)
+		}
+	})
+}
+
+// The same for who asks rarely: one call finds out about all servers within a second.
+func TestOneCallFindsAllServersSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFaraway(t, 3)
+		w.warm()
+		w.each(func(s *farServer) { s.freeze(true) })
+		if _, took, err := w.call(&read); store.KindOf(err) != store.KindUnreachable || took > time.Second {
+			t.Errorf("after %s: %v", took, err)
+		}
+		if _, took, err := w.call(&read); err == nil || took > 5*time.Millisecond {
+			t.Errorf("the next one after %s: %v", took, err)
+		}
+		// One alone is as ever: others are pinged beside it, and answer.
+		w.each(func(s *farServer) { s.freeze(false) })
+		time.Sleep(2 * time.Second)
+		w.servers["r1.dc2"].freeze(true)
+		for range 20 {
+			if _, took, err := w.call(&stale); err != nil || took > 500*time.Millisecond {
+				t.Errorf("with one frozen: %v after %s", err, took)
+			}
+		}
+		if st, _ := w.d.Remote("dc2"); !st.Servers[0].Silent || st.Servers[1].Silent || st.Servers[2].Silent {
+			t.Errorf("with one frozen: %+v", st.Servers)
 		}
 	})
 }
