@@ -14,6 +14,7 @@ import (
 // themselves cost no more collections than they would.
 const (
 	memoryLook  = 200 * time.Millisecond
+	memoryIdle  = 16 * memoryLook // between looks that found it quiet: they wake an idle agent
 	memoryQuiet = 1 << 20         // bytes allocated between two looks: less is quiet
 	memoryLeast = 16 << 20        // bytes to gain, or a quarter of what is in use if that is more
 	memoryPause = 5 * time.Second // at least between two times
@@ -45,7 +46,8 @@ func newMemoryKeeper() *memoryKeeper {
 
 // run keeps watch until ctx ends.
 func (k *memoryKeeper) run(ctx context.Context) {
-	tick := time.NewTicker(memoryLook)
+	next := memoryLook
+	tick := time.NewTimer(next)
 	defer tick.Stop()
 	var last time.Time
 	before := k.sample()
@@ -58,6 +60,10 @@ func (k *memoryKeeper) run(ctx context.Context) {
 		now := k.sample()
 		quiet := now.allocated-before.allocated < memoryQuiet
 		before = now
+		if next = min(2*next, memoryIdle); !quiet {
+			next = memoryLook
+		}
+		tick.Reset(next)
 		if quiet && time.Since(last) >= memoryPause && now.gain() >= max(memoryLeast, now.live/4) {
 			k.release()
 			last = time.Now()

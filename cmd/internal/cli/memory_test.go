@@ -13,12 +13,14 @@ import (
 func TestMemoryIsGivenBackWhenQuiet(t *testing.T) {
 	const mb = 1 << 20
 	synctest.Test(t, func(t *testing.T) {
+		looks := 0
 		heap := heapSample{live: 100 * mb, objects: 110 * mb}
 		var busy bool
 		var released []time.Duration
 		start := time.Now()
 		k := &memoryKeeper{
 			sample: func() heapSample {
+				looks++
 				if busy {
 					heap.allocated += 10 * mb
 				}
@@ -36,13 +38,16 @@ func TestMemoryIsGivenBackWhenQuiet(t *testing.T) {
 				t.Fatalf("%s: given back at %v, want %v", what, released, at)
 			}
 			for i := range at {
-				if d := released[i] - at[i]; d < 0 || d > memoryLook {
+				if d := released[i] - at[i]; d < 0 || d > memoryIdle {
 					t.Fatalf("%s: given back at %v, want %v", what, released, at)
 				}
 			}
 		}
 		time.Sleep(10*time.Second + 100*time.Millisecond)
 		want("10 MB of 100")
+		if looks > 10 {
+			t.Errorf("%d looks in ten quiet seconds", looks)
+		}
 		heap.objects += 10 * mb
 		busy = true
 		heap.free = 20 * mb
