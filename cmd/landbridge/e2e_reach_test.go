@@ -45,7 +45,7 @@ func (w *wan) behindNAT(dc, hosts int) {
 	}
 	rules += " }\n chain post { type nat hook postrouting priority 100; oifname tun0 masquerade; }\n}\n" +
 		"table ip wall { chain out { type filter hook forward priority 0;\n" +
-		"  oifname tun0 ip daddr 192.168.0.0/16 counter name to_lan drop\n  oifname tun0 meta l4proto != udp counter name not_udp drop\n }\n" +
+		"  oifname tun0 ip daddr 192.168.0.0/16 counter name to_lan drop\n  oifname tun0 meta l4proto != { udp, icmp } counter name not_udp drop\n }\n" +
 		" counter to_lan {}\n counter not_udp {}\n}\n"
 	w.in(site, rules, "nft", "-f", "-")
 }

@@ -58,6 +58,8 @@ func (h libraryHandler) Handle(ctx context.Context, r slog.Record) error {
 	if strings.HasSuffix(r.Message, "Shutdown without a Leave") {
 		return nil // stopping to come back is what servers do; the agent says so itself
 	}
+	// What follows are bytes, number by number.
+	r.Message, _, _ = strings.Cut(r.Message, " meta:(")
 	if r.Level = ours(r.Level); r.Level >= slog.LevelWarn {
 		dropped, ok := h.limit.take(time.Now())
 		if !ok {
