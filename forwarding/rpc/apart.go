@@ -133,6 +133,9 @@ func (n *session) servePiece(conn net.Conn) error {
 	}
 	t, rest := ticket(req[:len(ticket{})]), req[len(ticket{}):]
 	offset, size := int(binary.BigEndian.Uint32(rest)), int(binary.BigEndian.Uint32(rest[4:]))
+	if !n.asked.Load() { // else the peer got no other connection
+		forBulk(n.sess)
+	}
 	a := n.s.shelf.get(t, n.peer)
 	switch {
 	case a == nil:
@@ -155,6 +158,13 @@ func (n *session) servePiece(conn net.Conn) error {
 	conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	_, err := conn.Write(b)
 	return err
+}
+
+// forBulk tells a session that can make use of it that it carries pieces alone.
+func forBulk(sess Session) {
+	if s, ok := sess.(interface{ ForBulk() }); ok {
+		s.ForBulk()
+	}
 }
 
 // fetch is an answer on its way in pieces.

@@ -240,6 +240,7 @@ func (p *Pool) connect(key server, e *entry) {
 	}
 	if key.bulk > 0 {
 		cfg.Lanes = 1 // for pings
+		forBulk(sess)
 	} else if cfg.Bulk > 0 {
 		cfg.bulk = &bulkConns{p, key, cfg.Bulk}
 	}

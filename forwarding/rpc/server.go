@@ -104,6 +104,7 @@ type session struct {
 	opened   atomic.Bool  // there was a stream
 	bytes    atomic.Int64 // of streams, those that carry bytes
 	lanes    atomic.Int64
+	asked    atomic.Bool   // a call came
 	idle     chan struct{} // holds 1: stopping, and running or streams may have become 0
 
 	readers sync.WaitGroup // one per stream

@@ -60,6 +60,9 @@ func (n *session) serveLane(conn net.Conn) error {
 // accept starts one call, or refuses it with an answer. An error ends the lane.
 func (l *serverLane) accept(id uint32, payload []byte) error {
 	n := l.n
+	if !n.asked.Load() {
+		n.asked.Store(true)
+	}
 	if !n.begin() {
 		return l.refuse(id, "stopping", errStopping)
 	}

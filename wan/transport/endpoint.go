@@ -64,6 +64,7 @@ type connection struct {
 	peer     string // "" while enrolling
 	dialed   bool
 	since    time.Time
+	bulk     atomic.Bool // Session.ForBulk
 }
 
 func (c *connection) remote() netip.AddrPort { return addrPortOf(c.quic.RemoteAddr()) }

@@ -36,12 +36,12 @@ func (e *Endpoint) Paths() []PathStats {
 }
 
 // RTT returns the smoothed round trip time to a peer, measured on its newest
-// open connection; false if there is none.
+// open connection that is not for bulk; false if there is none.
 func (e *Endpoint) RTT(peer string) (time.Duration, bool) {
 	var newest *connection
 	e.mu.Lock()
 	for c := range e.conns {
-		if c.peer == peer && (newest == nil || c.since.After(newest.since)) {
+		if c.peer == peer && !c.bulk.Load() && (newest == nil || c.since.After(newest.since)) {
 			newest = c
 		}
 	}

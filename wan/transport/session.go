@@ -37,6 +37,10 @@ func (s *Session) RemoteAddr() netip.AddrPort { return s.conn.remote() }
 // RTT is the smoothed round trip time of the path.
 func (s *Session) RTT() time.Duration { return s.conn.quic.ConnectionStats().SmoothedRTT }
 
+// ForBulk says that the session carries large answers and nothing else: its round
+// trip is one behind full queues, or one of long ago.
+func (s *Session) ForBulk() { s.conn.bulk.Store(true) }
+
 // Crowded says that packets wait in queues on the path: a round trip takes half as
 // long again as the shortest one did, and 10 ms more.
 func (s *Session) Crowded() bool {

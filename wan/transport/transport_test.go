@@ -207,6 +207,51 @@ func TestRoundTripAt200ms(t *testing.T) {
 	})
 }
 
+// A connection for bulk tells of full queues, and of nothing else.
+func TestBulkIsNoMeasureOfThePath(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, b := w.host(1), w.host(2)
+		defer a.stop(t)
+		defer b.stop(t)
+		w.net.SetDelay(20 * time.Millisecond)
+		session(t, a, b)
+		bulk, accepted := session(t, a, b)
+		go func() {
+			for {
+				c, err := accepted.AcceptStream(t.Context())
+				if err != nil {
+					return
+				}
+				_, _ = io.Copy(c, c)
+				_ = c.Close()
+			}
+		}()
+		pass := func() {
+			for range 30 {
+				if err := roundTrip(t, bulk, "bulk"); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if pass(); bulk.Crowded() {
+			t.Error("queues are full at 40 ms as ever")
+		}
+		w.net.SetDelay(60 * time.Millisecond)
+		if pass(); !bulk.Crowded() {
+			t.Error("no queues are full at 120 ms instead of 40")
+		}
+		if rtt, _ := a.RTT(b.name); rtt < 100*time.Millisecond {
+			t.Errorf("the newest connection has %s", rtt)
+		}
+		bulk.ForBulk()
+		if rtt, ok := a.RTT(b.name); !ok || rtt > 50*time.Millisecond {
+			t.Errorf("without the one for bulk the round trip is %s, %v", rtt, ok)
+		}
+		bulk.CloseWithCause(nil)
+	})
+}
+
 func TestLossyPath(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
