@@ -61,7 +61,7 @@ func newTable() *table {
 		agentCommand, autopilotGetConfig, autopilotSetConfig, autopilotState, catalogDatacenters, catalogNodes, catalogServices, completionCommand, debugCommand, eventCommand, execCommand, forceLeave, importCommand, infoCommand,
 		joinCommand, keygenCommand, keyringCommand, kvDelete, kvExport, kvGet, kvImport, kvPut, leaveCommand, lockCommand, loginCommand, logoutCommand, maintCommand, membersCommand, monitorCommand,
 		raftForget, raftListPeers, raftRecover, raftRemovePeer, raftTransferLeader, reloadCommand, rttCommand, servicesDeregister, servicesRegister,
-		snapshotDecode, snapshotInspect, snapshotRestore, snapshotSave, tlsCACreate, tlsCertCreate, upgradeCheck, usageInstances,
+		snapshotDecode, snapshotInspect, snapshotRestore, snapshotSave, tlsCACreate, tlsCertCreate, topCommand, upgradeCheck, usageInstances,
 		validateCommand, versionCommand, wanCAPrune, wanCARotate, wanCAStatus, wanEvict, wanForceLeave, wanJoin, wanLeave, wanMembers, wanStatus, wanToken, watchCommand,
 	} {
 		t.commands = append(t.commands, make())
