@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -36,6 +37,7 @@ const rootSecret = "11111111-2222-3333-4444-555555555555"
 type aclNode struct {
 	*testNode
 	reset store.Index // what an operator has put into the file
+	audit []string    // the lines of the audit log
 }
 
 // newACLNode returns a datacenter with its built-in records, bootstrapped if so.
@@ -51,6 +53,7 @@ func newACLNode(t testing.TB, bootstrapped bool) *aclNode {
 		cfg.Tokens = who
 	})
 	set.HandleACL(&endpoint.ACL{Primary: "dc1", LocalTokens: true, Node: "a", DefaultPolicy: "deny", DownPolicy: "extend-cache", Methods: authmethod.New(),
+		Audit:          func(line []byte) error { n.audit = append(n.audit, string(line)); return nil },
 		BootstrapReset: func() (store.Index, func() error) { return n.reset, func() error { n.reset = 0; return nil } }})
 	anonymous := &store.ACLToken{AccessorID: store.AnonymousAccessor, SecretID: store.AnonymousSecret, Description: "Anonymous Token"}
 	cmd := store.ACLCommand{Changes: []store.ACLChange{
@@ -327,5 +330,49 @@ func TestSecretsAreHidden(t *testing.T) {
 	}
 	if code, body := n.as(t, "", "GET", "/v1/acl/replication", ""); code != 200 || body != `{"Enabled":false,"Running":false,"SourceDatacenter":"","ReplicationType":"","ReplicatedIndex":0,"ReplicatedRoleIndex":0,"ReplicatedTokenIndex":0,"LastSuccess":"0001-01-01T00:00:00Z","LastError":"0001-01-01T00:00:00Z","LastErrorMessage":""}` {
 		t.Errorf("replication: %d %s", code, body)
+	}
+}
+
+// TestAudit: each write of access control is told with who did it, and no secret.
+func TestAudit(t *testing.T) {
+	n := newACLNode(t, true)
+	policy := n.make(t, "/v1/acl/policy", `{"Name":"p1","Rules":"key \"a\" { policy = \"read\" }"}`)
+	token := n.make(t, "/v1/acl/token", `{"Description":"d","Policies":[{"Name":"p1"}]}`)
+	secret := token["SecretID"].(string)
+	for _, c := range []struct{ secret, method, path, body string }{
+		{rootSecret, "PUT", "/v1/acl/policy/" + policy["ID"].(string), `{"Name":"p1","Rules":""}`},
+		{rootSecret, "PUT", "/v1/acl/policy", `{"Name":"p1"}`}, // refused: there is one
+		{rootSecret, "PUT", "/v1/acl/token/" + token["AccessorID"].(string) + "/clone", `{}`},
+		{rootSecret, "DELETE", "/v1/acl/token/" + token["AccessorID"].(string), ""},
+		{rootSecret, "GET", "/v1/acl/tokens", ""},      // changes nothing
+		{"", "PUT", "/v1/acl/policy", `{"Name":"p2"}`}, // may not
+	} {
+		n.as(t, c.secret, c.method, c.path, c.body)
+	}
+	var got []string
+	for _, text := range n.audit {
+		if strings.Contains(text, secret) || strings.Contains(text, rootSecret) {
+			t.Errorf("a secret is in %s", text)
+		}
+		var line endpoint.AuditLine
+		if err := json.Unmarshal([]byte(text), &line); err != nil || !strings.HasSuffix(text, "}\n") || strings.Count(text, "\n") != 1 {
+			t.Errorf("not a line of JSON: %q: %v", text, err)
+		}
+		if line.Time.IsZero() || line.Datacenter != "dc1" || line.Node != "a" || line.From != "" || line.OK != (line.Error == "") {
+			t.Errorf("line %s", text)
+		}
+		who := "root"
+		if line.Accessor == store.AnonymousAccessor || line.Accessor == "" {
+			who = "nobody"
+		}
+		if line.OK && line.ID == "" {
+			t.Errorf("no id in %s", text)
+		}
+		got = append(got, strings.TrimSpace(who+" "+line.Operation+" "+line.Kind+" "+line.Name+" "+strconv.FormatBool(line.OK)))
+	}
+	want := []string{"nobody bootstrap token  true", "root create policy p1 true", "root create token  true", "root update policy p1 true",
+		"root create policy  false", "root clone token  true", "root delete token  true"}
+	if !slices.Equal(got, want) {
+		t.Errorf("audit lines:\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }

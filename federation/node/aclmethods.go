@@ -24,6 +24,7 @@ func (s *server) aclMethods() *endpoint.ACL {
 		Primary: cfg.Primary, LocalTokens: cfg.ACLPrimary() || cfg.ACL.TokenReplication,
 		Node: cfg.NodeName, DefaultPolicy: cfg.ACL.DefaultPolicy, DownPolicy: cfg.ACL.DownPolicy,
 		BootstrapReset: s.bootstrapReset, Methods: authmethod.New(), Replication: s.replicationStatus,
+		Audit: cfg.ACL.Audit,
 	}
 	if cfg.ACLPrimary() {
 		a.Primary = cfg.Datacenter

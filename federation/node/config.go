@@ -190,6 +190,9 @@ type ACL struct {
 	TokenPersistence             bool
 	Guard                        *ACLGuard // nil: the default
 	Tokens                       ACLTokens
+	// Audit keeps a line about each write of access control that this server carries
+	// out (endpoint.AuditLine); nil: none are kept.
+	Audit func(line []byte) error
 }
 
 // ACLGuard is acl.replication_guard: how many deletions that are only inferred wait

@@ -28,6 +28,9 @@ type ACL struct {
 	Replication func() store.ACLReplication
 	// Methods checks who logs in.
 	Methods *authmethod.Set
+	// Audit keeps a line about each write (AuditLine), which ends with a newline; nil:
+	// nobody wants them. It may be called concurrently.
+	Audit func(line []byte) error
 }
 
 // aclMethods are all methods about access control.
@@ -45,6 +48,7 @@ func (s *Set) HandleACL(cfg *ACL) {
 		return
 	}
 	a := &access{*cfg, s}
+	s.access.Store(a)
 	s.Handle(rpc.ACLApply, a.apply)
 	s.Handle(rpc.ACLTokenGet, a.tokenGet)
 	s.Handle(rpc.ACLTokenSelf, a.tokenSelf)
@@ -59,9 +63,9 @@ func (s *Set) HandleACL(cfg *ACL) {
 	s.Handle(rpc.ACLBindingRuleList, a.ruleList)
 	s.Handle(rpc.ACLAuthMethodGet, a.methodGet)
 	s.Handle(rpc.ACLAuthMethodList, a.methodList)
-	s.Handle(rpc.ACLBootstrap, a.bootstrap)
-	s.Handle(rpc.ACLLogin, a.login)
-	s.Handle(rpc.ACLLogout, a.logout)
+	s.Handle(rpc.ACLBootstrap, s.audited("bootstrap", "token", a.bootstrap))
+	s.Handle(rpc.ACLLogin, s.audited("login", "token", a.login))
+	s.Handle(rpc.ACLLogout, s.audited("logout", "token", a.logout))
 	s.Handle(rpc.ACLReplicationStatus, a.replication)
 	s.Handle(rpc.ACLAuthorize, a.authorize)
 	s.Handle(rpc.ACLTemplates, a.templates)

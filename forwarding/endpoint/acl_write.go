@@ -25,20 +25,27 @@ func (a *access) apply(ctx context.Context, req *rpc.Request) (*rpc.Response, er
 		return nil, err
 	}
 	if elsewhere {
-		return a.toPrimary(ctx, req)
+		return a.toPrimary(ctx, req) // which tells its own audit log
 	}
+	resp, err := a.carryOut(ctx, req, &r)
+	a.audit(req, auditLine(&r), resp, err)
+	return resp, err
+}
+
+// carryOut does a write that is this datacenter's.
+func (a *access) carryOut(ctx context.Context, req *rpc.Request, r *store.ACLRequest) (*rpc.Response, error) {
 	switch r.Op {
 	case store.ACLDelete:
-		return a.delete(ctx, req, &r)
+		return a.delete(ctx, req, r)
 	case store.ACLClone:
-		return a.clone(ctx, &r)
+		return a.clone(ctx, r)
 	case store.ACLCreate, store.ACLUpdate:
 	default:
 		return nil, store.Errorf(store.KindInvalid, "ACL.Apply: unknown operation %d", r.Op)
 	}
 	switch rec := r.Record.(type) {
 	case *store.ACLToken:
-		return a.writeToken(ctx, &r, rec)
+		return a.writeToken(ctx, r, rec)
 	case *store.ACLPolicy:
 		return a.writePolicy(ctx, r.Op, rec)
 	case *store.ACLRole:

@@ -142,7 +142,7 @@ func (s *Set) HandleACLCopy(c ACLCopy) {
 		return resp, finish(req, resp, c.Detail())
 	})
 	none := store.Errorf(store.KindBadRequest, "datacenter %q has no copy of another datacenter's ACLs", s.cfg.Datacenter)
-	s.Handle(rpc.ACLReplicationApprove, func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+	s.Handle(rpc.ACLReplicationApprove, s.audited("approve-deletions", "", func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
 		if c == nil {
 			return nil, none
 		}
@@ -151,8 +151,8 @@ func (s *Set) HandleACLCopy(c ACLCopy) {
 			return nil, err
 		}
 		return answer(req, struct{ Deleted int }{n})
-	})
-	s.Handle(rpc.ACLReplicationUndo, func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+	}))
+	s.Handle(rpc.ACLReplicationUndo, s.audited("undo-deletions", "", func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
 		if c == nil {
 			return nil, none
 		}
@@ -169,5 +169,5 @@ func (s *Set) HandleACLCopy(c ACLCopy) {
 			return nil, err
 		}
 		return answer(req, done)
-	})
+	}))
 }

@@ -98,7 +98,8 @@ type Set struct {
 	filters filters
 	bodies  bodies
 	metrics *metrics
-	warned  atomic.Int64 // when passedOver warned last, in Unix nanoseconds
+	access  atomic.Pointer[access] // HandleACL's; nil where access control is off
+	warned  atomic.Int64           // when passedOver warned last, in Unix nanoseconds
 
 	stopOnce sync.Once
 	stopc    chan struct{} // closed by Stop: ends blocking queries

@@ -122,6 +122,14 @@ func (c *call) runAgent(l *config.Loader) error {
 		nc.NodeID = randomUUID() // an agent in memory has nowhere to keep one
 	}
 	nc.Logger, nc.LogStream = log.Logger(), log
+	if cfg.ACL.AuditFile != "" {
+		audit, err := logs.OpenFile(logs.FileConfig{Path: cfg.ACL.AuditFile, MaxBytes: cfg.LogRotateBytes, MaxAge: cfg.LogRotateDuration, MaxFiles: cfg.LogRotateMaxFiles})
+		if err != nil {
+			return startError(fmt.Errorf("acl.audit_file: %w", err))
+		}
+		defer audit.Close()
+		nc.ACL.Audit = func(line []byte) error { _, err := audit.Write(line); return err }
+	}
 	nc.Registerer, nc.Gatherer, nc.MetricsSummary, nc.MetricsFollow = reg, bridge, bridge.Summary, bridge.Follow
 	nc.Reload = a.reload
 	checkEnvironment(&nc, c.Getenv)

@@ -25,6 +25,12 @@ func (k *checker) checkACL(a *ACL) {
 	} else if a.ReplicateSecrets == "hashed" && !a.EnableTokenReplication {
 		k.warn(`acl.replicate_secrets = "hashed" is about tokens, which are not replicated without acl.enable_token_replication`)
 	}
+	if strings.HasSuffix(a.AuditFile, "/") {
+		k.bad("acl.audit_file must be a file, is the directory %q", a.AuditFile)
+	}
+	if a.AuditFile != "" && !a.Enabled {
+		k.warn("acl.audit_file is about access control, which is off (acl.enabled)")
+	}
 	for _, ttl := range []struct {
 		key string
 		at  *time.Duration

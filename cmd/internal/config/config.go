@@ -187,6 +187,7 @@ type ACL struct {
 	EnableTokenReplication bool          `key:"enable_token_replication"`
 	ReplicateSecrets       string        `key:"replicate_secrets"`
 	EnableTokenPersistence bool          `key:"enable_token_persistence"`
+	AuditFile              string        `key:"audit_file"`
 	ReplicationGuard       struct {
 		Min   int     `key:"min" reload:"yes"`
 		Share float64 `key:"share" reload:"yes"`
