@@ -75,10 +75,12 @@ func TestSameAddressesBehindNAT(t *testing.T) {
 	for dc, a := range map[string]*wanAgent{"dc1": a1, "dc2": b1} {
 		until(t, 40*time.Second, dc+" takes a key", func() bool { return a.put("/v1/kv/where", dc) == nil })
 	}
-	token, err := b1.run("wan", "token")
-	if err != nil {
-		t.Fatal(err, token)
-	}
+	var token string
+	until(t, 20*time.Second, "dc2 takes part in the WAN", func() bool {
+		var err error
+		token, err = b1.run("wan", "token")
+		return err == nil
+	})
 	if out, err := a1.run("wan", "join", strings.TrimSpace(token)); err != nil {
 		t.Fatal(err, out)
 	}
