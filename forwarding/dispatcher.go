@@ -280,7 +280,10 @@ func (d *Dispatcher) here(ctx context.Context, req *rpc.Request, m *rpc.Method) 
 			}
 			d.metrics.leaderErr.Inc()
 			if store.KindOf(err) == store.KindRateLimited && rpc.Answered(err) {
-				return nil, err // there is no other leader to ask
+				if r.limited { // there is no other leader to ask
+					return nil, err
+				}
+				r.limited = true // a burst may be over in a moment
 			}
 		} else if err = store.ErrNoLeader; req.Origin == rpc.FromWAN {
 			// Who asks from another datacenter has other servers to ask, and must not be

@@ -163,8 +163,8 @@ func TestBusyServers(t *testing.T) {
 	})
 }
 
-// What the leader takes no more of, a follower does not ask it for again: there is
-// no other leader.
+// What the leader takes no more of, a follower asks it for once more, after a while:
+// there is no other leader.
 func TestLeaderOverItsLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0
@@ -182,8 +182,10 @@ func TestLeaderOverItsLimit(t *testing.T) {
 		w := newWorld()
 		w.leader = "s2"
 		w.answer["s2"] = client.Do
-		if _, err := w.dispatcher(t, true, false).Do(t.Context(), &read); store.KindOf(err) != store.KindRateLimited || asked != 1 {
-			t.Errorf("%d calls, %v; want one, and its answer", asked, err)
+		start := time.Now()
+		_, err := w.dispatcher(t, true, false).Do(t.Context(), &read)
+		if took := time.Since(start); store.KindOf(err) != store.KindRateLimited || asked != 2 || took < busyPause/2 || took > 2*busyPause {
+			t.Errorf("%d calls in %v, %v; want two in about %v, and their answer", asked, took, err, busyPause)
 		}
 		_ = client.Close()
 		<-served

@@ -45,6 +45,8 @@ type retry struct {
 	pause time.Duration
 	err   error           // the answer when attempts end
 	over  <-chan struct{} // closed when this agent stops: nothing changes any more
+	// limited is whether the leader refused it for a limit.
+	limited bool
 }
 
 func (d *Dispatcher) newRetry(req *rpc.Request, m *rpc.Method, err error) *retry {
@@ -87,7 +89,7 @@ func (r *retry) again(ctx context.Context, err error, changed <-chan struct{}) b
 	if now := time.Now(); r.until.IsZero() || r.waits() && now.Sub(r.began) > r.hold {
 		r.until, r.pause = now.Add(r.hold), firstPause
 	}
-	if store.KindOf(err) == store.KindBusy {
+	if r.limited || store.KindOf(err) == store.KindBusy {
 		r.pause = max(r.pause, busyPause)
 	}
 	left := time.Until(r.until)
