@@ -2,7 +2,6 @@ package aclreplication
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -11,23 +10,13 @@ import (
 
 	"landbridge/acl_replication/replica"
 	"landbridge/store"
-	"landbridge/store/consensus"
 	"landbridge/store/state"
 )
-
-// Leadership is what Primary has to know of its Raft group.
-type Leadership interface {
-	// CheckLease is nil if this server leads and a quorum confirmed it less than a
-	// lease ago.
-	CheckLease() error
-	// VerifyLeader asks a quorum.
-	VerifyLeader(ctx context.Context) error
-}
 
 // Primary answers what secondary datacenters ask.
 type Primary struct {
 	state *state.Store
-	raft  Leadership
+	raft  replica.Leadership
 	log   *slog.Logger
 
 	mu    sync.Mutex
@@ -54,27 +43,8 @@ const (
 )
 
 // NewPrimary returns a Primary.
-func NewPrimary(st *state.Store, raft Leadership, log *slog.Logger) *Primary {
+func NewPrimary(st *state.Store, raft replica.Leadership, log *slog.Logger) *Primary {
 	return &Primary{state: st, raft: raft, log: log, trees: map[Tokens]*cachedTrees{}}
-}
-
-// surely runs read while this server leads: the lease is checked before and after,
-// since a process that was frozen between check and read must not answer.
-func (p *Primary) surely(ctx context.Context, read func()) error {
-	switch err := p.raft.CheckLease(); {
-	case errors.Is(err, consensus.ErrLease):
-		if err := p.raft.VerifyLeader(ctx); err != nil {
-			return err
-		}
-	case err != nil:
-		return err
-	}
-	read()
-	err := p.raft.CheckLease()
-	if errors.Is(err, consensus.ErrLease) {
-		err = p.raft.VerifyLeader(ctx)
-	}
-	return err
 }
 
 func epochOf(c store.Cluster) replica.Epoch {
@@ -93,7 +63,7 @@ func (p *Primary) Follow(ctx context.Context, ask *replica.Ask, tokens Tokens, w
 	var view *state.ACLView // set when a proof is due
 	for {
 		var feed state.ACLFeed
-		err := p.surely(ctx, func() { feed = p.state.ACLFeed(watch, at, feedEvents, view) })
+		err := replica.Surely(ctx, p.raft, func() { feed = p.state.ACLFeed(watch, at, feedEvents, view) })
 		if err != nil {
 			return err
 		}
@@ -226,7 +196,7 @@ func (p *Primary) hash(v *state.ACLView, tokens Tokens) []replica.Tree {
 }
 
 func (p *Primary) view(ctx context.Context) (v *state.ACLView, err error) {
-	err = p.surely(ctx, func() { v = p.state.ACLView() })
+	err = replica.Surely(ctx, p.raft, func() { v = p.state.ACLView() })
 	return v, err
 }
 

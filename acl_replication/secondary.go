@@ -54,7 +54,7 @@ func New(cfg Config) *Secondary {
 	s := &Secondary{cfg: cfg}
 	s.follower = replica.New(replica.Config{
 		Source: &source{cfg.Remote, cfg.Tokens}, Sink: &sink{&s.cfg}, Kinds: kinds(cfg.Tokens),
-		Guard: cfg.Guard, Logger: cfg.Logger, Metrics: replica.NewMetrics(cfg.Registerer),
+		Guard: cfg.Guard, Logger: cfg.Logger, Metrics: replica.NewMetrics(cfg.Registerer, replica.Words{Prefix: "landbridge_acl_replication_", Rows: "ACL records", Source: "the primary"}),
 	})
 	for i, kind := range []string{"policies", "roles", "tokens"} {
 		cfg.Registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{

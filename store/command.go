@@ -18,6 +18,8 @@ const (
 
 	CmdACL          CommandKind = 11 // ACLCommand
 	CmdACLBootstrap CommandKind = 12 // ACLBootstrapCommand
+
+	CmdKVReplicate CommandKind = 13 // KVReplicateCommand
 )
 
 // Command is one change, ready for the log: the payload is already encoded

@@ -9,7 +9,7 @@ package store
 // servers of the Raft group have that version.
 const (
 	// CommandVersion is that of the commands in the Raft log (tag lb_cmd).
-	CommandVersion = 1
+	CommandVersion = 2
 	// WireVersion is that of calls between agents (tag lb_rpc). Fields are tagged and
 	// unknown ones skipped, so it changes only with frames or handshakes.
 	WireVersion = 1
@@ -21,8 +21,11 @@ const (
 // Since returns the version of commands that the kind came with; for a kind that
 // this version does not know, one that it does not have.
 func (k CommandKind) Since() int {
-	if k >= CmdCluster && k <= CmdACLBootstrap {
+	switch {
+	case k >= CmdCluster && k <= CmdACLBootstrap:
 		return 1
+	case k == CmdKVReplicate:
+		return 2
 	}
 	return CommandVersion + 1
 }

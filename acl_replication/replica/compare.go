@@ -88,7 +88,7 @@ func (f *Follower) compare(ctx context.Context) error {
 	}
 	guard := f.cfg.Guard()
 	if next.Fence == "" && guard.Exceeds(len(held), copies) {
-		next.Fence = fmt.Sprintf("the primary lacks %d of %d records, more than acl.replication_guard allows to delete unseen", len(held), copies)
+		next.Fence = fmt.Sprintf("the source lacks %d of %d records, more than acl.replication_guard allows to delete unseen", len(held), copies)
 	}
 	var gone []Row
 	if len(held) == 0 {
@@ -124,13 +124,13 @@ func (f *Follower) compare(ctx context.Context) error {
 func (f *Follower) distrust(t *Trees) string {
 	switch {
 	case f.cur.Cluster == "":
-		return "this is the first copy from this primary, and there were records here before"
+		return "this is the first copy from this source, and there were records here before"
 	case t.Cluster != f.cur.Cluster:
-		return fmt.Sprintf("the primary is another cluster (%s) than the one that was copied (%s)", t.Cluster, f.cur.Cluster)
+		return fmt.Sprintf("the source is another cluster (%s) than the one that was copied (%s)", t.Cluster, f.cur.Cluster)
 	case t.History != f.cur.History:
-		return fmt.Sprintf("the primary has another history (%s) than the one that was copied (%s): it was restored or recovered", t.History, f.cur.History)
+		return fmt.Sprintf("the source has another history (%s) than the one that was copied (%s): it was restored or recovered", t.History, f.cur.History)
 	case t.Position < f.cur.Position:
-		return fmt.Sprintf("the primary went back from position %d to %d", f.cur.Position, t.Position)
+		return fmt.Sprintf("the source went back from position %d to %d", f.cur.Position, t.Position)
 	}
 	return ""
 }

@@ -177,7 +177,7 @@ func newWorld(t interface{ Fatalf(string, ...any) }) *world {
 
 // lead makes a new leader's follower, which begins at the sink's cursor.
 func (w *world) lead() {
-	w.f = New(Config{Source: w.src, Sink: w.sink, Kinds: w.src.kinds, Logger: slog.New(slog.DiscardHandler), Metrics: NewMetrics(prometheus.NewRegistry())})
+	w.f = New(Config{Source: w.src, Sink: w.sink, Kinds: w.src.kinds, Logger: slog.New(slog.DiscardHandler), Metrics: NewMetrics(prometheus.NewRegistry(), Words{"landbridge_test_", "rows", "the source"})})
 	w.f.begin()
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -253,4 +254,91 @@ func TestACLReplicationHashed(t *testing.T) {
 			t.Error("a change by way of the secondary took the secret away")
 		}
 	}, DC("east", 1).Edit(withACLs), DC("west", 1).Edit(hashed))
+}
+
+// keysBelow are the keys of a server below a prefix, without it, with their values.
+func keysBelow(h *Host, prefix string) (map[string]string, error) {
+	r, err := h.Call(context.Background(), http.MethodGet, "/v1/kv/"+prefix+"?recurse&stale&token="+rootSecret, "")
+	if err != nil || r.Code == http.StatusNotFound {
+		return nil, err
+	}
+	var list []struct{ Key, Value string }
+	err = json.Unmarshal([]byte(r.Body), &list)
+	m := map[string]string{}
+	for _, e := range list {
+		m[strings.TrimPrefix(e.Key, prefix)] = e.Value
+	}
+	return m, err
+}
+
+// Keys are copied to where the configuration says, without those it leaves out, while
+// leaders of both sides are lost, with the rights of the replication token.
+func TestKeyReplication(t *testing.T) {
+	copies := func(c *node.Config) {
+		withACLs(c)
+		c.KVReplication = []node.KVCopy{{Source: "east", Prefix: "app/", Target: "copy/", Exclude: []string{"app/secret/"}}}
+	}
+	Run(t, func(f *Federation) {
+		east, west := f.DC("east"), f.DC("west")
+		f.Slow(east, west, 80*time.Millisecond)
+		put := func(key, value string) {
+			t.Helper()
+			f.Must(asRoot(east.Leader(), http.MethodPut, "/v1/kv/"+key, value, nil))
+		}
+		same := func() error {
+			for _, h := range west.Servers() {
+				if !h.Running() {
+					continue
+				}
+				want, err := keysBelow(east.Leader(), "app/")
+				if err != nil {
+					return err
+				}
+				maps.DeleteFunc(want, func(k, _ string) bool { return strings.HasPrefix(k, "secret/") })
+				if got, err := keysBelow(h, "copy/"); err != nil || !maps.Equal(got, want) {
+					return fmt.Errorf("%s has %d keys, not %d: %v", h.Name, len(got), len(want), err)
+				}
+			}
+			return nil
+		}
+		put("app/secret/a", "stays")
+		for i := range 50 {
+			put(fmt.Sprintf("app/%d", i), "first")
+		}
+		f.Must(west.Server(0).Join(east.Server(0)))
+		f.Await(15*time.Second, "the first copy", same)
+		put("app/1", "second")
+		f.Await(500*time.Millisecond, "a change", same)
+		for round := range 4 {
+			gone := []*Datacenter{east, west}[round%2].Leader()
+			gone.Crash()
+			[]*Datacenter{east, west}[round%2].AwaitLeader(15 * time.Second)
+			for i := range 20 {
+				put(fmt.Sprintf("app/%d/%d", round, i), "new")
+				f.Must(asRoot(east.Leader(), http.MethodDelete, fmt.Sprintf("/v1/kv/app/%d", 12*round+i%12), "", nil))
+			}
+			f.Await(15*time.Second, "equal after a leader was lost", same)
+			gone.Restart()
+			f.Await(20*time.Second, "equal with the lost server", same)
+		}
+		var st []struct {
+			SourceDatacenter string
+			Held             int
+			Healthy          bool
+		}
+		f.Must(asRoot(west.Followers()[0], http.MethodGet, "/v1/internal/kv/replication", "", &st))
+		if len(st) != 1 || st[0].SourceDatacenter != "east" || st[0].Held != 0 || !st[0].Healthy {
+			t.Errorf("status %+v", st)
+		}
+		// A restart of all servers of the source loses its log: it is compared.
+		for _, h := range east.Servers() {
+			h.Crash()
+		}
+		for _, h := range east.Servers() {
+			h.Restart()
+		}
+		east.AwaitLeader(20 * time.Second)
+		put("app/after", "new")
+		f.Await(30*time.Second, "equal after the source was restarted", same)
+	}, DC("east", 3).Edit(withACLs), DC("west", 3).Edit(copies))
 }

@@ -47,6 +47,8 @@ func aclEntries() []entry {
 		{path: "/v1/acl/templated-policies", routes: get((*call).templateList)},
 		{path: "/v1/acl/templated-policy/name/", routes: get((*call).templateRead)},
 		{path: "/v1/acl/templated-policy/preview/", routes: one(http.MethodPost, (*call).templatePreview)},
+		{path: "/v1/internal/kv/replication", routes: get((*call).keyReplication)},
+		{path: "/v1/internal/kv/replication/approve", routes: put((*call).keyReplicationApprove)},
 		{path: "/v1/internal/acl/replication", routes: get((*call).replicationDetail)},
 		{path: "/v1/internal/acl/replication/approve", routes: put((*call).replicationApprove)},
 		{path: "/v1/internal/acl/replication/undo", routes: put((*call).replicationUndo)},
@@ -161,6 +163,18 @@ func (c *call) replicationDetail() error { return c.plain(c.request(rpc.ACLRepli
 // replicationApprove makes the held deletions with ?id.
 func (c *call) replicationApprove() error {
 	req := c.request(rpc.ACLReplicationApprove)
+	if req.Query.Name = c.r.URL.Query().Get("id"); req.Query.Name == "" {
+		return badRequest("Must specify ?id with the ID of the held deletions")
+	}
+	return c.plain(req)
+}
+
+// keyReplication tells all about the copies of keys of other datacenters.
+func (c *call) keyReplication() error { return c.plain(c.request(rpc.KVReplicationDetail)) }
+
+// keyReplicationApprove makes the held deletions with ?id.
+func (c *call) keyReplicationApprove() error {
+	req := c.request(rpc.KVReplicationApprove)
 	if req.Query.Name = c.r.URL.Query().Get("id"); req.Query.Name == "" {
 		return badRequest("Must specify ?id with the ID of the held deletions")
 	}

@@ -64,6 +64,7 @@ type Config struct {
 	// WAN.
 	FederationAdvertisePort int  // 0 = Ports.SerfWAN
 	EnrollByKey             bool // federation.enroll_by_key
+	KVReplication           []KVCopy
 	StaleIfError            time.Duration
 	StaleCacheBytes         int64 // federation.stale_cache_bytes; 0: 32 MB
 	AllowUnauthenticated    bool

@@ -22,7 +22,7 @@ func (s *server) newLeader(set *endpoint.Set) (err error) {
 		Consensus: s.raft, State: s.state, ServerStatus: s.askStatus,
 		ForceLeave: func(name string) error { return n.lan.RemoveFailed(name, false) },
 		Autopilot:  cfg.Autopilot, HeartbeatPause: consensus.HeartbeatPause(cfg.RaftMultiplier), Bootstrap: cfg.Bootstrap,
-		ACL: s.leaderACL(), Loops: s.replicationLoop(), Logger: n.logger("leader"), Registerer: cfg.Registerer,
+		ACL: s.leaderACL(), Loops: s.replicationLoops(), Logger: n.logger("leader"), Registerer: cfg.Registerer,
 	}
 	lc.Tasks = append(lc.Tasks, leader.Task{Name: "certificate authority", Run: s.authority.EstablishLeadership})
 	if s.leader, err = leader.New(lc); err != nil {

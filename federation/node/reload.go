@@ -85,6 +85,7 @@ func (n *Node) reload() error {
 		}
 		n.srv.limiter.Reload(next.Limits.Requests)
 		n.srv.authority.SetEnrollByKey(next.EnrollByKey)
+		n.srv.keys.reload(next.KVReplication)
 		if err := n.srv.authority.ReloadOperator(next.OperatorCerts); err != nil {
 			return err
 		}

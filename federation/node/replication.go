@@ -6,6 +6,7 @@ import (
 	"time"
 
 	aclreplication "landbridge/acl_replication"
+	"landbridge/acl_replication/kv"
 	"landbridge/acl_replication/replica"
 	"landbridge/forwarding/endpoint"
 	"landbridge/forwarding/rpc"
@@ -13,11 +14,13 @@ import (
 	"landbridge/store"
 )
 
-// newReplication builds this server's part in ACL replication: what it answers to
-// secondary datacenters, or what it does as the leader of one. Nothing while ACLs
-// are off.
+// newReplication builds this server's part in key replication, and in that of ACLs:
+// what it answers to other datacenters, and what it copies as a leader. ACLs are not
+// replicated while they are off.
 func (s *server) newReplication(set *endpoint.Set) {
 	n, cfg := s.n, &s.n.cfg
+	s.keys = newKeyCopies(s)
+	set.HandleKVReplication(keySource{kv.NewSource(s.state, s.raft)}, s.keys)
 	if !cfg.ACL.Enabled {
 		set.HandleReplicationOff()
 		return
@@ -36,12 +39,13 @@ func (s *server) newReplication(set *endpoint.Set) {
 	set.HandleACLCopy(aclCopy{s.copy})
 }
 
-// replicationLoop is what a leader of a secondary datacenter does; none elsewhere.
-func (s *server) replicationLoop() []leader.Task {
-	if s.copy == nil {
-		return nil
+// replicationLoops are what a leader copies from other datacenters.
+func (s *server) replicationLoops() []leader.Task {
+	loops := []leader.Task{{Name: "key replication", Run: s.keys.run}}
+	if s.copy != nil {
+		loops = append(loops, leader.Task{Name: "ACL replication", Run: s.copy.Run})
 	}
-	return []leader.Task{{Name: "ACL replication", Run: s.copy.Run}}
+	return loops
 }
 
 // replicationStatus is what clients know as the status of replication.

@@ -51,7 +51,8 @@ type server struct {
 
 	outlook   outlook
 	authority *trust.Authority
-	wan       *wan                      // nil when not federated
+	wan       *wan // nil when not federated
+	keys      *keyCopies
 	copy      *aclreplication.Secondary // nil in the primary, and while ACLs are off
 }
 

@@ -61,7 +61,9 @@ func (s *Set) HandleACLSource(src ACLSource) {
 	s.Handle(rpc.ACLRows, ask)
 	s.Handle(rpc.ACLFollow, func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
 		resp := s.response(req, 0)
-		resp.Stream = newFeed(ctx, s, src, req)
+		resp.Stream = newFeed(ctx, s, req, func(ctx context.Context, w io.Writer, may func() error) error {
+			return src.Follow(ctx, req.Body, req.Query.Name, w, may)
+		})
 		return resp, nil
 	})
 }
@@ -71,14 +73,14 @@ type feed struct {
 	ctx    context.Context // ends with the set, or Close
 	cancel context.CancelFunc
 	set    *Set
-	src    ACLSource
+	follow func(ctx context.Context, w io.Writer, may func() error) error
 	req    *rpc.Request
 	once   sync.Once
 }
 
-func newFeed(ctx context.Context, s *Set, src ACLSource, req *rpc.Request) *feed {
+func newFeed(ctx context.Context, s *Set, req *rpc.Request, follow func(context.Context, io.Writer, func() error) error) *feed {
 	ctx, cancel := context.WithCancel(ctx)
-	return &feed{ctx: ctx, cancel: cancel, set: s, src: src, req: req}
+	return &feed{ctx: ctx, cancel: cancel, set: s, follow: follow, req: req}
 }
 
 // WriteTo writes changes until somebody ends it.
@@ -93,7 +95,7 @@ func (f *feed) WriteTo(w io.Writer) (int64, error) {
 		}
 	}()
 	count := &counter{w: w}
-	err := f.src.Follow(f.ctx, f.req.Body, f.req.Query.Name, count, func() error {
+	err := f.follow(f.ctx, count, func() error {
 		if f.set.cfg.Tokens == nil {
 			return nil
 		}
@@ -101,7 +103,7 @@ func (f *feed) WriteTo(w io.Writer) (int64, error) {
 		return err
 	})
 	if f.ctx.Err() != nil {
-		err = store.Errorf(store.KindUnreachable, "the stream of ACL changes was ended here: %w", context.Cause(f.ctx))
+		err = store.Errorf(store.KindUnreachable, "the stream of changes was ended here: %w", context.Cause(f.ctx))
 	}
 	return count.n, err
 }

@@ -92,6 +92,10 @@ var bodyChecks = map[rpc.MethodID]func(*Set, *acl.Bearer, *rpc.Request) error{
 	rpc.ACLTrees:         (*Set).mayReplicate,
 	rpc.ACLLeaves:        (*Set).mayReplicate,
 	rpc.ACLRows:          (*Set).mayReplicate,
+	rpc.KVFollow:         (*Set).mayCopyKeys,
+	rpc.KVTrees:          (*Set).mayCopyKeys,
+	rpc.KVLeaves:         (*Set).mayCopyKeys,
+	rpc.KVRows:           (*Set).mayCopyKeys,
 	// Operations are checked one by one, and all that fail are told.
 	rpc.TxnApply: func(*Set, *acl.Bearer, *rpc.Request) error { return nil },
 }

@@ -91,15 +91,16 @@ const maxMethod = 256
 // Set is the methods of one server. It is an rpc.Doer that runs requests here,
 // whatever datacenter or leader they are meant for.
 type Set struct {
-	cfg     Config
-	state   *state.Store
-	raft    Consensus
-	methods [maxMethod]rpc.DoerFunc
-	filters filters
-	bodies  bodies
-	metrics *metrics
-	access  atomic.Pointer[access] // HandleACL's; nil where access control is off
-	warned  atomic.Int64           // when passedOver warned last, in Unix nanoseconds
+	cfg      Config
+	state    *state.Store
+	raft     Consensus
+	methods  [maxMethod]rpc.DoerFunc
+	filters  filters
+	bodies   bodies
+	kvSource KVSource // HandleKVReplication's, set before the first request
+	metrics  *metrics
+	access   atomic.Pointer[access] // HandleACL's; nil where access control is off
+	warned   atomic.Int64           // when passedOver warned last, in Unix nanoseconds
 
 	stopOnce sync.Once
 	stopc    chan struct{} // closed by Stop: ends blocking queries

@@ -147,6 +147,17 @@ const (
 	ACLReplicationApprove MethodID = 195
 	ACLReplicationUndo    MethodID = 196
 
+	// What datacenters with a copy of keys ask their source (acl_replication/kv): Body is
+	// a question, and the answer a record, of package kv. KVFollow answers with
+	// Response.Stream, without end.
+	KVFollow MethodID = 200
+	KVTrees  MethodID = 201
+	KVLeaves MethodID = 202
+	KVRows   MethodID = 203
+	// How the copies are doing, json; and the deletions whose id is Query.Name are made.
+	KVReplicationDetail  MethodID = 204
+	KVReplicationApprove MethodID = 205
+
 	SnapshotSave    MethodID = 120 // answers Response.Stream: an archive (store/archive)
 	SnapshotRestore MethodID = 121 // Request.Upload = an archive
 )
@@ -377,6 +388,12 @@ var methods = [...]Method{
 	{ID: ACLReplicationDetail, Name: "ACL.ReplicationDetail", Where: Leader, Repeatable: true, Resource: ManagementResource, Rights: Whole},
 	{ID: ACLReplicationApprove, Name: "ACL.ReplicationApprove", Write: true, Where: Leader, Resource: ManagementResource, Rights: Whole, Access: acl.Write},
 	{ID: ACLReplicationUndo, Name: "ACL.ReplicationUndo", Write: true, Where: Leader, Resource: ManagementResource, Rights: Whole, Access: acl.Write},
+	{ID: KVFollow, Name: "KV.Follow", Where: Leader, Repeatable: true, Blocking: true, Stream: true, Resource: KeyResource, Rights: ByBody},
+	{ID: KVTrees, Name: "KV.Trees", Where: Leader, Repeatable: true, Resource: KeyResource, Rights: ByBody},
+	{ID: KVLeaves, Name: "KV.Leaves", Where: Leader, Repeatable: true, Resource: KeyResource, Rights: ByBody},
+	{ID: KVRows, Name: "KV.Rows", Where: Leader, Repeatable: true, Resource: KeyResource, Rights: ByBody},
+	{ID: KVReplicationDetail, Name: "KV.ReplicationDetail", Where: Leader, Repeatable: true, Resource: OperatorResource, Rights: Whole},
+	{ID: KVReplicationApprove, Name: "KV.ReplicationApprove", Write: true, Where: Leader, Resource: OperatorResource, Rights: Whole, Access: acl.Write},
 	{ID: SnapshotSave, Name: "Snapshot.Save", Repeatable: true, Stream: true, Resource: ManagementResource, Rights: Whole, Access: acl.Write},
 	{ID: SnapshotRestore, Name: "Snapshot.Restore", Write: true, Where: Leader, Stream: true, Resource: ManagementResource, Rights: Whole, Access: acl.Write},
 }

@@ -189,6 +189,7 @@ func (s *Store) kvWrite(old, row *store.KVEntry) {
 	}
 	s.kv.put(row.Key, row)
 	s.kv.max = s.index
+	s.kvLog.add(s.index, row.Key)
 	s.change(watchKey, row.Key)
 }
 
@@ -196,6 +197,7 @@ func (s *Store) kvDelete(old *store.KVEntry) {
 	s.kv.remove(old.Key)
 	s.kv.tombs.bury(old.Key, s.index)
 	s.kv.max = s.index
+	s.kvLog.add(s.index, old.Key)
 	s.change(watchKey, old.Key)
 }
 

@@ -50,6 +50,8 @@ const (
 	recordACLIndexes     RecordKind = 35 // of the tables, and of the last bootstrap
 	recordACLReplica     RecordKind = 36
 	recordACLTrash       RecordKind = 37 // what replication deleted
+
+	recordKVReplica RecordKind = 40
 )
 
 // Snapshot is the state at one command. It shares the trees with the store, which
@@ -74,6 +76,7 @@ type Snapshot struct {
 	queries   *btree.Map[string, *store.PreparedQuery]
 	queryMax  store.Index
 	acl       aclSnapshot
+	replicas  map[string]store.KVReplica
 }
 
 // maxima are the indexes that belong to no row.
@@ -116,6 +119,7 @@ func (s *Store) Snapshot() *Snapshot {
 		queries:   s.queries.tree.Copy(),
 		queryMax:  s.queries.max,
 		acl:       s.acl.snapshot(),
+		replicas:  s.kvReplicas,
 	}
 	for name, ix := range c.byNode {
 		sn.byNode = append(sn.byNode, indexRecord{name: name, catalog: ix.catalog, checks: ix.checks})
@@ -172,6 +176,7 @@ func (sn *Snapshot) Encode(emit func(kind RecordKind, record []byte) error) erro
 		e.add(recordQueryMax, func(b []byte) []byte { return wire.Uint(b, 1, uint64(sn.queryMax)) })
 	}
 	sn.acl.encode(e)
+	encodeKVReplicas(e, sn.replicas)
 	return e.err
 }
 
@@ -250,20 +255,21 @@ func (r *indexRecord) decodeWire(b []byte) error {
 // Image is a state under construction, from the records of a snapshot. It
 // belongs to one goroutine.
 type Image struct {
-	header    Header
-	maxima    maxima
-	kv        *kvTable
-	catalog   *catalog
-	byNode    []indexRecord
-	byService []indexRecord
-	byConnect []indexRecord
-	trust     *store.Trust
-	autopilot *store.AutopilotConfig
-	sessions  *sessionTable
-	coords    *table[store.Coordinate]
-	queries   *queryTable
-	acl       *aclTables
-	journal   *journal // of all its tables
+	header     Header
+	maxima     maxima
+	kv         *kvTable
+	catalog    *catalog
+	byNode     []indexRecord
+	byService  []indexRecord
+	byConnect  []indexRecord
+	trust      *store.Trust
+	autopilot  *store.AutopilotConfig
+	sessions   *sessionTable
+	coords     *table[store.Coordinate]
+	queries    *queryTable
+	acl        *aclTables
+	kvReplicas map[string]store.KVReplica
+	journal    *journal // of all its tables
 }
 
 // NewImage returns an empty image.
@@ -339,6 +345,8 @@ func (im *Image) Add(kind RecordKind, record []byte) error {
 		return im.acl.replica.DecodeWire(record)
 	case recordACLTrash:
 		return im.addACLTrash(record)
+	case recordKVReplica:
+		return im.addKVReplica(record)
 	}
 	if k, ok := aclKindOf(kind); ok {
 		return im.addACL(k, record)
@@ -480,6 +488,8 @@ func (s *Store) Restore(im *Image) {
 	s.queries = im.queries
 	s.acl = im.acl
 	s.acl.log.floor = s.index // what came before is not in the log
+	s.kvLog = kvLog{floor: s.index}
+	s.kvReplicas = im.kvReplicas
 	s.aclVersion.n.Add(1)
 	s.floor.Store(uint64(im.header.Floor))
 	due := s.watches.all()

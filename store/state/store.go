@@ -30,6 +30,9 @@ type Store struct {
 	trust     *store.Trust
 	autopilot *store.AutopilotConfig
 
+	kvLog      kvLog
+	kvReplicas map[string]store.KVReplica // by name; never changed in place
+
 	watches *registry
 	// journal is shared by all tables: what a transaction that fails takes back.
 	journal *journal
@@ -97,7 +100,8 @@ func (s *Store) ClusterID() string { return s.Cluster().ID }
 func Known(k store.CommandKind) bool {
 	switch k {
 	case store.CmdCluster, store.CmdKV, store.CmdRegister, store.CmdDeregister, store.CmdTrust, store.CmdAutopilot,
-		store.CmdSession, store.CmdTxn, store.CmdQuery, store.CmdCoordinates, store.CmdACL, store.CmdACLBootstrap:
+		store.CmdSession, store.CmdTxn, store.CmdQuery, store.CmdCoordinates, store.CmdACL, store.CmdACLBootstrap,
+		store.CmdKVReplicate:
 		return true
 	}
 	return false
@@ -213,6 +217,12 @@ func (s *Store) apply(cmd *store.Command) (bool, *store.Error) {
 			return false, malformed("ACL bootstrap", err)
 		}
 		return s.applyACLBootstrap(c)
+	case store.CmdKVReplicate:
+		c := new(store.KVReplicateCommand)
+		if err := c.DecodeWire(cmd.Payload); err != nil {
+			return false, malformed("key replication", err)
+		}
+		return s.applyKVReplicate(c)
 	}
 	if cmd.Ignorable {
 		return true, nil

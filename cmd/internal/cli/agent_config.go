@@ -58,6 +58,7 @@ func nodeConfig(c *config.Config, files tlsFiles) node.Config {
 
 		FederationAdvertisePort: c.Federation.AdvertisePort,
 		EnrollByKey:             enrollsByKey(c),
+		KVReplication:           keyCopies(c.KVReplication),
 		StaleIfError:            c.Federation.StaleIfError,
 		StaleCacheBytes:         int64(c.Federation.StaleCacheBytes),
 		AllowUnauthenticated:    c.Federation.AllowUnauthenticated,
@@ -351,6 +352,13 @@ func tryDefinitions(c *config.Config) error {
 
 // nobody is the catalog of an agent that does not run, which asks it nothing.
 type nobody struct{ agent.Registrar }
+
+func keyCopies(blocks []config.KVReplication) (list []node.KVCopy) {
+	for _, b := range blocks {
+		list = append(list, node.KVCopy{Source: b.Source, Prefix: b.Prefix, Target: b.Target, Exclude: b.Exclude})
+	}
+	return list
+}
 
 // enrollsByKey is federation.enroll_by_key, or its default: with access control the
 // gossip key, which every agent has, is not enough to become a datacenter.

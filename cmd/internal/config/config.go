@@ -78,18 +78,20 @@ type Config struct {
 	RaftTrailingLogs      int           `key:"raft_trailing_logs" reload:"yes"`
 	Autopilot             Autopilot     `key:"autopilot"`
 
-	ACL         ACL        `key:"acl"`
-	TLS         TLS        `key:"tls"`
-	ServerName  string     `key:"server_name"`
-	Federation  Federation `key:"federation"`
-	Connect     Connect    `key:"connect"`
-	Limits      Limits     `key:"limits"`
-	HTTP        HTTP       `key:"http_config"`
-	Unprintable bool       `key:"disable_http_unprintable_char_filter"`
-	DNS         DNS        `key:"dns_config" reload:"yes"`
-	Cache       Cache      `key:"cache" reload:"yes"`
-	Streaming   bool       `key:"use_streaming_backend"`
-	Recursors   []string   `key:"recursors" reload:"yes"`
+	ACL        ACL        `key:"acl"`
+	TLS        TLS        `key:"tls"`
+	ServerName string     `key:"server_name"`
+	Federation Federation `key:"federation"`
+
+	KVReplication []KVReplication `key:"kv_replication" reload:"yes"`
+	Connect       Connect         `key:"connect"`
+	Limits        Limits          `key:"limits"`
+	HTTP          HTTP            `key:"http_config"`
+	Unprintable   bool            `key:"disable_http_unprintable_char_filter"`
+	DNS           DNS             `key:"dns_config" reload:"yes"`
+	Cache         Cache           `key:"cache" reload:"yes"`
+	Streaming     bool            `key:"use_streaming_backend"`
+	Recursors     []string        `key:"recursors" reload:"yes"`
 
 	DefaultQueryTime  time.Duration `key:"default_query_time"`
 	MaxQueryTime      time.Duration `key:"max_query_time"`

@@ -65,7 +65,7 @@ func currentKeys() []keyEntry {
 			"ui_config.dashboard_url_templates " +
 			"auto_encrypt.dns_san auto_encrypt.ip_san auto_config.intro_token auto_config.intro_token_file auto_config.server_addresses " +
 			"auto_config.dns_sans auto_config.ip_sans auto_config.authorization " +
-			"locality addresses.grpc addresses.grpc_tls kv_replication"},
+			"locality addresses.grpc addresses.grpc_tls"},
 		{fate: later, kind: kInt, def: "-1", paths: "ports.grpc ports.grpc_tls"},
 		{fate: later, kind: kInt, def: "21500", paths: "ports.expose_min_port"},
 		{fate: later, kind: kInt, def: "21755", paths: "ports.expose_max_port"},

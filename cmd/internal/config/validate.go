@@ -65,6 +65,7 @@ func (c *Config) finish(m Machine) ([]string, error) {
 	k.checkGossip(c)
 	k.checkHTTP(c)
 	k.checkACL(&c.ACL)
+	k.checkKVReplication(c)
 	k.checkLog(c)
 	if c.EnableScriptChecks && len(c.HTTP.AllowWriteHTTPFrom) == 0 {
 		k.warn("enable_script_checks lets whoever reaches the HTTP API run programs on this machine: use enable_local_script_checks, or limit writes by http_config.allow_write_http_from")
