@@ -36,6 +36,9 @@ func newACLWAN(t *testing.T, conf func(w *wan, dc, n int) map[string]any) *wan {
 			"primary_datacenter": "dc1", "federation": map[string]any{"enroll_by_key": true},
 			"acl": map[string]any{"enabled": true, "default_policy": "deny", "enable_token_replication": true, "tokens": tokens},
 		}
+		if dc == 2 {
+			all["kv_replication"] = map[string]any{"source": "dc1", "prefix": "app/", "exclude": []string{"app/secret/"}}
+		}
 		if conf != nil {
 			maps.Copy(all, conf(w, dc, n))
 		}
@@ -259,10 +262,25 @@ func TestACLReplication(t *testing.T) {
 	if w.gauge("landbridge_acl_replication_alarm_state") != 1 {
 		t.Error("no alarm during the cut")
 	}
+	for i := range 400 {
+		for _, key := range []string{"app/", "app/secret/"} {
+			if err := one.acl(aclRoot, "PUT", fmt.Sprintf("/v1/kv/%s%d", key, i), "value", nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	w.must("heal")
 	t.Logf("equal %s after a cut of 20 s with 400 creations and 400 deletions", w.same(4*time.Second, "equal after the cut"))
 	if st := w.replication(); st.Held != 0 || !st.Healthy {
 		t.Errorf("after the cut: %+v", st)
+	}
+	t.Logf("and 400 keys are copied %s later", until(t, 4*time.Second, "copies of keys", func() bool {
+		var keys []string
+		err := two.acl(aclRoot, "GET", "/v1/kv/?keys&stale", "", &keys)
+		return err == nil && len(keys) == 400
+	}))
+	if out, err := two.run("kv", "replication", "status"); err != nil || !strings.Contains(out, "Healthy:       true") {
+		t.Errorf("status of the copies: %v: %s", err, out)
 	}
 	if two.knows(5) || !two.knows(next) {
 		t.Error("a token that was deleted works, or a new one does not")
