@@ -92,6 +92,26 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 			break
 		}
 	}
+
+	// One of them alone answers stale reads from what it had, and meanwhile none from
+	// an older state.
+	for i := range 3 {
+		servers[0].want("PUT", fmt.Sprint("/v1/kv/later/", i), "x", "true")
+	}
+	for _, s := range servers {
+		s.kill()
+	}
+	alone := servers[1]
+	alone.start()
+	for key, value := range acked {
+		until(t, 20*time.Second, "the survivor has "+key, func() bool {
+			status, body := alone.do("GET", "/v1/kv/"+key+"?raw&stale", "")
+			if status == 404 || status == 200 && body != value {
+				t.Fatalf("%s on the survivor: %d %q, want %q", key, status, body, value)
+			}
+			return status == 200
+		})
+	}
 }
 
 // TestLostStateIsNotServedAsEmpty removes a server's log under it.

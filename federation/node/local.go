@@ -12,7 +12,7 @@ import (
 )
 
 // patience is how long a restarted server that has state, but no leader, keeps
-// even stale readers waiting before it answers from what it has.
+// even stale readers waiting before it answers from what it knew when it stopped.
 const patience = 10 * time.Second
 
 // apartHold is how long a request of another datacenter waits for this server to
@@ -85,7 +85,7 @@ func (l *local) watch(ctx context.Context) error {
 		if target == 0 && !l.raft.IsLeader() {
 			target = l.leaderIndex(ctx)
 		}
-		if l.caughtUp(target) || l.raft.HasState() && time.Since(start) > patience {
+		if l.caughtUp(target) || l.raft.HasState() && time.Since(start) > patience && l.raft.Restored() {
 			l.once.Do(func() { close(l.ready) })
 			return nil
 		}

@@ -178,6 +178,7 @@ func (c *cluster) add(n int) {
 func (c *cluster) begin(s *server) {
 	c.t.Helper()
 	_, tr := raft.NewInmemTransport(raft.ServerAddress("addr-" + s.id))
+	tr.Connect(tr.LocalAddr(), tr)
 	s.wire = &wire{InmemTransport: tr}
 	node, err := New(Config{
 		NodeID: s.id, FSM: s.fsm, EncodeBatch: encodeList, Stores: s.stores, Transport: s.wire,

@@ -52,6 +52,8 @@ type Node struct {
 
 	recoveryDue atomic.Uint64
 
+	known uint64 // committed before this start, and not in the snapshot; 0: nothing
+
 	leadership chan bool // one slot: the latest value
 	confChange chan struct{}
 	tooLarge   chan struct{}
@@ -130,11 +132,16 @@ func (n *Node) Start(ctx context.Context) error {
 	n.guard.off.Store(!n.hadState)
 	n.fsm.setLimit()
 	n.log = &watchedLog{LogStore: st.Log, base: n.started}
+	known, err := st.Committed()
+	if err != nil {
+		return fmt.Errorf("consensus: %w", err)
+	}
 	r, err := raft.NewRaft(rc, n.fsm, n.log, n.guard, watchedSnapshots{st.Snapshots, &n.copying}, n.transport)
 	if err != nil {
 		return fmt.Errorf("consensus: %w", err)
 	}
 	n.raft.Store(r)
+	st.TrackCommit(r.CommitIndex)
 	r.RegisterObserver(raft.NewObserver(nil, false, n.observe))
 	n.refreshAlone()
 	n.life = lifeRunning
@@ -146,6 +153,10 @@ func (n *Node) Start(ctx context.Context) error {
 	n.loop("housekeeping", n.housekeepingLoop)
 	n.loop("stall", n.stallLoop)
 	n.loop("absence", n.absenceLoop)
+	if known > r.AppliedIndex() && !n.alone.Load() {
+		n.known = known
+		n.loop("known", n.applyKnown)
+	}
 	if n.alone.Load() {
 		// Nobody else could have been elected meanwhile.
 		n.guard.off.Store(true)

@@ -25,6 +25,10 @@
 // the log is applied, and whether a recovery left this server out: Open refuses
 // then with ErrOverruled.
 //
+// Each append also notes how far the log was known to be committed (TrackCommit), in
+// the Extensions of its last entry, for a server that restarts among servers that do
+// not answer.
+//
 // All methods are safe for concurrent use. Encoding of entries is not this
 // package's business (store/fsm).
 package raftlog

@@ -42,6 +42,9 @@ type walStore struct {
 	// of cache.
 	appendMu sync.Mutex
 	cache    cache
+	marked   []*raft.Log // of mark
+
+	committed atomic.Pointer[func() uint64] // of TrackCommit
 
 	// full is set while the last append found no room.
 	full atomic.Bool
@@ -169,14 +172,16 @@ func (s *walStore) StoreLogs(logs []*raft.Log) error {
 		return err
 	}
 	start := time.Now()
-	err := s.store(logs)
+	marked := s.mark(logs)
+	err := s.store(marked)
 	if errors.Is(err, wal.ErrSealed) {
 		// The last append filled its segment and the next one could not be
 		// made; raft-wal only logged that.
 		if err = s.reopen(); err == nil {
-			err = s.store(logs)
+			err = s.store(marked)
 		}
 	}
+	clear(s.marked)
 	if err == nil {
 		err = s.failed.get()
 	}
