@@ -93,7 +93,7 @@ func (p *Primary) Follow(ctx context.Context, ask *replica.Ask, tokens Tokens, w
 			proof.Reset(proofEvery + rand.N(proofEvery/8))
 		}
 		if due || len(b.Rows) > 0 || prove {
-			if err := send(w, &b); err != nil {
+			if err := replica.WriteBatches(w, &b, feedBytes); err != nil {
 				return err
 			}
 		}
@@ -118,26 +118,6 @@ func (p *Primary) Follow(ctx context.Context, ask *replica.Ask, tokens Tokens, w
 		if err := may(); err != nil {
 			return err
 		}
-	}
-}
-
-// send writes a batch in parts that are not too large. All but the last one lead
-// nowhere yet.
-func send(w io.Writer, b *replica.Batch) error {
-	for {
-		n, size := 0, 0
-		for n < len(b.Rows) && (n == 0 || size < feedBytes) {
-			size += len(b.Rows[n].Data)
-			n++
-		}
-		if n == len(b.Rows) {
-			return replica.WriteBatch(w, b)
-		}
-		part := replica.Batch{Epoch: b.Epoch, Top: b.Top, Rows: b.Rows[:n]}
-		if err := replica.WriteBatch(w, &part); err != nil {
-			return err
-		}
-		b.Rows = b.Rows[n:]
 	}
 }
 

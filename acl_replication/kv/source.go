@@ -77,7 +77,7 @@ func (s *Source) Follow(ctx context.Context, q *Question, w io.Writer, may func(
 			proof.Reset(proofEvery + rand.N(proofEvery/8))
 		}
 		if due || len(b.Rows) > 0 || prove {
-			if err := send(w, &b); err != nil {
+			if err := replica.WriteBatches(w, &b, batchBytes); err != nil {
 				return err
 			}
 		}
@@ -111,26 +111,6 @@ func travelling(id string, e *store.KVEntry) replica.Row {
 		r.Data = row(e)
 	}
 	return r
-}
-
-// send writes a batch in parts that are not too large. All but the last one lead
-// nowhere yet.
-func send(w io.Writer, b *replica.Batch) error {
-	for {
-		n, size := 0, 0
-		for n < len(b.Rows) && (n == 0 || size+len(b.Rows[n].Data) < batchBytes) {
-			size += len(b.Rows[n].Data)
-			n++
-		}
-		if n == len(b.Rows) {
-			return replica.WriteBatch(w, b)
-		}
-		part := replica.Batch{Epoch: b.Epoch, Top: b.Top, Rows: b.Rows[:n]}
-		if err := replica.WriteBatch(w, &part); err != nil {
-			return err
-		}
-		b.Rows = b.Rows[n:]
-	}
 }
 
 func (s *Source) tree(v *state.KVView, scope *Scope) replica.Tree {

@@ -348,6 +348,26 @@ func WriteBatch(w io.Writer, t *Batch) error {
 	return err
 }
 
+// WriteBatches writes a batch in parts whose rows have at most limit bytes, or are one.
+// All but the last part lead nowhere yet.
+func WriteBatches(w io.Writer, b *Batch, limit int) error {
+	for {
+		n, size := 0, 0
+		for n < len(b.Rows) && (n == 0 || size+len(b.Rows[n].Data) <= limit) {
+			size += len(b.Rows[n].Data)
+			n++
+		}
+		if n == len(b.Rows) {
+			return WriteBatch(w, b)
+		}
+		part := Batch{Epoch: b.Epoch, Top: b.Top, Rows: b.Rows[:n]}
+		if err := WriteBatch(w, &part); err != nil {
+			return err
+		}
+		b.Rows = b.Rows[n:]
+	}
+}
+
 // BatchReader takes the bytes of a stream of batches as they come.
 type BatchReader struct {
 	Each func(*Batch) error

@@ -1,15 +1,11 @@
 package gossip_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -546,137 +542,6 @@ func TestAdvertisedReconnectTimeout(t *testing.T) {
 		if got, server := status(a, "n2"), status(a, "n3"); got != gossip.None || server != gossip.Failed {
 			t.Errorf("three minutes after they died the client agent is %v and the server %v, want none and failed", got, server)
 		}
-	})
-}
-
-func TestKeyring(t *testing.T) {
-	dir := t.TempDir()
-	gossiptest.Bubble(t, func(t *testing.T) {
-		net := gossiptest.NewNetwork(1)
-		key, other := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)
-		file := filepath.Join(dir, "serf", "local.keyring")
-		encrypted := func(c *gossip.Config) { c.Key = bytes.Clone(key) }
-		a := agent(t, net, 1, encrypted, func(c *gossip.Config) { c.KeyringFile = file })
-		b := agent(t, net, 2, encrypted)
-		plain := agent(t, net, 3)
-		wrong := agent(t, net, 4, func(c *gossip.Config) { c.Key = other })
-		for _, p := range []*gossip.Pool{b, plain, wrong} {
-			defer stop(t, p)
-		}
-		join(t, b, 1)
-		until(t, time.Second, "n1 knows n2", func() bool { return status(a, "n2") == gossip.Alive })
-		for name, p := range map[string]*gossip.Pool{"without a key": plain, "with another key": wrong} {
-			if _, err := p.Join(t.Context(), []string{addrOf(1).String()}); err == nil {
-				t.Errorf("joined %s", name)
-			}
-		}
-		r, err := plain.KeyOp(t.Context(), gossip.ListKeys, "", 0)
-		if err == nil || err.Error() != "1/1 nodes reported failure" || r.Messages["n3"] != "Keyring is empty (encryption not enabled)" {
-			t.Errorf("keys of a plain pool = %+v, %v", r, err)
-		}
-
-		enc := base64.StdEncoding.EncodeToString
-		if _, err := a.KeyOp(t.Context(), gossip.InstallKey, enc(other), 2); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := a.KeyOp(t.Context(), gossip.UseKey, enc(other), 0); err != nil {
-			t.Fatal(err)
-		}
-		if r, err := a.KeyOp(t.Context(), gossip.RemoveKey, enc(other), 0); err == nil || r.Messages["n2"] != "Removing the primary key is not allowed" || len(r.PrimaryKeys) != 0 {
-			t.Errorf("removing the primary key = %+v, %v", r, err)
-		}
-		if r, err := a.KeyOp(t.Context(), gossip.UseKey, enc(bytes.Repeat([]byte{3}, 16)), 0); err == nil || r.NumErr != 2 {
-			t.Errorf("using a key that nobody has = %+v, %v", r, err)
-		}
-		for range 2 { // the second time it is not there any more
-			if _, err := a.KeyOp(t.Context(), gossip.RemoveKey, enc(key), 0); err != nil {
-				t.Fatal(err)
-			}
-		}
-		r, err = b.KeyOp(t.Context(), gossip.ListKeys, "", 0)
-		if err != nil || r.NumNodes != 2 || r.Keys[enc(other)] != 2 || len(r.Keys) != 1 || r.PrimaryKeys[enc(other)] != 2 {
-			t.Errorf("keys = %+v, %v; want only the new one, on both", r, err)
-		}
-		if !bytes.Equal(a.PrimaryKey(), other) || !bytes.Equal(b.PrimaryKey(), other) {
-			t.Error("primary key is not the new one")
-		}
-		if _, err := a.KeyOp(t.Context(), gossip.InstallKey, "c2hvcnQ=", 0); err == nil || strings.Contains(err.Error(), "c2hvcnQ") {
-			t.Errorf("install of a short key = %v, want an error without the key", err)
-		}
-
-		if _, err := a.KeyOp(t.Context(), gossip.InstallKey, "!", 0); err == nil || err.Error() != "illegal base64 data at input byte 0" {
-			t.Errorf("install of a bad text = %v", err)
-		}
-
-		// The file wins over the configuration after a restart.
-		stop(t, a)
-		a = agent(t, net, 1, encrypted, func(c *gossip.Config) { c.KeyringFile = file })
-		defer stop(t, a)
-		if !bytes.Equal(a.PrimaryKey(), other) {
-			t.Error("the keyring file was ignored")
-		}
-		join(t, a, 2)
-	})
-	for name, content := range map[string]string{"text": "not json", "empty": "[]", "short": `["c2hvcnQ="]`, "base64": `["%%"]`} {
-		file := filepath.Join(dir, name)
-		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := newAgent(gossiptest.NewNetwork(1), 1, func(c *gossip.Config) { c.KeyringFile = file }); err == nil || !strings.Contains(err.Error(), file) || strings.Contains(err.Error(), "c2hvcnQ") {
-			t.Errorf("%s: %v, want an error that names the file and no key", name, err)
-		}
-	}
-}
-
-func TestSnapshotRejoins(t *testing.T) {
-	dir := t.TempDir()
-	gossiptest.Bubble(t, func(t *testing.T) {
-		net := gossiptest.NewNetwork(1)
-		snap := func(c *gossip.Config) { c.SnapshotFile = filepath.Join(dir, "serf", "local.snapshot") }
-		a, b := agent(t, net, 1), agent(t, net, 2, snap)
-		defer stop(t, a)
-		join(t, b, 1)
-		time.Sleep(time.Second)
-		stop(t, b)
-		b = agent(t, net, 2, snap)
-		until(t, 10*time.Second, "n2 found the pool by itself", func() bool { return status(b, "n1") == gossip.Alive && status(a, "n2") == gossip.Alive })
-		if err := b.Leave(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		stop(t, b)
-		b = agent(t, net, 2, snap)
-		time.Sleep(30 * time.Second)
-		if n := len(b.Members()); n != 1 {
-			t.Errorf("after a leave: %d members, want 1: it must not rejoin by itself", n)
-		}
-		stop(t, b)
-	})
-}
-
-// Both members restart while they cannot reach each other: they meet again soon
-// after they can, though serf has given up by then.
-func TestSnapshotRejoinsLater(t *testing.T) {
-	dir := t.TempDir()
-	gossiptest.Bubble(t, func(t *testing.T) {
-		net := gossiptest.NewNetwork(1)
-		start := func(i int) *gossip.Pool {
-			return agent(t, net, i, func(c *gossip.Config) { c.SnapshotFile = filepath.Join(dir, fmt.Sprint(i)) })
-		}
-		a, b := start(1), start(2)
-		join(t, b, 1)
-		time.Sleep(time.Second)
-		stop(t, a)
-		stop(t, b)
-		net.Cut(addrOf(1), addrOf(2))
-		a, b = start(1), start(2)
-		defer stop(t, a)
-		defer stop(t, b)
-		time.Sleep(10 * time.Minute)
-		if status(a, "n2") != gossip.None || status(b, "n1") != gossip.None {
-			t.Fatal("they heard of each other over a link that is cut")
-		}
-		net.Heal(addrOf(1), addrOf(2))
-		until(t, time.Minute, "they found each other", func() bool { return status(b, "n1") == gossip.Alive && status(a, "n2") == gossip.Alive })
 	})
 }
 

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"net/url"
@@ -29,26 +28,8 @@ here. Either the primary gets them back, or somebody approves their deletion.
 			format := formatFlag(fs)
 			api := addAPI(fs)
 			return func(c *call) error {
-				if err := c.atMost(0); err != nil {
-					return err
-				}
-				cl, err := api.client(c)
-				if err != nil {
-					return err
-				}
-				var raw json.RawMessage
-				if err := cl.Get(c.ctx, replicationPath, nil, &raw); err != nil {
-					return failf("Error reading the status of ACL replication: %w", err)
-				}
-				if *format == "json" {
-					return c.printJSON(raw)
-				}
 				var st replicationDetail
-				if err := json.Unmarshal(raw, &st); err != nil {
-					return failf("Error reading the status of ACL replication: %w", err)
-				}
-				c.printReplication(&st)
-				return nil
+				return api.show(c, *format, replicationPath, "Error reading the status of ACL replication", &st, func() { c.printReplication(&st) })
 			}
 		},
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"flag"
 	"strings"
 
@@ -39,6 +40,30 @@ func (a *apiFlags) noArgs(c *call) (*client.Client, error) {
 		return nil, err
 	}
 	return a.client(c)
+}
+
+// show is a command without arguments that gets path: it prints the answer as it
+// came, or decodes it into v and has print show that. failed begins the errors.
+func (a *apiFlags) show(c *call, format, path, failed string, v any, print func()) error {
+	if err := c.atMost(0); err != nil {
+		return err
+	}
+	cl, err := a.client(c)
+	if err != nil {
+		return err
+	}
+	var raw json.RawMessage
+	if err := cl.Get(c.ctx, path, nil, &raw); err != nil {
+		return failf("%s: %w", failed, err)
+	}
+	if format == "json" {
+		return c.printJSON(raw)
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return failf("%s: %w", failed, err)
+	}
+	print()
+	return nil
 }
 
 // client makes the client the flags and the environment ask for.

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"net/url"
@@ -29,34 +28,18 @@ are held. Either the source gets them, or somebody approves their deletion.
 			format := formatFlag(fs)
 			api := addAPI(fs)
 			return func(c *call) error {
-				if err := c.atMost(0); err != nil {
-					return err
-				}
-				cl, err := api.client(c)
-				if err != nil {
-					return err
-				}
-				var raw json.RawMessage
-				if err := cl.Get(c.ctx, keyReplicationPath, nil, &raw); err != nil {
-					return failf("Error reading the status of key replication: %w", err)
-				}
-				if *format == "json" {
-					return c.printJSON(raw)
-				}
 				var list []keyReplicationDetail
-				if err := json.Unmarshal(raw, &list); err != nil {
-					return failf("Error reading the status of key replication: %w", err)
-				}
-				if len(list) == 0 {
-					c.println("This datacenter copies no keys of others (kv_replication), or has just changed its leader")
-				}
-				for i := range list {
-					if i > 0 {
-						c.println("")
+				return api.show(c, *format, keyReplicationPath, "Error reading the status of key replication", &list, func() {
+					if len(list) == 0 {
+						c.println("This datacenter copies no keys of others (kv_replication), or has just changed its leader")
 					}
-					c.printKeyReplication(&list[i])
-				}
-				return nil
+					for i := range list {
+						if i > 0 {
+							c.println("")
+						}
+						c.printKeyReplication(&list[i])
+					}
+				})
 			}
 		},
 	}

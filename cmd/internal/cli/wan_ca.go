@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"strings"
@@ -32,26 +31,8 @@ As another datacenter sees it:
 			format := formatFlag(fs)
 			api := addAPI(fs)
 			return func(c *call) error {
-				if err := c.atMost(0); err != nil {
-					return err
-				}
-				cl, err := api.client(c)
-				if err != nil {
-					return err
-				}
-				var raw json.RawMessage
-				if err := cl.Get(c.ctx, caStatusPath, nil, &raw); err != nil {
-					return failf("Error getting the state of certificates: %w", err)
-				}
-				if *format == "json" {
-					return c.printJSON(raw)
-				}
 				var st client.CAStatus
-				if err := json.Unmarshal(raw, &st); err != nil {
-					return failf("Error getting the state of certificates: %w", err)
-				}
-				c.printCA(&st, time.Now())
-				return nil
+				return api.show(c, *format, caStatusPath, "Error getting the state of certificates", &st, func() { c.printCA(&st, time.Now()) })
 			}
 		},
 	}
