@@ -96,10 +96,7 @@ Deletes the token that the command uses, which a login made.
 		setup: func(fs *flag.FlagSet) run {
 			api := addAPI(fs)
 			return func(c *call) error {
-				if err := c.atMost(0); err != nil {
-					return err
-				}
-				cl, err := api.client(c)
+				cl, err := api.noArgs(c)
 				if err != nil {
 					return err
 				}

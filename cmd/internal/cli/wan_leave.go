@@ -24,10 +24,7 @@ gone for good is removed with "landbridge wan force-leave".`,
 		setup: func(fs *flag.FlagSet) run {
 			api := addAPI(fs)
 			return func(c *call) error {
-				if err := c.atMost(0); err != nil {
-					return err
-				}
-				cl, err := api.client(c)
+				cl, err := api.noArgs(c)
 				if err != nil {
 					return err
 				}

@@ -47,10 +47,7 @@ func wanStatusSetup(fs *flag.FlagSet) run {
 	format := formatFlag(fs)
 	api := addAPI(fs)
 	return func(c *call) error {
-		if err := c.atMost(0); err != nil {
-			return err
-		}
-		cl, err := api.client(c)
+		cl, err := api.noArgs(c)
 		if err != nil {
 			return err
 		}
