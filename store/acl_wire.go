@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"crypto/sha256"
+	"math"
 	"time"
 
 	"landbridge/store/wire"
@@ -188,9 +189,16 @@ func decodeLink(to *[]ACLLink, b []byte) error {
 }
 
 // Times travel as Unix nanoseconds; none is 0.
+// appendTime appends nanoseconds since 1970. Who writes 9999 for "never" gets the last
+// time that those can tell, in 2262, and no wrapped one.
 func appendTime(b []byte, field int, t time.Time) []byte {
-	if t.IsZero() {
+	switch first, last := time.Unix(0, math.MinInt64), time.Unix(0, math.MaxInt64); {
+	case t.IsZero():
 		return b
+	case t.Before(first):
+		t = first
+	case t.After(last):
+		t = last
 	}
 	return wire.Int(b, field, t.UnixNano())
 }

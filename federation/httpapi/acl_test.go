@@ -151,6 +151,9 @@ func TestACLRefusals(t *testing.T) {
 	}
 	_, pubPEM := newKey(t)
 	n.make(t, "/v1/acl/auth-method", `{"Name":"jw","Type":"jwt","Config":{"JWTSupportedAlgs":["ES256"],"JWTValidationPubKeys":["`+strings.ReplaceAll(pubPEM, "\n", `\n`)+`"],"ClaimMappings":{"sub":"name"}}}`)
+	if never := n.make(t, "/v1/acl/token", `{"ExpirationTime":"9999-01-01T00:00:00Z"}`)["ExpirationTime"]; never != "2262-04-11T23:47:16.854775807Z" {
+		t.Errorf("a token until the year 9999 lasts until %v", never)
+	}
 	const none = "99999999-9999-9999-9999-999999999999"
 	for _, tt := range []struct {
 		as, method, path, body string
@@ -167,6 +170,7 @@ func TestACLRefusals(t *testing.T) {
 		{rootSecret, "PUT", "/v1/acl/token", `{"AccessorID":"` + id + `"}`, 500, `Invalid Token: AccessorID is already in use`},
 		{rootSecret, "PUT", "/v1/acl/token", `{"SecretID":"` + secret + `"}`, 500, `Invalid Token: SecretID is already in use`},
 		{rootSecret, "PUT", "/v1/acl/token", `{"ExpirationTTL":"10s"}`, 500, `ExpirationTime cannot be less than 1m0s in the future (was 10s)`},
+		{rootSecret, "PUT", "/v1/acl/token", `{"ExpirationTime":"1500-01-01T00:00:00Z"}`, 500, `ExpirationTime cannot be less than 1m0s in the future (was -`},
 		{rootSecret, "PUT", "/v1/acl/token", `{"Local":true,"ServiceIdentities":[{"ServiceName":"web","Datacenters":["dc1"]}]}`, 500, `Service identity "web" cannot specify a list of datacenters on a local token`},
 		{rootSecret, "PUT", "/v1/acl/token", `{"ServiceIdentities":[{"ServiceName":"Web_X"}]}`, 500, `Service identity "Web_X" has an invalid name. Only lowercase alphanumeric characters, '-' and '_' are allowed`},
 		{rootSecret, "PUT", "/v1/acl/token", `{"NodeIdentities":[{"NodeName":"n"}]}`, 500, `Node identity is missing the datacenter field on this token`},

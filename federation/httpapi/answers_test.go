@@ -227,6 +227,7 @@ func TestStatusAndOperator(t *testing.T) {
 		{method: "GET", target: "/v1/operator/autopilot/configuration", status: 200, has: unindexed,
 			want: `~^\{"CleanupDeadServers":true,"LastContactThreshold":"200ms","MaxTrailingLogs":250,"MinQuorum":0,"ServerStabilizationTime":"10s"`},
 		{method: "PUT", target: "/v1/operator/autopilot/configuration", body: `{"Bogus":1}`, status: 400, want: `Error parsing autopilot config: json: unknown field "Bogus"`},
+		{method: "PUT", target: "/v1/operator/autopilot/configuration", body: `{"LastContactThreshold":"-1s"}`, status: 400, want: `Error parsing autopilot config: LastContactThreshold '-1s' must not be negative`},
 		{method: "PUT", target: "/v1/operator/autopilot/configuration?cas=1", body: `{"MinQuorum":3}`, status: 200, want: "false"},
 		{method: "PUT", target: "/v1/operator/autopilot/configuration", body: `{"MinQuorum":3,"LastContactThreshold":"1s"}`, status: 200, want: "true"},
 		{method: "GET", target: "/v1/operator/autopilot/configuration", status: 200, want: `~"LastContactThreshold":"1s".*"MinQuorum":3`},

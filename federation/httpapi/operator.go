@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"landbridge/forwarding/rpc"
 	"landbridge/store"
@@ -76,6 +77,11 @@ func (c *call) autopilotPut() error {
 			err = io.EOF
 		}
 		return badRequest("Error parsing autopilot config: %w", err)
+	}
+	for name, d := range map[string]duration{"LastContactThreshold": b.LastContactThreshold, "ServerStabilizationTime": b.ServerStabilizationTime} {
+		if d < 0 {
+			return badRequest("Error parsing autopilot config: %s '%s' must not be negative", name, time.Duration(d))
+		}
 	}
 	cmd := store.AutopilotCommand{Config: store.AutopilotConfig{
 		CleanupDeadServers:      b.CleanupDeadServers,

@@ -1,11 +1,16 @@
 package acl
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl"
+	"github.com/hashicorp/hcl/hcl/scanner"
+	"github.com/hashicorp/hcl/hcl/token"
+	jsonscanner "github.com/hashicorp/hcl/json/scanner"
+	jsontoken "github.com/hashicorp/hcl/json/token"
 
 	"landbridge/store"
 )
@@ -50,39 +55,68 @@ func decode(text string) (raw map[string]any, err error) {
 	if len(text) > MaxRules {
 		return nil, fmt.Errorf("the text has %d bytes, at most %d are allowed", len(text), MaxRules)
 	}
-	if d := depth(text); d > maxDepth {
-		return nil, fmt.Errorf("blocks are nested deeper than %d", maxDepth)
-	}
 	// The text is a user's: what the parser was not written for must not stop a server.
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("the text cannot be read: %v", p)
 		}
 	}()
+	if err := shape(text); err != nil {
+		return nil, err
+	}
 	if err := hcl.Decode(&raw, text); err != nil {
 		return nil, err
 	}
 	return raw, nil
 }
 
-// depth is how deep braces and brackets nest, outside of quotes.
-func depth(text string) int {
-	most, now, quoted := 0, 0, false
-	for i := 0; i < len(text); i++ {
-		switch c := text[i]; {
-		case quoted && c == '\\':
-			i++
-		case c == '"' || quoted && c == '\n': // a string ends with its line at the latest
-			quoted = !quoted
-		case quoted:
-		case c == '{' || c == '[':
-			now++
-			most = max(most, now)
-		case (c == '}' || c == ']') && now > 0:
-			now--
+// shape refuses text that the parser would take too long for, or would take for whole
+// though its end is missing. It scans as the parser does: what stands in comments
+// and strings opens nothing.
+func shape(text string) error {
+	deepest, open, labels := 0, 0, 0
+	count := func(by int) {
+		open += by
+		labels = 0
+		deepest = max(deepest, open)
+	}
+	if !strings.HasPrefix(strings.TrimSpace(text), "{") {
+		s := scanner.New([]byte(text))
+		s.Error = func(token.Pos, string) {} // the parser tells
+		for t := s.Scan(); t.Type != token.EOF && deepest <= maxDepth; t = s.Scan() {
+			switch t.Type {
+			case token.LBRACE, token.LBRACK:
+				count(1)
+			case token.RBRACE, token.RBRACK:
+				count(-1)
+			case token.IDENT, token.STRING: // each label is one more block to the parser
+				labels++
+				deepest = max(deepest, open+labels)
+			case token.COMMENT:
+			default:
+				labels = 0
+			}
+		}
+		open = 0 // the parser finds what HCL leaves open
+	} else {
+		s := jsonscanner.New([]byte(text))
+		s.Error = func(jsontoken.Pos, string) {}
+		for t := s.Scan(); t.Type != jsontoken.EOF && deepest <= maxDepth; t = s.Scan() {
+			switch t.Type {
+			case jsontoken.LBRACE, jsontoken.LBRACK:
+				count(1)
+			case jsontoken.RBRACE, jsontoken.RBRACK:
+				count(-1)
+			}
 		}
 	}
-	return most
+	switch {
+	case deepest > maxDepth:
+		return fmt.Errorf("blocks are nested deeper than %d", maxDepth)
+	case open > 0:
+		return errors.New("object expected closing RBRACE got: EOF")
+	}
+	return nil
 }
 
 func sortedWords(m map[string]any) []string {
@@ -94,9 +128,10 @@ func sortedWords(m map[string]any) []string {
 	return words
 }
 
-// add takes one top-level word with all that is said under it.
+// add takes one top-level word with all that is said under it. Words count whatever
+// their case, as HCL has it: a KEY that denies must not be one that is not known.
 func (r *Rules) add(word string, v any) error {
-	switch word {
+	switch word = strings.ToLower(word); word {
 	case "partition", "partition_prefix", "namespace", "namespace_prefix":
 		return store.Errorf(store.KindInvalid, "Failed to parse ACL rules: %q: namespaces and partitions are not part of this interface", word)
 	case "operator", "keyring", "acl", "mesh", "peering":
@@ -142,10 +177,18 @@ func (r *Rules) addBlocks(word string, res Resource, prefix bool, label string, 
 		if block == nil {
 			return invalid(word, "%q: it is not a block", label)
 		}
-		if _, ok := block["sentinel"]; ok {
+		given := make(map[string]any)
+		for field, v := range block {
+			field = strings.ToLower(field)
+			if _, ok := given[field]; ok {
+				return invalid(word, "%q: %s is there twice", label, field)
+			}
+			given[field] = v
+		}
+		if _, ok := given["sentinel"]; ok {
 			return invalid(word, "%q: sentinel blocks are not part of this interface", label)
 		}
-		policy, ok := block["policy"]
+		policy, ok := given["policy"]
 		if !ok {
 			return invalid(word, "%q: there is no policy", label)
 		}
@@ -158,14 +201,14 @@ func (r *Rules) addBlocks(word string, res Resource, prefix bool, label string, 
 		if res != Service {
 			return nil
 		}
-		intentions := min(l, read) // those of who may use or be the service
-		if given, ok := block["intentions"]; ok {
-			s, _ := given.(string)
-			if intentions, ok = parseLevel(s); !ok || intentions == list {
-				return invalid(word, "intentions %s on %q", quoted(given), label)
+		l = min(l, read) // what who may use or be the service may do
+		if intentions, ok := given["intentions"]; ok {
+			s, _ := intentions.(string)
+			if l, ok = parseLevel(s); !ok || l == list {
+				return invalid(word, "intentions %s on %q", quoted(intentions), label)
 			}
 		}
-		r.labelled = append(r.labelled, rule{Intention, prefix, label, intentions})
+		r.labelled = append(r.labelled, rule{Intention, prefix, label, l})
 		return nil
 	})
 }
