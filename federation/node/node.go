@@ -267,7 +267,7 @@ func (n *Node) newLAN() (err error) {
 		Advertise: n.lanAddr(cfg.Ports.SerfLAN),
 		Key:       cfg.EncryptKey, AllowPlainIncoming: cfg.AllowPlainGossip, PlainOutgoing: cfg.SendPlainGossip,
 		AllowedCIDRs: cfg.SerfLANAllowed, SnapshotFile: n.dataFile("serf", "local.snapshot"),
-		RejoinAfterLeave: cfg.RejoinAfterLeave, ReconnectTimeout: cfg.ReconnectTimeoutLAN,
+		RejoinAfterLeave: cfg.RejoinAfterLeave, Sparse: !cfg.Server, ReconnectTimeout: cfg.ReconnectTimeoutLAN,
 		DisableCoordinates: cfg.DisableCoordinates, OnUserEvent: n.receiveEvent,
 		AdmitPool: n.sameCluster,
 		Logger:    n.logger("gossip"), Registerer: cfg.Registerer,

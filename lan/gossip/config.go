@@ -96,6 +96,10 @@ type Config struct {
 	// RejoinAfterLeave.
 	SnapshotFile     string
 	RejoinAfterLeave bool
+	// Sparse keeps no more in the file than where the servers and a few others are,
+	// and costs nothing while they stay. Events that were fired while the agent was
+	// down do not reach it when it is back.
+	Sparse bool
 	// Greet is with how many of the first members heard of the full state is
 	// exchanged, beside those joined.
 	Greet int

@@ -43,6 +43,7 @@ type Pool struct {
 
 	intent  chan struct{} // one slot: held during serf.Join
 	leaving chan struct{} // one slot: held during serf.Leave and serf.Shutdown
+	left    chan struct{} // one slot: full from Leave on until remember has seen it
 	tagMu   sync.Mutex    // serf.SetTags may not run twice at once
 
 	newcomer newcomer
@@ -69,6 +70,7 @@ func New(cfg Config) (*Pool, error) {
 		keyring: keyring,
 		intent:  make(chan struct{}, 1),
 		leaving: make(chan struct{}, 1),
+		left:    make(chan struct{}, 1),
 		subs:    make(map[chan Event]struct{}),
 	}
 	p.metrics = newMetrics(cfg.Registerer, cfg.scope(), p)
@@ -106,6 +108,17 @@ func (p *Pool) Start(context.Context) error {
 	}
 	life, end := context.WithCancel(context.Background())
 	p.serf, p.end, p.greeted = s, end, 0
+	if p.cfg.Sparse && p.cfg.SnapshotFile != "" {
+		select {
+		case <-p.left: // of the time before Renew
+		default:
+		}
+		members, cancel := p.Subscribe()
+		p.wg.Go(func() {
+			defer cancel()
+			p.remember(life, members)
+		})
+	}
 	p.wg.Go(func() { p.drain(s, events) })
 	p.wg.Go(func() { p.rejoin(life, previous) })
 	return nil
@@ -236,6 +249,10 @@ func (p *Pool) Leave(ctx context.Context) error {
 		defer func() { <-p.leaving }()
 		if p.running() == nil {
 			return struct{}{}, ErrNotRunning
+		}
+		select {
+		case p.left <- struct{}{}:
+		default:
 		}
 		if err := s.Leave(); err != nil {
 			return struct{}{}, err
@@ -408,7 +425,9 @@ func (p *Pool) serfConfig() (*serf.Config, <-chan serf.Event, error) {
 	// A majority vote over a name would let hearsay shut an agent down.
 	sc.EnableNameConflictResolution = false
 	sc.DisableCoordinates = cfg.DisableCoordinates
-	sc.SnapshotPath, sc.RejoinAfterLeave = cfg.SnapshotFile, cfg.RejoinAfterLeave
+	if !cfg.Sparse {
+		sc.SnapshotPath, sc.RejoinAfterLeave = cfg.SnapshotFile, cfg.RejoinAfterLeave
+	}
 	if p.keyring != nil {
 		sc.KeyringFile = cfg.KeyringFile
 	}

@@ -23,7 +23,8 @@ const (
 )
 
 // previous returns the members of the snapshot, name to address, none without a
-// file. serf reads the same lines, and tries each member once when it starts.
+// file. serf reads the same lines, unless Config.Sparse is set, and tries each member
+// once when it starts.
 func (c *Config) previous() (map[string]string, error) {
 	if c.SnapshotFile == "" {
 		return nil, nil

@@ -11,10 +11,18 @@ import (
 )
 
 func TestSnapshotRejoins(t *testing.T) {
+	for _, sparse := range []bool{false, true} {
+		t.Run(fmt.Sprintf("sparse=%t", sparse), func(t *testing.T) { testSnapshotRejoins(t, sparse) })
+	}
+}
+
+func testSnapshotRejoins(t *testing.T, sparse bool) {
 	dir := t.TempDir()
 	gossiptest.Bubble(t, func(t *testing.T) {
 		net := gossiptest.NewNetwork(1)
-		snap := func(c *gossip.Config) { c.SnapshotFile = filepath.Join(dir, "serf", "local.snapshot") }
+		snap := func(c *gossip.Config) {
+			c.SnapshotFile, c.Sparse = filepath.Join(dir, "serf", "local.snapshot"), sparse
+		}
 		a, b := agent(t, net, 1), agent(t, net, 2, snap)
 		defer stop(t, a)
 		join(t, b, 1)

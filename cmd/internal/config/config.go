@@ -386,6 +386,29 @@ func defaults() Config {
 // it does.
 const serverProbeInterval = 750 * time.Millisecond
 
+// Client agents look for something to tell less often, since looking is most of what
+// an idle one does, and then tell more members more of it: news are no later
+// (docs/decisions/0033).
+const (
+	clientGossipInterval = 500 * time.Millisecond
+	clientGossipNodes    = 8
+	clientRetransmitMult = 5
+)
+
+// byRole sets the defaults that servers and client agents have for themselves, unless
+// they were written.
+func (g *Gossip) byRole(server bool, written tree) {
+	if server {
+		if written["probe_interval"] == nil && g.ProbeTimeout <= serverProbeInterval {
+			g.ProbeInterval = serverProbeInterval
+		}
+		return
+	}
+	if written["gossip_interval"] == nil && written["gossip_nodes"] == nil && written["retransmit_mult"] == nil {
+		g.GossipInterval, g.GossipNodes, g.RetransmitMult = clientGossipInterval, clientGossipNodes, clientRetransmitMult
+	}
+}
+
 // devDefaults change the defaults for -dev: one server, in memory, on loopback.
 func devDefaults(c *Config) {
 	c.Dev = true

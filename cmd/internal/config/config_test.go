@@ -90,6 +90,32 @@ func TestServersProbeMoreOften(t *testing.T) {
 	}
 }
 
+func TestClientAgentsGossipLessOften(t *testing.T) {
+	servers := Gossip{GossipNodes: 3, GossipInterval: 200 * time.Millisecond, RetransmitMult: 4}
+	clients := Gossip{GossipNodes: 8, GossipInterval: 500 * time.Millisecond, RetransmitMult: 5}
+	for _, c := range []struct {
+		args []string
+		want Gossip
+	}{
+		{nil, clients},
+		{[]string{"-server"}, servers},
+		{[]string{"-hcl=gossip_lan { probe_interval = \"2s\" }"}, clients},
+		{[]string{"-hcl=gossip_lan { retransmit_mult = 4 }"}, servers},
+		{[]string{"-hcl=gossip_lan { gossip_nodes = 3 }"}, servers},
+		{[]string{"-hcl=gossip_lan { gossip_interval = \"200ms\" }"}, servers},
+	} {
+		got, _, err := load(t, append([]string{"-data-dir=/nonexistent/x"}, c.args...)...)
+		if err != nil {
+			t.Errorf("%v: %v", c.args, err)
+			continue
+		}
+		g := got.GossipLAN
+		if g.GossipNodes != c.want.GossipNodes || g.GossipInterval != c.want.GossipInterval || g.RetransmitMult != c.want.RetransmitMult {
+			t.Errorf("%v: gossip_lan %+v, want %+v", c.args, g, c.want)
+		}
+	}
+}
+
 func TestDefaultsAreTheSpecs(t *testing.T) {
 	c, warnings, err := load(t, "-data-dir=/nonexistent/x")
 	if err != nil {

@@ -35,8 +35,8 @@ func (l *Loader) Load() (*Config, []string, error) {
 		devDefaults(&c)
 	}
 	decode(t, &c)
-	if gossip, _ := t["gossip_lan"].(tree); c.Server && !l.Dev && gossip["probe_interval"] == nil && c.GossipLAN.ProbeTimeout <= serverProbeInterval {
-		c.GossipLAN.ProbeInterval = serverProbeInterval
+	if gossip, _ := t["gossip_lan"].(tree); !l.Dev {
+		c.GossipLAN.byRole(c.Server, gossip)
 	}
 	if l.Dev {
 		if c.BootstrapExpect > 0 {
