@@ -54,6 +54,7 @@ type Settings struct {
 	// 0 = of any age.
 	UseCache    bool
 	CacheMaxAge time.Duration
+	Rate        Rate
 }
 
 // DefaultSettings are the spec's (config.md 4).
@@ -72,6 +73,8 @@ type Server struct {
 	zoneLen  int    // of the longest in wire form
 	primary  string // the domain, with the final dot
 	settings atomic.Pointer[Settings]
+	limiter  atomic.Pointer[limiter] // nil: clients may ask as much as they like
+	began    time.Time               // when the server was made
 	metrics  *metrics
 	cache    cache
 	// newRand makes the source of an order; tests fix it.
@@ -88,6 +91,7 @@ type Server struct {
 func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, plainNames: kindOf([]byte(cfg.Datacenter)) == kindNone,
+		began:   time.Now(),
 		newRand: func() *rand.Rand { return rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())) },
 	}
 	s.cache.seed = maphash.MakeSeed()
@@ -115,8 +119,13 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Reload takes new settings for the questions that come from now on.
-func (s *Server) Reload(set Settings) { s.settings.Store(&set) }
+// Reload takes new settings for the questions that come from now on. Who has asked
+// how much is forgotten if the limit changes.
+func (s *Server) Reload(set Settings) {
+	if was := s.settings.Swap(&set); was == nil || was.Rate != set.Rate {
+		s.limiter.Store(newLimiter(set.Rate))
+	}
+}
 
 // serviceTTL is the TTL of a service's records: its exact name, then the longest
 // prefix that ends in *, then *.

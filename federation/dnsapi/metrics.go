@@ -52,6 +52,8 @@ type metrics struct {
 	recursorErrors prometheus.Counter
 	busy           prometheus.Counter
 	refusedConns   prometheus.Counter
+	limited        [2]prometheus.Counter
+	forgotten      prometheus.Counter
 	panics         prometheus.Counter
 }
 
@@ -72,6 +74,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 	questions := vec("questions_total", "DNS questions answered, by transport, by the way they were answered (hot: from the packet's bytes, full: through the DNS library, recursed: by a recursor) and by reply code.", "transport", "path", "rcode")
 	ignored := vec("ignored_total", "DNS messages that were not answered, by transport and reason (short: no whole header, response: no question, malformed: more malformed messages than are answered).", "transport", "reason")
 	malformed := vec("malformed_total", "DNS messages that could not be read, answered with FORMERR or not at all.", "transport")
+	limited := vec("rate_limited_total", "DNS questions that were one too many of their client (limits.dns_rate), by transport: over UDP answered with nothing, cut short, over TCP with REFUSED.", "transport")
 	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "landbridge_dnsapi_answer_seconds",
 		Help:    "Time to answer a DNS question, by the way it was answered.",
@@ -83,6 +86,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 		recursorErrors: counter("recursor_errors_total", "Questions to a recursor that failed or got another reply code than NOERROR and NXDOMAIN."),
 		busy:           counter("busy_total", "DNS questions answered with SERVFAIL because too many others were waiting for an answer."),
 		refusedConns:   counter("refused_connections_total", "TCP connections closed at once because there were too many, of all or of one client."),
+		forgotten:      counter("rate_forgotten_clients_total", "Clients whose questions are no longer counted for limits.dns_rate, to make room for others."),
 		panics:         counter("panics_total", "DNS questions that met a bug: logged, and answered with SERVFAIL or not at all."),
 	}
 	gauge("waiting_questions", "DNS questions that wait for an answer of another agent or a recursor.", func() float64 { return float64(len(s.slots)) })
@@ -96,6 +100,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 		for r := range ignoredReasons {
 			m.ignored[t][r] = ignored.WithLabelValues(transport, ignoredNames[r])
 		}
+		m.limited[t] = limited.WithLabelValues(transport)
 		m.malformed[t] = malformed.WithLabelValues(transport)
 	}
 	for p := range paths {

@@ -41,7 +41,14 @@ func (s *Server) serveTCP(rw dns.ResponseWriter, r *dns.Msg) {
 	ctx, cancel := context.WithTimeout(s.life, s.settings.Load().patience())
 	defer cancel()
 	client := addrOf(rw.RemoteAddr())
-	m, way := s.answer(ctx, r, client, true, began)
+	var m *dns.Msg
+	way := full
+	if s.refuses(true, client, began) {
+		m = new(dns.Msg)
+		m.SetRcode(r, dns.RcodeRefused)
+	} else {
+		m, way = s.answer(ctx, r, client, true, began)
+	}
 	b, code := s.pack(m, r)
 	s.metrics.observe(true, way, code, time.Since(began))
 	if _, err := rw.Write(b); err != nil {
@@ -58,7 +65,7 @@ func addrOf(a net.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// limitedListener closes connections that are too many.
+// limitedListener closes connections that are too many; clients are those of Rate.
 type limitedListener struct {
 	net.Listener
 	s     *Server
@@ -73,7 +80,7 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		client := addrOf(conn.RemoteAddr())
+		client := network64(addrOf(conn.RemoteAddr()))
 		if l.take(client) {
 			return &limitedConn{Conn: conn, done: sync.OnceFunc(func() { l.free(client) })}, nil
 		}

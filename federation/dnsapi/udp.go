@@ -75,6 +75,12 @@ func (s *Server) readUDP(u *udpSocket) (done bool) {
 		failed = 0
 		began := time.Now()
 		pkt := buf[:n]
+		if s.refuses(false, from.Addr(), began) {
+			if s.truncated(w, pkt) {
+				s.sent(u.send(w.out, oob, from), from)
+			}
+			continue
+		}
 		how := s.answerHot(s.life, w, pkt, began, true)
 		if how == answered {
 			s.sent(u.send(w.out, oob, from), from)

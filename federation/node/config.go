@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"landbridge/federation/dnsapi"
 	"landbridge/federation/trust"
 	"landbridge/federation/watch"
 	"landbridge/forwarding"
@@ -66,7 +67,8 @@ type Config struct {
 	EnrollByKey             bool // federation.enroll_by_key
 	KVReplication           []KVCopy
 	StaleIfError            time.Duration
-	StaleCacheBytes         int64 // federation.stale_cache_bytes; 0: 32 MB
+	DNSStaleIfError         time.Duration // dns_config.stale_if_error
+	StaleCacheBytes         int64         // federation.stale_cache_bytes; 0: 32 MB
 	AllowUnauthenticated    bool
 	TrustDomainID           string // connect.ca_config.cluster_id, "" = made by the first leader
 	ConnectEnabled          bool
@@ -288,29 +290,11 @@ func RequestLimits(mode string, reads, writes float64) forwarding.RequestLimits 
 	return forwarding.RequestLimits{Mode: m, ReadRate: reads, WriteRate: writes}
 }
 
-// DNS is the dns_config stanza.
-type DNS struct {
-	AllowStale       bool
-	MaxStale         time.Duration
-	NodeTTL          time.Duration
-	ServiceTTL       map[string]time.Duration
-	EnableTruncate   bool
-	OnlyPassing      bool
-	DisableCompress  bool
-	UDPAnswerLimit   int
-	ARecordLimit     int
-	NodeMetaTXT      bool
-	SOARefresh       uint32
-	SOARetry         uint32
-	SOAExpire        uint32
-	SOAMinTTL        uint32
-	Recursors        []string
-	RecursorTimeout  time.Duration
-	RecursorStrategy string
-	CacheMaxAge      time.Duration
-	StaleIfError     time.Duration
-	UseCache         bool
-}
+// DNS is the dns_config stanza, and limits.dns_*.
+type (
+	DNS     = dnsapi.Settings
+	DNSRate = dnsapi.Rate
+)
 
 // HTTP is the http_config stanza.
 type HTTP struct {

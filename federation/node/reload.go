@@ -75,7 +75,7 @@ func (n *Node) reload() error {
 	n.guard.Store(next.ACL.Guard)
 	n.agent.DiscardCheckOutput(next.DiscardCheckOutput)
 	n.http.Reload(next.httpReloadable())
-	n.dns.Reload(next.DNS.settings())
+	n.dns.Reload(next.DNS)
 	n.views.Reload(next.viewLimits())
 	n.dispatcher.Reload(next.callLimits())
 	n.maxConns.Store(int64(next.Limits.RPCMaxConnsPerClient))

@@ -46,7 +46,7 @@ func (n *Node) newFrontEnds() (err error) {
 	}
 	n.dns, err = dnsapi.New(dnsapi.Config{
 		Do: rpc.DoerFunc(n.views.Follow), Datacenter: cfg.Datacenter, Node: cfg.NodeName, Domain: cfg.Domain, AltDomain: cfg.AltDomain,
-		Token: n.tokens.dns, Settings: cfg.DNS.settings(), TranslateWAN: cfg.TranslateWAN,
+		Token: n.tokens.dns, Settings: cfg.DNS, TranslateWAN: cfg.TranslateWAN,
 		Logger: n.logger("dns"), Registerer: cfg.Registerer,
 	})
 	return err
@@ -61,17 +61,7 @@ func (c *Config) callLimits() forwarding.Limits {
 }
 
 func (c *Config) viewLimits() view.Limits {
-	return view.Limits{FetchRate: c.Cache.EntryFetchRate, FetchBurst: c.Cache.EntryFetchMaxBurst, CallTime: c.Limits.RPCClientTimeout, DNSStale: c.DNS.StaleIfError}
-}
-
-func (d *DNS) settings() dnsapi.Settings {
-	return dnsapi.Settings{
-		AllowStale: d.AllowStale, MaxStale: d.MaxStale, NodeTTL: d.NodeTTL, ServiceTTL: d.ServiceTTL,
-		EnableTruncate: d.EnableTruncate, OnlyPassing: d.OnlyPassing, DisableCompress: d.DisableCompress,
-		UDPAnswerLimit: d.UDPAnswerLimit, ARecordLimit: d.ARecordLimit, NodeMetaTXT: d.NodeMetaTXT,
-		SOARefresh: d.SOARefresh, SOARetry: d.SOARetry, SOAExpire: d.SOAExpire, SOAMinTTL: d.SOAMinTTL,
-		Recursors: d.Recursors, RecursorTimeout: d.RecursorTimeout, RecursorStrategy: d.RecursorStrategy,
-	}
+	return view.Limits{FetchRate: c.Cache.EntryFetchRate, FetchBurst: c.Cache.EntryFetchMaxBurst, CallTime: c.Limits.RPCClientTimeout, DNSStale: c.DNSStaleIfError}
 }
 
 // Start runs the node. The order, and why:

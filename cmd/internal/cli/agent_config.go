@@ -115,8 +115,10 @@ func nodeConfig(c *config.Config, files tlsFiles) node.Config {
 			UDPAnswerLimit: c.DNS.UDPAnswerLimit, ARecordLimit: c.DNS.ARecordLimit, NodeMetaTXT: c.DNS.NodeMetaTXT,
 			SOARefresh: uint32(c.DNS.SOA.Refresh), SOARetry: uint32(c.DNS.SOA.Retry), SOAExpire: uint32(c.DNS.SOA.Expire), SOAMinTTL: uint32(c.DNS.SOA.MinTTL),
 			Recursors: c.Recursors, RecursorTimeout: c.DNS.RecursorTimeout, RecursorStrategy: c.DNS.RecursorStrategy,
-			UseCache: c.DNS.UseCache, CacheMaxAge: c.DNS.CacheMaxAge, StaleIfError: c.DNS.StaleIfError,
+			UseCache: c.DNS.UseCache, CacheMaxAge: c.DNS.CacheMaxAge,
+			Rate: node.DNSRate{PerSecond: c.Limits.DNSRate, Burst: c.Limits.DNSMaxBurst},
 		},
+		DNSStaleIfError: c.DNS.StaleIfError,
 		HTTP: node.HTTP{
 			BlockEndpoints: c.HTTP.BlockEndpoints, AllowWriteHTTPFrom: networks(c.HTTP.AllowWriteHTTPFrom),
 			ResponseHeaders: c.HTTP.ResponseHeaders, MaxHeaderBytes: c.HTTP.MaxHeaderBytes,

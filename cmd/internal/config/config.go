@@ -255,6 +255,8 @@ type Limits struct {
 	RPCClientTimeout      time.Duration `key:"rpc_client_timeout" reload:"yes"`
 	RPCRate               float64       `key:"rpc_rate" reload:"yes"` // below 0: no limit
 	RPCMaxBurst           int           `key:"rpc_max_burst" reload:"yes"`
+	DNSRate               float64       `key:"dns_rate" reload:"yes"` // likewise
+	DNSMaxBurst           int           `key:"dns_max_burst" reload:"yes"`
 	KVMaxValueSize        int           `key:"kv_max_value_size"`
 	TxnMaxReqLen          int           `key:"txn_max_req_len"`
 	Requests              struct {
@@ -361,7 +363,7 @@ func defaults() Config {
 	c.Connect.Enabled = true
 	c.Limits = Limits{HTTPMaxConnsPerClient: 200, HTTPSHandshakeTimeout: 5 * time.Second,
 		RPCHandshakeTimeout: 5 * time.Second, RPCMaxConnsPerClient: 100, RPCClientTimeout: 60 * time.Second,
-		RPCRate: -1, RPCMaxBurst: 1000, KVMaxValueSize: 524288, TxnMaxReqLen: 524288}
+		RPCRate: -1, RPCMaxBurst: 1000, DNSRate: -1, DNSMaxBurst: 1000, KVMaxValueSize: 524288, TxnMaxReqLen: 524288}
 	c.Limits.Requests.Mode, c.Limits.Requests.ReadRate, c.Limits.Requests.WriteRate = "disabled", -1, -1
 	c.DNS = DNS{AllowStale: true, MaxStale: 87600 * time.Hour, RecursorStrategy: "sequential",
 		RecursorTimeout: 2 * time.Second, UDPAnswerLimit: 3, NodeMetaTXT: true}

@@ -277,7 +277,7 @@ func (k *checker) checkNumbers(c *Config) {
 		{"limits.rpc_max_conns_per_client", c.Limits.RPCMaxConnsPerClient, 0},
 		{"federation.stale_cache_bytes", c.Federation.StaleCacheBytes, 0},
 		{"limits.kv_max_value_size", c.Limits.KVMaxValueSize, 1}, {"limits.txn_max_req_len", c.Limits.TxnMaxReqLen, 1},
-		{"limits.rpc_max_burst", c.Limits.RPCMaxBurst, 1},
+		{"limits.rpc_max_burst", c.Limits.RPCMaxBurst, 1}, {"limits.dns_max_burst", c.Limits.DNSMaxBurst, 1},
 		{"http_config.max_header_bytes", c.HTTP.MaxHeaderBytes, 0}, {"cache.entry_fetch_max_burst", c.Cache.EntryFetchMaxBurst, 1},
 		{"dns_config.udp_answer_limit", c.DNS.UDPAnswerLimit, 0}, {"dns_config.a_record_limit", c.DNS.ARecordLimit, 0},
 		{"dns_config.soa.refresh", c.DNS.SOA.Refresh, 0}, {"dns_config.soa.retry", c.DNS.SOA.Retry, 0},
@@ -293,7 +293,7 @@ func (k *checker) checkNumbers(c *Config) {
 		key   string
 		value float64
 	}{
-		{"rpc_rate", c.Limits.RPCRate},
+		{"rpc_rate", c.Limits.RPCRate}, {"dns_rate", c.Limits.DNSRate},
 		{"request_limits.read_rate", c.Limits.Requests.ReadRate}, {"request_limits.write_rate", c.Limits.Requests.WriteRate},
 	} {
 		if r.value == 0 {
