@@ -8,11 +8,14 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"landbridge/forwarding/endpoint"
@@ -37,7 +40,23 @@ const rootSecret = "11111111-2222-3333-4444-555555555555"
 type aclNode struct {
 	*testNode
 	reset store.Index // what an operator has put into the file
-	audit []string    // the lines of the audit log
+	mu    sync.Mutex
+	audit []string // the lines of the audit log
+	set   *endpoint.Set
+}
+
+func (n *aclNode) keep(line []byte) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.audit = append(n.audit, string(line))
+	return nil
+}
+
+// told are the lines of the audit log from one on.
+func (n *aclNode) told(from int) []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.audit[from:])
 }
 
 // newACLNode returns a datacenter with its built-in records, bootstrapped if so.
@@ -52,8 +71,9 @@ func newACLNode(t testing.TB, bootstrapped bool) *aclNode {
 		}
 		cfg.Tokens = who
 	})
+	n.set = set
 	set.HandleACL(&endpoint.ACL{Primary: "dc1", LocalTokens: true, Node: "a", DefaultPolicy: "deny", DownPolicy: "extend-cache", Methods: authmethod.New(),
-		Audit:          func(line []byte) error { n.audit = append(n.audit, string(line)); return nil },
+		Audit:          n.keep,
 		BootstrapReset: func() (store.Index, func() error) { return n.reset, func() error { n.reset = 0; return nil } }})
 	anonymous := &store.ACLToken{AccessorID: store.AnonymousAccessor, SecretID: store.AnonymousSecret, Description: "Anonymous Token"}
 	cmd := store.ACLCommand{Changes: []store.ACLChange{
@@ -337,7 +357,8 @@ func TestSecretsAreHidden(t *testing.T) {
 	}
 }
 
-// TestAudit: each write of access control is told with who did it, and no secret.
+// TestAudit: each write of access control is told with who did it, and no secret, and
+// so is what a token has no right to.
 func TestAudit(t *testing.T) {
 	n := newACLNode(t, true)
 	policy := n.make(t, "/v1/acl/policy", `{"Name":"p1","Rules":"key \"a\" { policy = \"read\" }"}`)
@@ -350,11 +371,13 @@ func TestAudit(t *testing.T) {
 		{rootSecret, "DELETE", "/v1/acl/token/" + token["AccessorID"].(string), ""},
 		{rootSecret, "GET", "/v1/acl/tokens", ""},      // changes nothing
 		{"", "PUT", "/v1/acl/policy", `{"Name":"p2"}`}, // may not
+		{"", "PUT", "/v1/kv/a", "x"},                   // nor that
+		{rootSecret, "GET", "/v1/kv/none", ""},         // is not there
 	} {
 		n.as(t, c.secret, c.method, c.path, c.body)
 	}
 	var got []string
-	for _, text := range n.audit {
+	for _, text := range n.told(0) {
 		if strings.Contains(text, secret) || strings.Contains(text, rootSecret) {
 			t.Errorf("a secret is in %s", text)
 		}
@@ -375,8 +398,81 @@ func TestAudit(t *testing.T) {
 		got = append(got, strings.TrimSpace(who+" "+line.Operation+" "+line.Kind+" "+line.Name+" "+strconv.FormatBool(line.OK)))
 	}
 	want := []string{"nobody bootstrap token  true", "root create policy p1 true", "root create token  true", "root update policy p1 true",
-		"root create policy  false", "root clone token  true", "root delete token  true"}
+		"root create policy  false", "root clone token  true", "root delete token  true", "nobody request ACL.Apply  false", "nobody request KV.Apply  false"}
 	if !slices.Equal(got, want) {
 		t.Errorf("audit lines:\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
+}
+
+// TestAuditOfFloods: who asks again and again for what it may not have is told of a few
+// times a minute and counted beyond that, and hides nobody else.
+func TestAuditOfFloods(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newACLNode(t, true)
+		n.make(t, "/v1/acl/policy", `{"Name":"p1","Rules":"key \"a\" { policy = \"read\" }"}`)
+		token := n.make(t, "/v1/acl/token", `{"Policies":[{"Name":"p1"}]}`)
+		secret, accessor := token["SecretID"].(string), token["AccessorID"].(string)
+		begin := len(n.told(0))
+		lines := func() (got []string) {
+			for _, text := range n.told(begin) {
+				var line endpoint.AuditLine
+				if err := json.Unmarshal([]byte(text), &line); err != nil || line.OK || line.Error == "" {
+					t.Errorf("%s: %v", text, err)
+				}
+				who := map[string]string{accessor: "reader", store.AnonymousAccessor: "anonymous", "": "nobody"}[line.Accessor]
+				got = append(got, strings.TrimSpace(fmt.Sprint(who, " ", line.Kind, " ", line.Count)))
+			}
+			begin = len(n.told(0))
+			slices.Sort(got)
+			return got
+		}
+		expect := func(when string, want ...string) {
+			t.Helper()
+			slices.Sort(want)
+			if got := lines(); !slices.Equal(got, want) {
+				t.Errorf("%s:\n%s\nwant\n%s", when, strings.Join(got, "\n"), strings.Join(want, "\n"))
+			}
+		}
+		for range 50 {
+			if code, _ := n.as(t, secret, "PUT", "/v1/kv/a", "x"); code != 403 {
+				t.Fatalf("a write without the right: %d", code)
+			}
+		}
+		n.as(t, "", "PUT", "/v1/kv/a", "x")
+		n.as(t, secret, "PUT", "/v1/txn", `[{"KV":{"Verb":"get","Key":"a"}},{"KV":{"Verb":"set","Key":"a","Value":""}},{"KV":{"Verb":"set","Key":"b","Value":""}}]`)
+		n.as(t, "99999999-2222-3333-4444-555555555555", "GET", "/v1/kv/a", "")
+		expect("at once", "reader KV.Apply 0", "reader KV.Apply 0", "reader KV.Apply 0", "anonymous KV.Apply 0", "reader Txn.Apply 0", "nobody KV.Get 0")
+		time.Sleep(time.Minute + time.Second)
+		synctest.Wait()
+		expect("after a minute", "reader KV.Apply 47")
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		expect("later")
+
+		// More tokens than are told apart.
+		for range 100 {
+			secret := n.make(t, "/v1/acl/token", `{}`)["SecretID"].(string)
+			n.as(t, secret, "PUT", "/v1/kv/a", "x")
+		}
+		var first int
+		for _, text := range n.told(begin) {
+			if strings.Contains(text, `"KV.Apply"`) {
+				first++
+			}
+		}
+		if begin = len(n.told(0)); first != 32 {
+			t.Errorf("%d of 100 refusals are told one by one, want 32", first)
+		}
+		n.set.Stop()
+		expect("at the end", "nobody  68")
+		for range 10 {
+			n.as(t, secret, "PUT", "/v1/kv/a", "x")
+		}
+		expect("after the end")
+		for _, text := range n.told(0) {
+			if strings.Contains(text, secret) || strings.Contains(text, rootSecret) || strings.Contains(text, "99999999-") {
+				t.Errorf("a secret is in %s", text)
+			}
+		}
+	})
 }

@@ -28,8 +28,8 @@ type ACL struct {
 	Replication func() store.ACLReplication
 	// Methods checks who logs in.
 	Methods *authmethod.Set
-	// Audit keeps a line about each write (AuditLine), which ends with a newline; nil:
-	// nobody wants them. It may be called concurrently.
+	// Audit keeps a line (AuditLine), which ends with a newline; nil: nobody wants
+	// them. It may be called concurrently, and not after Set.Stop.
 	Audit func(line []byte) error
 }
 
@@ -47,7 +47,7 @@ func (s *Set) HandleACL(cfg *ACL) {
 		}
 		return
 	}
-	a := &access{*cfg, s}
+	a := &access{ACL: *cfg, set: s}
 	s.access.Store(a)
 	s.Handle(rpc.ACLApply, a.apply)
 	s.Handle(rpc.ACLTokenGet, a.tokenGet)
@@ -74,7 +74,8 @@ func (s *Set) HandleACL(cfg *ACL) {
 // access answers the methods about access control.
 type access struct {
 	ACL
-	set *Set
+	set      *Set
+	failures failures
 }
 
 func (a *access) primary() bool { return a.Primary == a.set.cfg.Datacenter }

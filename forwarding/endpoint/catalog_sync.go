@@ -59,11 +59,13 @@ func (s *Set) prepareWrite(ctx context.Context, req *rpc.Request, w *store.Catal
 	if who != nil && w.Token != "" && w.Token != req.Token {
 		var err error
 		if who, err = s.cfg.Tokens.Resolve(ctx, w.Token, nil, false); err != nil {
+			s.refused(req, nil, err)
 			return cmd, err
 		}
 	}
 	if w.Register != nil {
 		if err := s.mayRegister(who, w.Register, fresh); err != nil {
+			s.refused(req, who, err)
 			return cmd, err
 		}
 		payload, err := s.prepareRegister(w.Register, size)
@@ -76,6 +78,7 @@ func (s *Set) prepareWrite(ctx context.Context, req *rpc.Request, w *store.Catal
 		return cmd, errNoNode
 	}
 	if err := s.mayDeregister(who, w.Deregister); err != nil {
+		s.refused(req, who, err)
 		return cmd, err
 	}
 	return store.Command{Kind: store.CmdDeregister, Payload: w.Deregister.AppendWire(make([]byte, 0, size))}, nil

@@ -14,6 +14,7 @@ import (
 	"landbridge/forwarding/endpoint/filter"
 	"landbridge/forwarding/rpc"
 	"landbridge/store"
+	"landbridge/store/acl"
 	"landbridge/store/state"
 )
 
@@ -219,7 +220,14 @@ func (s *Set) IsLeader() bool { return s.raft.IsLeader() }
 
 // Stop ends all blocking queries, those under way and those to come, with an
 // error that lets callers go on at another server.
-func (s *Set) Stop() { s.stopOnce.Do(func() { close(s.stopc) }) }
+func (s *Set) Stop() {
+	s.stopOnce.Do(func() {
+		close(s.stopc)
+		if a := s.access.Load(); a != nil {
+			a.tellCounts(a.failures.take(true))
+		}
+	})
+}
 
 // Do runs a request here.
 func (s *Set) Do(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
@@ -238,6 +246,11 @@ func (s *Set) Do(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
 		own, err := s.identify(ctx, m, req)
 		if err != nil {
 			s.metrics.failed[req.Method].Inc()
+			var who *acl.Bearer
+			if own != nil {
+				who = own.Bearer
+			}
+			s.refused(req, who, err)
 			return nil, err
 		}
 		req = own
@@ -253,6 +266,9 @@ func (s *Set) Do(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
 	}
 	if err != nil {
 		s.metrics.failed[req.Method].Inc()
+		if !audits(req.Method) {
+			s.refused(req, req.Bearer, err)
+		}
 		return nil, err
 	}
 	s.metrics.ok[req.Method].Inc()

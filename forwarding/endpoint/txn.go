@@ -23,7 +23,7 @@ func (s *Set) decodeTxn(req *rpc.Request, readOnly bool) (*store.TxnCommand, *st
 	}
 	errs := cmd.Prepare()
 	if len(errs) == 0 {
-		errs = s.txnErrors(req.Bearer, cmd, readOnly)
+		errs = s.txnErrors(req, cmd, readOnly)
 	}
 	if len(errs) > 0 {
 		return cmd, &store.TxnOutcome{Errors: errs}, nil

@@ -162,8 +162,10 @@ func withoutToken(who *acl.Bearer, q *store.PreparedQuery) *store.PreparedQuery 
 	return q
 }
 
-// txnErrors says which operations of a transaction the bearer may not do.
-func (s *Set) txnErrors(who *acl.Bearer, cmd *store.TxnCommand, readOnly bool) []store.TxnError {
+// txnErrors says which operations of a transaction the bearer may not do. The first
+// of them stands for all in the audit log.
+func (s *Set) txnErrors(req *rpc.Request, cmd *store.TxnCommand, readOnly bool) []store.TxnError {
+	who := req.Bearer
 	if who == nil {
 		return nil
 	}
@@ -183,6 +185,9 @@ func (s *Set) txnErrors(who *acl.Bearer, cmd *store.TxnCommand, readOnly bool) [
 			case op.KV != nil && op.Verb == store.TxnGet:
 				what = "key \"" + op.KV.Key + "\" doesn't exist"
 			}
+		}
+		if len(errs) == 0 {
+			s.refused(req, who, err)
 		}
 		errs = append(errs, store.TxnError{OpIndex: i, What: what})
 	}
