@@ -3,7 +3,14 @@
 package main
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"os"
 	"os/exec"
@@ -106,6 +113,11 @@ func TestImport(t *testing.T) {
 	want("PUT", "/v1/acl/token/00000000-0000-0000-0000-000000000002", `{"Policies":[{"Name":"read-app"}]}`)
 	want("POST", "/v1/query", `{"Name":"nearest-dns","Service":{"Service":"dns","Tags":["a"],"OnlyPassing":true},"DNS":{"TTL":"7s"}}`)
 
+	key, public := newSigner(t)
+	want("PUT", "/v1/acl/auth-method", fmt.Sprintf(`{"Name":"ci","Type":"jwt","Description":"builds","MaxTokenTTL":"10m","Config":{"JWTValidationPubKeys":[%q],"JWTSupportedAlgs":["ES256"],"BoundIssuer":"forge","ClaimMappings":{"/user/name":"name"}}}`, public))
+	want("PUT", "/v1/acl/binding-rule", `{"AuthMethod":"ci","Description":"all","Selector":"value.name != root","BindType":"role","BindName":"reader"}`)
+	want("PUT", "/v1/acl/binding-rule", `{"AuthMethod":"ci","BindType":"service","BindName":"${value.name}"}`)
+
 	r := &importRun{t, from, to, importSecret, dir}
 	_, before := to.do("GET", "/v1/status/leader", "")
 	out, code, _ := r.run("-dry-run")
@@ -115,9 +127,14 @@ func TestImport(t *testing.T) {
 	r.row(out, "keys", 361, 0, 1, 0, 0) // "first" is in both
 	r.row(out, "policies", 1, 0, 0, 0, 0)
 	r.row(out, "tokens", 4, 0, 0, 0, 0)
+	r.row(out, "auth-methods", 1, 0, 0, 0, 0)
+	r.row(out, "binding-rules", 2, 0, 0, 0, 0)
 	r.row(out, "services", 2, 0, 0, 0, 0)
 	if status, body := to.do("GET", "/v1/kv/app/0001?raw", ""); status != 404 {
 		t.Errorf("-dry-run wrote a key: %d %s", status, body)
+	}
+	if _, body := to.do("GET", "/v1/acl/auth-methods", ""); body != "[]" {
+		t.Errorf("-dry-run wrote an auth method: %s", body)
 	}
 	if _, body := to.do("GET", "/v1/acl/policies", ""); strings.Contains(body, "read-app") {
 		t.Errorf("-dry-run wrote a policy (leader %s): %s", before, body)
@@ -136,6 +153,8 @@ func TestImport(t *testing.T) {
 	r.row(out, "policies", 1, 0, 0, 0, 0)
 	r.row(out, "roles", 1, 0, 0, 0, 0)
 	r.row(out, "tokens", 4, 0, 0, 0, 0)
+	r.row(out, "auth-methods", 1, 0, 0, 0, 0)
+	r.row(out, "binding-rules", 2, 0, 0, 0, 0)
 	r.row(out, "services", 2, 0, 0, 0, 0)
 	r.row(out, "queries", 1, 0, 0, 0, 0)
 	if left, _ := filepath.Glob(filepath.Join(dir, "landbridge-import-*")); len(left) > 0 {
@@ -165,6 +184,28 @@ func TestImport(t *testing.T) {
 	}
 	asReader.Token = ""
 	asReader.want("GET", "/v1/kv/app/0003?raw", "", "value 3")
+	// Who logs in there logs in here, to the same rights.
+	jwt := sign(t, key, `{"iss":"forge","user":{"name":"runner"}}`)
+	var rights [2]string
+	for i, a := range []*agentProcess{from, to} {
+		as := *a
+		as.Token = ""
+		status, body := as.do("POST", "/v1/acl/login", fmt.Sprintf(`{"AuthMethod":"ci","BearerToken":%q}`, jwt))
+		var tok struct {
+			SecretID          string
+			Roles             []struct{ Name string }
+			ServiceIdentities any
+		}
+		if err := json.Unmarshal([]byte(body), &tok); status != 200 || err != nil || len(tok.Roles) != 1 {
+			t.Fatalf("login at %s: %d %s", a.Name, status, body)
+		}
+		rights[i] = fmt.Sprint(tok.Roles, tok.ServiceIdentities)
+		as.Token = tok.SecretID
+		as.want("GET", "/v1/kv/app/0002?raw", "", "value 2")
+	}
+	if rights[0] != rights[1] {
+		t.Errorf("a login gives %s there and %s here", rights[0], rights[1])
+	}
 	if status, body := to.do("GET", "/v1/query/nearest-dns/execute", ""); status != 200 || !strings.Contains(body, "router") {
 		t.Errorf("the prepared query: %d %s", status, body)
 	}
@@ -177,6 +218,8 @@ func TestImport(t *testing.T) {
 	r.row(out, "policies", 0, 0, 1, 0, 0)
 	r.row(out, "roles", 0, 0, 1, 0, 0)
 	r.row(out, "tokens", 0, 0, 4, 0, 0)
+	r.row(out, "auth-methods", 0, 0, 1, 0, 0)
+	r.row(out, "binding-rules", 0, 0, 2, 0, 0)
 	r.row(out, "services", 0, 0, 2, 0, 0)
 	r.row(out, "queries", 0, 0, 1, 0, 0)
 
@@ -197,6 +240,33 @@ func TestImport(t *testing.T) {
 	r.row(out, "keys", 0, 1, 0, 0, 0)
 	to.want("GET", "/v1/kv/app/0002?raw", "", "newer there")
 	to.want("GET", "/v1/kv/app/0001?raw", "", "newer here")
+
+	// A method that changed, one that the destination has for itself, and a rule for an
+	// imported method that only it has.
+	want("PUT", "/v1/acl/auth-method/ci", fmt.Sprintf(`{"Name":"ci","Type":"jwt","Config":{"JWTValidationPubKeys":[%q],"BoundIssuer":"another forge"}}`, public))
+	for _, body := range []string{`{"AuthMethod":"ci","BindType":"service","BindName":"only-here"}`, `{"AuthMethod":"own","BindType":"service","BindName":"x"}`} {
+		if strings.Contains(body, "own") {
+			if status, answer := to.do("PUT", "/v1/acl/auth-method", fmt.Sprintf(`{"Name":"own","Type":"jwt","Config":{"JWTValidationPubKeys":[%q]}}`, public)); status != 200 {
+				t.Fatalf("an auth method of the destination: %d %s", status, answer)
+			}
+		}
+		if status, answer := to.do("PUT", "/v1/acl/binding-rule", body); status != 200 {
+			t.Fatalf("%s: %d %s", body, status, answer)
+		}
+	}
+	out, code, _ = r.run("-only=auth-methods,binding-rules")
+	if code != 2 || !strings.Contains(out, "auth method ci: is another one here (Config, Description, MaxTokenTTL)") ||
+		!strings.Contains(out, "binding rule of ci (service only-here): is only here, where it gives rights") {
+		t.Errorf("methods differ: exits %d\n%s", code, out)
+	}
+	r.row(out, "auth-methods", 0, 0, 0, 1, 0)
+	r.row(out, "binding-rules", 0, 0, 2, 1, 0)
+	if out, code, _ = r.run("-only=auth-methods", "-overwrite"); code != 0 {
+		t.Errorf("-overwrite of methods: exits %d\n%s", code, out)
+	}
+	if _, body := to.do("GET", "/v1/acl/auth-method/ci", ""); !strings.Contains(body, "another forge") || strings.Contains(body, "builds") {
+		t.Errorf("the method after -overwrite: %s", body)
+	}
 
 	// What the source does not show, and what it is not.
 	r.token = secret
@@ -223,4 +293,34 @@ func stripIndexes(t *testing.T, a *agentProcess, path string) string {
 		t.Fatal(err)
 	}
 	return regexp.MustCompile(`"(Create|Modify)Index":\d+`).ReplaceAllString(string(raw), "")
+}
+
+// newSigner makes a key for JWTs, and its public half in PEM.
+func newSigner(t *testing.T) (*ecdsa.PrivateKey, string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+}
+
+// sign makes a JWT with ES256 (RFC 7518 section 3.4).
+func sign(t *testing.T, key *ecdsa.PrivateKey, claims string) string {
+	t.Helper()
+	enc := base64.RawURLEncoding
+	text := enc.EncodeToString([]byte(`{"alg":"ES256"}`)) + "." + enc.EncodeToString([]byte(claims))
+	sum := sha256.Sum256([]byte(text))
+	r, s, err := ecdsa.Sign(rand.Reader, key, sum[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sig [64]byte
+	r.FillBytes(sig[:32])
+	s.FillBytes(sig[32:])
+	return text + "." + enc.EncodeToString(sig[:])
 }

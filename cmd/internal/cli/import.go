@@ -32,6 +32,8 @@ var importParts = []importStep{
 	{"policies", (*importer).policies},
 	{"roles", (*importer).roles},
 	{"tokens", (*importer).tokens},
+	{"auth-methods", (*importer).authMethods},
+	{"binding-rules", (*importer).bindingRules},
 	{"services", (*importer).services},
 	{"queries", (*importer).queries},
 	{"config", (*importer).configEntries},
@@ -44,10 +46,11 @@ func importCommand() *command {
 		help: `
 Copies what a datacenter of another, compatible cluster holds into the one of the
 asked agent: keys, the catalog's external services (those that no agent
-registers), policies, roles and tokens with their secrets, prepared queries, and
-configuration entries. What is here already and equal is left alone, so the
-command may be run again and again; what differs is left alone and reported,
-unless -overwrite says that the source is right. Nothing is deleted.
+registers), policies, roles and tokens with their secrets, auth methods and their
+binding rules, prepared queries, and configuration entries. What is here already
+and equal is left alone, so the command may be run again and again; what differs
+is left alone and reported, unless -overwrite says that the source is right.
+Nothing is deleted.
 
 First look, then do:
 
@@ -74,7 +77,7 @@ func importSetup(fs *flag.FlagSet) run {
 	fs.StringVar(&src.CAFile, "from-ca-file", "", "Certificate authority to verify the source by. `FILE`")
 	fs.StringVar(&src.Datacenter, "from-datacenter", "", "Datacenter of the source (default: that of its agent). `NAME`")
 	prefix := fs.String("prefix", "", "Take over only keys that begin so. `PREFIX`")
-	only := fs.String("only", "", "Take over only these, with commas between: keys, policies, roles, tokens, services, queries, config. `LIST`")
+	only := fs.String("only", "", "Take over only these, with commas between: keys, policies, roles, tokens, auth-methods, binding-rules, services, queries, config. `LIST`")
 	dry := fs.Bool("dry-run", false, "Change nothing, say what would be done.")
 	overwrite := fs.Bool("overwrite", false, "Write what differs, too.")
 	format := formatFlag(fs)

@@ -3,6 +3,8 @@ package cli
 import (
 	"errors"
 	"net/http"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -195,4 +197,96 @@ func (im *importer) tokens() error {
 		im.part.note("%d tokens of logins stay behind: who holds them logs in again", logins)
 	}
 	return err
+}
+
+// authMethods are found by their names. What they trust is copied as it is: keys and
+// addresses that the destination has to reach, too.
+func (im *importer) authMethods() error {
+	there, here, err := im.aclThere("/v1/acl/auth-methods")
+	for i, m := range there {
+		im.progress(int64(i+1), int64(len(there)))
+		name := text(m, "Name")
+		path := client.Path("v1", "acl", "auth-method", name)
+		want, err := im.authMethod(im.from, path)
+		if err != nil {
+			return err
+		}
+		var have record
+		if named(here, "Name", name) != nil {
+			if have, err = im.authMethod(im.to, path); err != nil {
+				return err
+			}
+		}
+		update := func() error { return im.write(http.MethodPut, path, nil, want, nil) }
+		if have != nil && text(have, "Type") != text(want, "Type") {
+			update = nil // it never changes
+		}
+		if err := im.settle("auth method "+name, want, have, func() error {
+			return im.write(http.MethodPut, "/v1/acl/auth-method", nil, want, nil)
+		}, update); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// authMethod reads one, without what says the same as nothing.
+func (im *importer) authMethod(at *client.Client, path string) (record, error) {
+	var m record
+	if err := im.get(at, path, &m); err != nil {
+		return nil, err
+	}
+	m = pick(m, "Name", "Type", "DisplayName", "Description", "MaxTokenTTL", "TokenLocality", "Config")
+	if d, err := time.ParseDuration(text(m, "MaxTokenTTL")); err == nil {
+		if m["MaxTokenTTL"] = d.String(); d == 0 {
+			delete(m, "MaxTokenTTL")
+		}
+	}
+	if text(m, "TokenLocality") == "local" {
+		delete(m, "TokenLocality")
+	}
+	return m, nil
+}
+
+// bindingRules have ids that are made where they are, and no names: each is looked for
+// as a whole. One of an imported method that only the destination has gives rights that
+// the source does not, and is reported.
+func (im *importer) bindingRules() error {
+	there, here, err := im.aclThere("/v1/acl/binding-rules")
+	if err != nil || len(there) == 0 {
+		return err
+	}
+	whole := func(r record) record {
+		return pick(r, "Description", "AuthMethod", "Selector", "BindType", "BindName", "BindVars")
+	}
+	what := func(r record) string {
+		s := "binding rule of " + text(r, "AuthMethod") + " (" + text(r, "BindType") + " " + text(r, "BindName")
+		if sel := text(r, "Selector"); sel != "" {
+			s += " if " + sel
+		}
+		return s + ")"
+	}
+	methods := map[string]bool{}
+	for i, r := range there {
+		im.progress(int64(i+1), int64(len(there)))
+		want := whole(r)
+		methods[text(want, "AuthMethod")] = true
+		var have record
+		if at := slices.IndexFunc(here, func(h record) bool { return reflect.DeepEqual(whole(h), want) }); at >= 0 {
+			have = want
+			here = slices.Delete(here, at, at+1)
+		}
+		if err := im.settle(what(want), want, have, func() error {
+			return im.write(http.MethodPut, "/v1/acl/binding-rule", nil, want, nil)
+		}, nil); err != nil {
+			return err
+		}
+	}
+	for _, r := range here {
+		if methods[text(r, "AuthMethod")] {
+			im.part.Differs++
+			im.part.note("%s: is only here, where it gives rights", what(r))
+		}
+	}
+	return nil
 }
