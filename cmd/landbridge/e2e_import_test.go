@@ -185,7 +185,7 @@ func TestImport(t *testing.T) {
 	asReader.Token = ""
 	asReader.want("GET", "/v1/kv/app/0003?raw", "", "value 3")
 	// Who logs in there logs in here, to the same rights.
-	jwt := sign(t, key, `{"iss":"forge","user":{"name":"runner"}}`)
+	jwt := sign(t, key, fmt.Sprintf(`{"iss":"forge","iat":%d,"user":{"name":"runner"}}`, time.Now().Unix()))
 	var rights [2]string
 	for i, a := range []*agentProcess{from, to} {
 		as := *a
