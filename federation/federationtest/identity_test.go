@@ -174,8 +174,6 @@ func TestEvict(t *testing.T) {
 		f.Must(put(east.Server(0), "/v1/internal/federation/evict", `{"Node":"`+victim.Name+`","Datacenter":"west","Undo":true}`))
 		took = f.Await(time.Minute, "it reads again", func() error { return victim.Expect("here", "east", "dc=east") })
 		t.Logf("let in again, it reads after %s", took)
-		// One that heard of its going after its return may show it as leaving (2) for
-		// minutes; it is asked all the same.
 		took = f.Await(10*time.Second, "it is on all lists", func() error {
 			for _, h := range append(east.Servers(), west.Servers()...) {
 				wan, err := h.WAN()
@@ -184,7 +182,7 @@ func TestEvict(t *testing.T) {
 				}
 				for _, m := range append(east.Servers(), west.Servers()...) {
 					name := m.Name + "." + m.DC().Name
-					if s := wan[name].Status; s != 1 && (s != 2 || m != victim) {
+					if wan[name].Status != 1 {
 						return fmt.Errorf("%s lists %s with status %d", h.Name, name, wan[name].Status)
 					}
 				}

@@ -107,7 +107,16 @@ func (p *Pool) handle(e serf.Event) {
 	}
 	p.metrics.events.WithLabelValues(ev.Kind.String()).Add(float64(len(ev.Members)))
 	p.publish(ev)
-	if ev.Kind == Joined {
-		p.greet(ev.Members)
+	if ev.Kind != Joined {
+		return
+	}
+	p.greet(ev.Members)
+	for _, m := range ev.Members {
+		if m.Status == Leaving {
+			select {
+			case p.doubts <- struct{}{}:
+			default: // doubt has not looked since the last one
+			}
+		}
 	}
 }

@@ -39,12 +39,14 @@ type Pool struct {
 	serf    *serf.Serf // nil before Start
 	stopped bool
 	done    chan struct{}      // made by the first Stop, closed when all has ended
-	end     context.CancelFunc // ends rejoin; nil before Start
+	end     context.CancelFunc // ends rejoin and doubt; nil before Start
 
 	intent  chan struct{} // one slot: held during serf.Join
 	leaving chan struct{} // one slot: held during serf.Leave and serf.Shutdown
 	left    chan struct{} // one slot: full from Leave on until remember has seen it
 	tagMu   sync.Mutex    // serf.SetTags may not run twice at once
+
+	doubts  chan struct{} // one slot: somebody has joined who is said to leave
 
 	newcomer newcomer
 	greeted  int // by drain alone
@@ -71,6 +73,7 @@ func New(cfg Config) (*Pool, error) {
 		intent:  make(chan struct{}, 1),
 		leaving: make(chan struct{}, 1),
 		left:    make(chan struct{}, 1),
+		doubts:  make(chan struct{}, 1),
 		subs:    make(map[chan Event]struct{}),
 	}
 	p.metrics = newMetrics(cfg.Registerer, cfg.scope(), p)
@@ -121,6 +124,7 @@ func (p *Pool) Start(context.Context) error {
 	}
 	p.wg.Go(func() { p.drain(s, events) })
 	p.wg.Go(func() { p.rejoin(life, previous) })
+	p.wg.Go(func() { p.doubt(life, s) })
 	return nil
 }
 

@@ -187,6 +187,64 @@ func TestLeaveAndComeBack(t *testing.T) {
 	})
 }
 
+// TestPrunedMemberComesBack: the others forgot a member behind a cut, and it finds them
+// again when the cut is healed: for all it is alive soon, and stays so.
+func TestPrunedMemberComesBack(t *testing.T) {
+	gossiptest.Bubble(t, func(t *testing.T) {
+		net := gossiptest.NewNetwork(3)
+		var pools []*gossip.Pool
+		for i := range 4 {
+			p := agent(t, net, i)
+			defer stop(t, p)
+			if i > 0 {
+				join(t, p, 0)
+			}
+			pools = append(pools, p)
+		}
+		all := func(want gossip.Status) func() bool {
+			return func() bool {
+				for _, p := range pools[:3] {
+					if status(p, "n3") != want {
+						return false
+					}
+				}
+				return true
+			}
+		}
+		until(t, time.Minute, "all know it", all(gossip.Alive))
+		for i := range 3 {
+			net.Cut(addrOf(i), addrOf(3))
+		}
+		until(t, time.Minute, "it has failed", all(gossip.Failed))
+		until(t, time.Minute, "all have failed to it", func() bool { return len(living(pools[3])) == 1 })
+		until(t, time.Minute, "it is forgotten", func() bool {
+			if err := pools[0].RemoveFailed("n3", true); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			return all(gossip.None)()
+		})
+		for i := range 3 {
+			net.Heal(addrOf(i), addrOf(3))
+		}
+		until(t, 3*time.Minute, "it is known again", func() bool { return status(pools[0], "n3") != gossip.None })
+		until(t, 5*time.Second, "it is alive for all", all(gossip.Alive))
+		time.Sleep(2 * time.Minute)
+		if !all(gossip.Alive)() {
+			t.Error("it did not stay alive")
+		}
+	})
+}
+
+func living(p *gossip.Pool) (names []string) {
+	for _, m := range p.Members() {
+		if m.Status == gossip.Alive {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
+
 func TestSetTags(t *testing.T) {
 	gossiptest.Bubble(t, func(t *testing.T) {
 		net := gossiptest.NewNetwork(1)
