@@ -218,6 +218,13 @@ func (d *Directory) Report(server string, err error) {
 	d.failed[server] = now
 }
 
+// Loss is the share of our packets to a server that were lost in the last 30 to 60 s,
+// 0 if too few were sent to tell.
+func (d *Directory) Loss(server string) float64 {
+	loss, _ := d.links.loss(server, time.Now(), recentSteps)
+	return loss
+}
+
 // Answering reports whether a server did not fail a call within the penalty.
 func (d *Directory) Answering(server string) bool {
 	d.mu.Lock()

@@ -21,6 +21,8 @@ const (
 	// federation sends few packets, so less would say nothing.
 	lossSteps = 10
 	lossStep  = 30 * time.Second
+	// recentSteps is how far back Directory.Loss looks.
+	recentSteps = 2
 	// lossLeast is how many packets tell something about loss.
 	lossLeast = 20
 )
@@ -104,9 +106,9 @@ func (l *links) contact(peer string) time.Time {
 	return time.Time{}
 }
 
-// loss is the share of our packets to a peer that were lost in the last minutes;
+// loss is the share of our packets to a peer that were lost in the newest steps;
 // false if there were too few to tell.
-func (l *links) loss(peer string, now time.Time) (float64, bool) {
+func (l *links) loss(peer string, now time.Time, steps int) (float64, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := l.peers[peer]
@@ -115,9 +117,10 @@ func (l *links) loss(peer string, now time.Time) (float64, bool) {
 	}
 	k.turn(now)
 	var sent, lost uint64
-	for i := range k.sent {
-		sent += k.sent[i]
-		lost += k.lost[i]
+	for i := range steps {
+		at := (k.at + lossSteps - i) % lossSteps
+		sent += k.sent[at]
+		lost += k.lost[at]
 	}
 	if sent < lossLeast {
 		return 0, false

@@ -23,6 +23,7 @@ func (n *near) Known(string) bool                            { return true }
 func (n *near) Servers(string) []Peer                        { return n.peers }
 func (n *near) Ready(Peer) rpc.Doer                          { return n.client }
 func (n *near) Dial(context.Context, Peer) (rpc.Doer, error) { return n.client, nil }
+func (n *near) Loss(string) float64                          { return 0 }
 func (n *near) RTT(string) time.Duration                     { return 40 * time.Millisecond }
 func (n *near) Report(string, error)                         {}
 

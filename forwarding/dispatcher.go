@@ -65,6 +65,9 @@ type WAN interface {
 	Dial(ctx context.Context, p Peer) (rpc.Doer, error)
 	// RTT is the round trip to a server, 0 if nobody knows.
 	RTT(name string) time.Duration
+	// Loss is the share of packets to a server that were lost lately, 0 to 1, 0 if
+	// nobody knows.
+	Loss(name string) float64
 	// Report tells that a server went silent, or with nil that it answers again.
 	Report(name string, err error)
 }

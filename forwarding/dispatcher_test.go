@@ -100,6 +100,7 @@ type fakeWAN struct{ *world }
 func (w fakeWAN) Known(dc string) bool     { return w.known[dc] }
 func (w fakeWAN) Servers(dc string) []Peer { return w.remote[dc] }
 func (w fakeWAN) Ready(Peer) rpc.Doer      { return nil }
+func (w fakeWAN) Loss(string) float64      { return 0 }
 func (w fakeWAN) RTT(string) time.Duration { return 0 }
 func (w fakeWAN) Report(string, error)     {}
 

@@ -13,9 +13,9 @@ type latency struct {
 	count [latencyBuckets]atomic.Uint32
 	total atomic.Uint32
 
-	mu   sync.Mutex // of the reader that computes
-	p98  atomic.Int64
-	next atomic.Int64 // when it is computed again, Unix nanoseconds
+	mu    sync.Mutex // of the reader that computes
+	bound atomic.Int64
+	next  atomic.Int64 // when it is computed again, Unix nanoseconds
 }
 
 const (
@@ -44,22 +44,22 @@ func (l *latency) add(d time.Duration) {
 	l.total.Add(1)
 }
 
-// slow is what 98 of 100 answers do not exceed, 0 if that is not known. It is
-// computed now and then.
-func (l *latency) slow(now time.Time) time.Duration {
+// slow is what all but share in hedgeCost answers do not exceed, 0 if that is not
+// known. It is computed now and then.
+func (l *latency) slow(now time.Time, share int64) time.Duration {
 	if now.UnixNano() < l.next.Load() || !l.mu.TryLock() {
-		return time.Duration(l.p98.Load())
+		return time.Duration(l.bound.Load())
 	}
 	defer l.mu.Unlock()
 	l.next.Store(now.Add(200 * time.Millisecond).UnixNano())
 	total := l.total.Load()
 	if total < latencyEnough {
-		return time.Duration(l.p98.Load())
+		return time.Duration(l.bound.Load())
 	}
-	above := total / 50
+	above := uint32(uint64(total) * uint64(share) / hedgeCost)
 	for b, n := latencyBuckets-1, uint32(0); b >= 0; b-- {
 		if n += l.count[b].Load(); n > above {
-			l.p98.Store(int64(upper(b)))
+			l.bound.Store(int64(upper(b)))
 			break
 		}
 	}
@@ -73,5 +73,5 @@ func (l *latency) slow(now time.Time) time.Duration {
 		}
 		l.total.Store(left)
 	}
-	return time.Duration(l.p98.Load())
+	return time.Duration(l.bound.Load())
 }

@@ -25,7 +25,7 @@ func TestBucketsOfLatency(t *testing.T) {
 func TestLatencyLearns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l latency
-		if got := l.slow(time.Now()); got != 0 {
+		if got := l.slow(time.Now(), 1); got != 0 {
 			t.Errorf("knows %s before any answer", got)
 		}
 		learn := func(n int, d time.Duration) {
@@ -36,15 +36,15 @@ func TestLatencyLearns(t *testing.T) {
 		learn(970, 80*time.Millisecond)
 		learn(30, 400*time.Millisecond)
 		time.Sleep(time.Second)
-		if got := l.slow(time.Now()); got < 400*time.Millisecond || got > 460*time.Millisecond {
+		if got := l.slow(time.Now(), 1); got < 400*time.Millisecond || got > 460*time.Millisecond {
 			t.Errorf("98%% within %s, want some 400ms", got)
 		}
 		for range 4 {
 			learn(latencyMemory, 80*time.Millisecond)
 			time.Sleep(time.Second)
-			l.slow(time.Now())
+			l.slow(time.Now(), 1)
 		}
-		if got := l.slow(time.Now()); got < 80*time.Millisecond || got > 95*time.Millisecond {
+		if got := l.slow(time.Now(), 1); got < 80*time.Millisecond || got > 95*time.Millisecond {
 			t.Errorf("98%% within %s after many fast answers, want some 80ms", got)
 		}
 	})

@@ -17,11 +17,15 @@ const (
 	maxRemoteBlocking = 16384
 	// giveUp is how long a call waits while no server of a datacenter shows any sign
 	// of life; five round trips if that is longer.
-	giveUp = 850 * time.Millisecond
+	giveUp = 800 * time.Millisecond
 	// hedgeFloor keeps pauses of a busy machine from being taken for slow answers.
 	hedgeFloor = 10 * time.Millisecond
 	// hedgeUnknown is the wait while nothing is known of the way.
 	hedgeUnknown = 250 * time.Millisecond
+	// pingMargin is how much later than a hedge a ping goes: QUIC sends again what
+	// got lost a round trip, its deviation and 25 ms of the other side's patience after
+	// the last packet, and a ping before that would be the last packet.
+	pingMargin = 30 * time.Millisecond
 	// askedLately is how long after the last call servers are probed that do not answer.
 	askedLately = 10 * time.Second
 )
@@ -38,6 +42,7 @@ type path struct {
 	took               latency
 	after              atomic.Int64 // hedgeAfter, and when it is computed again
 	afterNext          atomic.Int64
+	share              atomic.Int64 // of calls that may be hedged, in hedgeCost-ths; 0 = one
 
 	calls, hedges, hedgesWon, resends, refused atomic.Uint64
 	lastErr                                    atomic.Pointer[failure]
@@ -93,6 +98,7 @@ type server struct {
 	silent  bool
 	since   time.Time
 	probing bool
+	meeting bool // alert has it connected to
 	watch   watch
 }
 
@@ -194,7 +200,7 @@ func (p *path) enter(blocks, needLeader bool) error {
 	asleep := !p.asked(now)
 	p.lastUse.Store(now.UnixNano())
 	p.calls.Add(1)
-	p.budget.earn()
+	p.budget.earn(max(p.share.Load(), 1))
 	if p.state.Load() != uint32(BreakerClosed) {
 		if err := p.refuse(now, asleep, needLeader); err != nil {
 			p.refused.Add(1)
@@ -265,7 +271,8 @@ func (s *server) rtt(now time.Time) time.Duration {
 }
 
 // hedgeAfter is how long a repeatable read waits before it is sent to a second
-// server: longer than nearly all answers take, and 1.2 round trips.
+// server: longer than nearly all answers take that no lost packet held up, and 1.2
+// round trips.
 func (p *path) hedgeAfter(now time.Time) time.Duration {
 	at := now.UnixNano()
 	if next := p.afterNext.Load(); at < next || !p.afterNext.CompareAndSwap(next, at+int64(100*time.Millisecond)) {
@@ -274,7 +281,9 @@ func (p *path) hedgeAfter(now time.Time) time.Duration {
 		}
 	}
 	rtt := p.rtt(now)
-	d := max(p.took.slow(now), rtt+rtt/5, hedgeFloor)
+	share := hedgeShare(p.loss())
+	p.share.Store(share)
+	d := max(p.took.slow(now, share), rtt+rtt/5, hedgeFloor)
 	if rtt == 0 {
 		d = max(d, hedgeUnknown)
 	}
@@ -292,6 +301,18 @@ func (p *path) rtt(now time.Time) (rtt time.Duration) {
 	return rtt
 }
 
+// loss is the share of packets that get lost on the way to the servers that answer.
+func (p *path) loss() float64 {
+	sum, n := 0.0, 0
+	for _, s := range p.roster() {
+		if !s.out.Load() {
+			sum += p.d.cfg.WAN.Loss(s.name)
+			n++
+		}
+	}
+	return sum / float64(max(n, 1))
+}
+
 // quietAfter is how long an answer takes at least before its server is watched:
 // well over a round trip, however slow answers have become.
 func (s *server) quietAfter(now time.Time) time.Duration {
@@ -299,7 +320,7 @@ func (s *server) quietAfter(now time.Time) time.Duration {
 	if rtt == 0 {
 		return hedgeUnknown
 	}
-	return max(rtt+rtt/5, hedgeFloor)
+	return rtt + rtt/5 + pingMargin
 }
 
 // patience is how long a server may leave a ping unanswered: 200 ms at least, for
@@ -462,7 +483,7 @@ func (p *path) check(s *server, conn knocker, now time.Time) (found sign, at tim
 		return watched, now.Add(patience)
 	case w.conn == conn && now.Before(w.until):
 		return watched, w.until
-	case w.conn == conn && w.heard == conn.Heard() && now.Sub(w.until) < patience:
+	case w.mute(conn, now, patience):
 		return mute, w.until.Add(-patience)
 	}
 	*w = watch{conn: conn, heard: conn.Heard(), until: now.Add(patience)}
@@ -470,31 +491,97 @@ func (p *path) check(s *server, conn knocker, now time.Time) (found sign, at tim
 	return pinged, w.until
 }
 
-// alert has the other servers watched as well: should all be out of reach, finding
-// that out of one after the other would take too long.
-func (p *path) alert(but *server, now time.Time) {
+// mute is whether there was no sign of life since the ping. One that is over for long
+// says nothing: this agent may have stood still itself.
+func (w *watch) mute(conn knocker, now time.Time, patience time.Duration) bool {
+	return w.conn == conn && !now.Before(w.until) && w.heard == conn.Heard() && now.Sub(w.until) < patience
+}
+
+// alert has the other servers watched as well, and those connected to that are not:
+// should all be out of reach, finding that out of one after the other would take too
+// long. It returns when judge is due, zero: never.
+func (p *path) alert(but *server, now time.Time) (judge time.Time) {
 	for _, s := range p.roster() {
 		if s == but || s.out.Load() {
 			continue
 		}
-		if conn, ok := p.d.cfg.WAN.Ready(*s.peer.Load()).(knocker); ok {
-			p.check(s, conn, now)
+		switch conn := p.d.cfg.WAN.Ready(*s.peer.Load()).(type) {
+		case nil:
+			p.meet(s, now)
+		case knocker:
+			if _, at := p.check(s, conn, now); at.After(judge) {
+				judge = at
+			}
+		}
+	}
+	return judge
+}
+
+// judge takes those out of the pick that alert pinged in vain: calls that come to them
+// would find out too late, or ping them anew.
+func (p *path) judge(now time.Time) {
+	for _, s := range p.roster() {
+		conn, ok := p.d.cfg.WAN.Ready(*s.peer.Load()).(knocker)
+		if !ok || s.out.Load() {
+			continue
+		}
+		patience := s.patience(now)
+		p.mu.Lock()
+		is, since := s.watch.mute(conn, now, patience), s.watch.until.Add(-patience)
+		p.mu.Unlock()
+		if is {
+			p.silence(s, since, noPong)
 		}
 	}
 }
 
-// budget lets one call in fifty be sent a second time.
+// meet connects to a server; one that does not answer in time leaves the pick.
+func (p *path) meet(s *server, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.meeting || s.silent {
+		return
+	}
+	s.meeting = p.d.spawn(func(ctx context.Context) {
+		dialed, cancel := context.WithTimeout(ctx, 2*s.handshakes(now))
+		defer cancel()
+		_, err := p.d.cfg.WAN.Dial(dialed, *s.peer.Load())
+		p.mu.Lock()
+		s.meeting = false
+		p.mu.Unlock()
+		if err != nil && ctx.Err() == nil {
+			p.silence(s, now, noHandshake)
+		}
+	})
+}
+
+// Why servers leave the pick.
+const (
+	noPong      = "a ping was not answered"
+	noHandshake = "no answer to a handshake"
+)
+
+// budget lets one call in fifty be sent a second time, more on a lossy path.
 type budget struct{ credit atomic.Int64 }
 
 const (
 	hedgeCost  = 50
 	hedgeBurst = 20 * hedgeCost
+	// hedgeMost bounds the share of calls that are sent a second time: a third.
+	hedgeMost = hedgeCost / 3
 )
 
+// hedgeShare is how many of hedgeCost calls may be hedged at a loss of packets: one,
+// and those of which the request or the answer got lost. A slow datacenter loses no
+// packets, so that its load does not grow.
+func hedgeShare(loss float64) int64 {
+	return min(1+int64(2*loss*hedgeCost), hedgeMost)
+}
+
 // earn is called by each call.
-func (b *budget) earn() {
+func (b *budget) earn(share int64) {
 	if b.credit.Load() < hedgeBurst {
-		b.credit.Add(1)
+		b.credit.Add(share)
 	}
 }
 

@@ -38,6 +38,7 @@ type race struct {
 	resent     int
 
 	start, now time.Time
+	judge      time.Time // when those that were pinged beside its server must have answered; zero: none
 	timer      *time.Timer
 	changed    <-chan struct{} // of path, nil while the call is young
 	list       [maxTries]try   // those from n on are free
@@ -60,8 +61,8 @@ type try struct {
 
 // dial is a call whose connection is being made.
 type dial struct {
-	state  atomic.Int32 // 0; dialSent: it may have left; dialGone: it will not
-	looked bool         // it took long
+	state atomic.Int32 // 0; dialSent: it may have left; dialGone: it will not
+	looks int          // at how long it takes
 }
 
 const dialSent, dialGone = 1, 2
@@ -77,7 +78,7 @@ func (d *Dispatcher) newRace(p *path, req *rpc.Request, m *rpc.Method) *race {
 	r.quick = m.Repeatable && !blocks
 	r.needLeader = needsLeader(req, m)
 	r.hedged, r.fixed, r.resent, r.n, r.said, r.changed = false, false, 0, 0, nil, nil
-	r.start = time.Now()
+	r.start, r.judge = time.Now(), time.Time{}
 	r.now = r.start
 	return r
 }
@@ -164,7 +165,7 @@ func (r *race) send(ctx context.Context, hedge bool) bool {
 	switch err := client.Begin(ctx, &r.req, &t.Pending); err {
 	case nil:
 		if r.quick {
-			t.due = r.now.Add(s.quietAfter(r.now))
+			t.due = r.now.Add(min(s.quietAfter(r.now), r.path.hedgeAfter(r.now)))
 		}
 	case rpc.ErrNoLane:
 		r.apart(ctx, t, peer, conn)
@@ -187,7 +188,7 @@ func (r *race) apart(ctx context.Context, t *try, peer Peer, conn rpc.Doer) {
 	req, wan, dial := r.req, r.d.cfg.WAN, new(dial)
 	t.dial = dial
 	if conn == nil {
-		t.due = r.now.Add(t.server.handshakes(r.now))
+		t.due = r.now.Add(t.server.handshakes(r.now) / 2)
 	}
 	if !r.d.spawn(func(context.Context) {
 		if conn == nil {
@@ -238,7 +239,7 @@ func (r *race) underway() (n int) {
 
 // arm sets the timer to when somebody has to be looked after.
 func (r *race) arm() {
-	var next time.Time
+	next := r.judge
 	for i := range r.list[:r.n] {
 		t := &r.list[i]
 		if !t.over && !t.due.IsZero() && (next.IsZero() || t.due.Before(next)) {
@@ -262,6 +263,10 @@ func (r *race) arm() {
 func (r *race) look(ctx context.Context) error {
 	if r.quick || r.changed != nil || r.list[0].dial != nil {
 		r.changed = r.path.changes() // before looking, so that no change is missed
+	}
+	if !r.judge.IsZero() && !r.judge.After(r.now) {
+		r.judge = time.Time{}
+		r.path.judge(r.now)
 	}
 	for i := range r.list[:r.n] {
 		t := &r.list[i]
@@ -308,8 +313,8 @@ func (r *race) mayMove() bool {
 	return true
 }
 
-// lookDial looks after a try whose connection takes long: the call goes elsewhere,
-// and in the end the server is out of the pick.
+// lookDial looks after a try whose connection takes long: other servers are watched,
+// the call goes to one of them, and in the end this one is out of the pick.
 func (r *race) lookDial(ctx context.Context, t *try) {
 	s := t.server
 	if t.dial.state.Load() == dialSent {
@@ -321,15 +326,19 @@ func (r *race) lookDial(ctx context.Context, t *try) {
 		}
 		return
 	}
-	if t.dial.looked {
+	handshakes := s.handshakes(r.now)
+	switch t.dial.looks++; t.dial.looks {
+	case 1:
+		t.due = r.now.Add(handshakes / 2)
+		r.judge = r.path.alert(s, r.now)
+	case 2:
+		t.due = r.now.Add(handshakes)
+		if r.path.others(r.tried) && (r.quick || t.dial.state.CompareAndSwap(0, dialGone)) {
+			r.send(ctx, false)
+		}
+	default:
 		t.due = time.Time{}
-		r.path.silence(s, t.began, "no answer to a handshake")
-		return
-	}
-	t.dial.looked = true
-	t.due = r.now.Add(s.handshakes(r.now))
-	if r.path.others(r.tried) && (r.quick || t.dial.state.CompareAndSwap(0, dialGone)) {
-		r.send(ctx, false)
+		r.path.silence(s, t.began, noHandshake)
 	}
 }
 
@@ -344,19 +353,21 @@ func (r *race) lookCall(ctx context.Context, t *try) {
 		t.due = time.Time{}
 		return
 	}
-	found, next := r.path.check(s, t.conn, r.now)
-	switch found {
-	case mute:
-		t.due = time.Time{}
-		// Not since the call began: it may have waited for long at a server that was well.
-		r.path.silence(s, next, "a ping was not answered")
-		return
-	case pinged:
-		r.path.alert(s, r.now)
+	if t.due = t.began.Add(s.quietAfter(r.now)); !t.due.After(r.now) {
+		found, next := r.path.check(s, t.conn, r.now)
+		switch found {
+		case mute:
+			t.due = time.Time{}
+			// Not since the call began: it may have waited for long at a server that was well.
+			r.path.silence(s, next, noPong)
+			return
+		case pinged:
+			r.judge = r.path.alert(s, r.now)
+		}
+		t.due = next
 	}
-	t.due = next
 	if at := t.began.Add(r.path.hedgeAfter(r.now)); at.After(r.now) {
-		if at.Before(next) {
+		if at.Before(t.due) {
 			t.due = at
 		}
 		return
@@ -403,6 +414,9 @@ func (r *race) settle(ctx context.Context, t *try, resp *rpc.Response, err error
 	case answered && kind == store.KindNoLeader && r.needLeader:
 		r.path.setLeaderless(s, true)
 		r.path.seek()
+		if r.underway() == 0 && r.path.state.Load() == uint32(BreakerLeaderless) {
+			return nil, err, true // the others would say the same
+		}
 	case !answered && unanswered(err) && !rpc.Stopping(err):
 		r.path.silence(s, r.now, err.Error())
 	case answered && kind == store.KindNoServers:

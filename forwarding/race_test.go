@@ -28,6 +28,7 @@ type faraway struct {
 	t       *testing.T
 	pool    *rpc.Pool
 	peers   []Peer
+	loss    float64 // what is told of packets; none is lost
 	servers map[string]*farServer
 	d       *Dispatcher
 	life    context.Context
@@ -98,6 +99,7 @@ func (w *faraway) Dial(ctx context.Context, p Peer) (rpc.Doer, error) {
 	}
 	return c, nil
 }
+func (w *faraway) Loss(string) float64      { return w.loss }
 func (w *faraway) RTT(string) time.Duration { return farRTT }
 func (w *faraway) Report(string, error)     {}
 
@@ -291,9 +293,12 @@ func TestOneCallFindsAllServersSilent(t *testing.T) {
 		w := newFaraway(t, 3)
 		w.warm()
 		w.each(func(s *farServer) { s.freeze(true) })
+		cut := time.Now()
 		if _, took, err := w.call(&read); store.KindOf(err) != store.KindUnreachable || took > time.Second {
 			t.Errorf("after %s: %v", took, err)
 		}
+		// It may have ended with its connection, a little before the second is over.
+		time.Sleep(time.Until(cut.Add(time.Second)))
 		if _, took, err := w.call(&read); err == nil || took > 5*time.Millisecond {
 			t.Errorf("the next one after %s: %v", took, err)
 		}
@@ -338,7 +343,7 @@ func TestLeaderlessDatacenter(t *testing.T) {
 				if store.KindOf(err) != store.KindNoLeader || !strings.Contains(err.Error(), "No cluster leader") || !strings.HasPrefix(err.Error(), `rpc error making call: dc "dc2": `) {
 					t.Errorf("%s in: %v", at, err)
 				}
-				if at > 2*time.Second && took > 5*time.Millisecond {
+				if at > 2*time.Second && took > 5*time.Millisecond || took > 800*time.Millisecond {
 					t.Errorf("%s in an error took %s", at, took)
 				}
 			})
@@ -515,6 +520,48 @@ func TestHedges(t *testing.T) {
 			t.Errorf("a server that answers pings was left out: %+v", st)
 		}
 	})
+}
+
+// Every fifth answer is late. If packets get lost that is why, and what is late is sent
+// to a second server; if not, servers are slow, and one call in fifty is.
+func TestHedgesFollowLoss(t *testing.T) {
+	for _, loss := range []float64{0, 0.1} {
+		t.Run(fmt.Sprintf("loss %v", loss), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newFaraway(t, 3)
+				w.loss = loss
+				w.warm()
+				var n atomic.Int64
+				w.answers(func(ctx context.Context, _ *rpc.Request) (*rpc.Response, error) {
+					if n.Add(1)%5 == 0 {
+						select {
+						case <-time.After(4 * farRTT):
+						case <-ctx.Done():
+						}
+					}
+					return &rpc.Response{}, nil
+				})
+				const calls = 3000
+				var late atomic.Int64
+				w.load(&stale, 100, calls/100*time.Second, func(_ string, took time.Duration, err error) {
+					if err != nil {
+						t.Error(err)
+					}
+					if took > 5*farRTT/2 {
+						late.Add(1)
+					}
+				})
+				st, _ := w.d.Remote("dc2")
+				t.Logf("%d of %d calls were hedged, %d late", st.Hedges, calls, late.Load())
+				if burst := uint64(hedgeBurst / hedgeCost); loss == 0 && st.Hedges > (calls+200)/50+burst {
+					t.Errorf("%d calls were hedged without loss", st.Hedges)
+				}
+				if loss > 0 && (st.Hedges > calls/4 || late.Load() > calls/15) {
+					t.Errorf("%d of %d calls were hedged, %d late", st.Hedges, calls, late.Load())
+				}
+			})
+		})
+	}
 }
 
 // The way of an answer is told.

@@ -74,4 +74,6 @@ func (v *wanView) RTT(server string) time.Duration {
 	return rtt
 }
 
+func (v *wanView) Loss(server string) float64 { return v.dir.Loss(server) }
+
 func (v *wanView) Report(server string, err error) { v.dir.Report(server, err) }

@@ -44,9 +44,8 @@ type Pool struct {
 	intent  chan struct{} // one slot: held during serf.Join
 	leaving chan struct{} // one slot: held during serf.Leave and serf.Shutdown
 	left    chan struct{} // one slot: full from Leave on until remember has seen it
-	tagMu   sync.Mutex    // serf.SetTags may not run twice at once
-
 	doubts  chan struct{} // one slot: somebody has joined who is said to leave
+	tagMu   sync.Mutex    // serf.SetTags may not run twice at once
 
 	newcomer newcomer
 	greeted  int // by drain alone
