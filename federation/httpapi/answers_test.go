@@ -108,7 +108,7 @@ func TestKV(t *testing.T) {
 		{method: "PUT", target: "/v1/kv/s/a?acquire=x", status: 500, typ: errorType, want: `raft apply failed: invalid session "x"`},
 		{method: "DELETE", target: "/v1/kv/s/new?cas=0", status: 200, want: "false"},
 		{method: "DELETE", target: "/v1/kv/s/new?cas=1", status: 200, want: "false"},
-		{method: "DELETE", target: "/v1/kv/s/a?recurse&cas=1", status: 400, want: "Conflicting flags: cas=1&recurse=\n"},
+		{method: "DELETE", target: "/v1/kv/s/a?recurse&token=secret&cas=1", status: 400, want: "Conflicting flags: cas=1&recurse=\n"},
 		{method: "DELETE", target: "/v1/kv/never", status: 200, typ: jsonType, want: "true", has: unindexed},
 		{method: "DELETE", target: "/v1/kv/s?recurse", status: 200, want: "true"},
 		{method: "GET", target: "/v1/kv/?keys", status: 200, want: `["d//e"]`},

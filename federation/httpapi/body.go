@@ -7,6 +7,9 @@ import (
 	"io"
 	"net/http"
 	"time"
+
+	"landbridge/store"
+	"landbridge/store/acl"
 )
 
 // bodyTimeout is how long a body may take to arrive.
@@ -18,6 +21,13 @@ const drainTimeout = 5 * time.Second
 // maxJSONBody bounds the bodies of registrations and the like.
 const maxJSONBody = 2 << 20
 
+// Bodies up to smallBody are read from anybody. Of larger ones maxBodies are in memory
+// at a time, so that many connections do not make an agent's memory theirs.
+const (
+	smallBody = 128 << 10
+	maxBodies = 128 << 20
+)
+
 // body reads the request's body into a pooled buffer, which the caller gives
 // back with putBuffer. What counts is the bytes read: a length that was declared
 // is only believed when it is too large.
@@ -26,10 +36,14 @@ func (c *call) body(limit int64, key string) (*bytes.Buffer, error) {
 		c.drain(limit)
 		return nil, errBodyTooLarge(c.r.ContentLength, limit, key)
 	}
-	buf := getBuffer()
 	if c.r.Body == nil || c.r.Body == http.NoBody {
-		return buf, nil
+		return getBuffer(), nil
 	}
+	if err := c.large(limit); err != nil {
+		c.drain(limit)
+		return nil, err
+	}
+	buf := getBuffer()
 	// A body that trickles in holds a connection and a goroutine. The deadline is
 	// lifted at once: it would end the wait for the client's departure, too.
 	conn := http.NewResponseController(c.w)
@@ -50,11 +64,38 @@ func (c *call) body(limit int64, key string) (*bytes.Buffer, error) {
 	return buf, nil
 }
 
+// large lets a body in that is not small: from whoever has a token, or may write
+// something without, and while there is room for it until the request ends. What
+// another datacenter thinks of a token is not known here.
+func (c *call) large(limit int64) error {
+	size := c.r.ContentLength
+	if size < 0 {
+		size = limit
+	}
+	if size <= smallBody {
+		return nil
+	}
+	if dc := c.p.dc; c.s.cfg.ACL != nil && (dc == "" || dc == c.s.cfg.Datacenter) {
+		who, err := c.s.cfg.ACL.Resolve(c.r.Context(), c.token)
+		if err != nil {
+			return err
+		}
+		if who.Anonymous() && !who.CanAny(acl.Write) {
+			return store.Errorf(store.KindPermissionDenied, "Permission denied: a body of more than %d bytes needs a token", smallBody)
+		}
+	}
+	c.held = size
+	if all := c.s.bodies.Add(size); all > maxBodies && all > size {
+		return store.Errorf(store.KindRateLimited, "Too many large request bodies at once, please try again")
+	}
+	return nil
+}
+
 // drain reads a refused body whose length is not outrageous. Clients that send all
 // of it before they read would meet a closed connection instead of the answer. One
 // that asks before it sends (Expect: 100-continue) is told at once.
 func (c *call) drain(limit int64) {
-	if c.r.ContentLength > 2*limit || c.r.Header.Get("Expect") != "" {
+	if c.r.ContentLength < 0 || c.r.ContentLength > 2*limit || c.r.Header.Get("Expect") != "" {
 		return
 	}
 	conn := http.NewResponseController(c.w)

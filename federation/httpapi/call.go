@@ -28,6 +28,7 @@ type call struct {
 	token  string
 	who    *acl.Bearer // set by guards; nil: ACLs are off, or nobody asked
 	status int
+	held   int64         // bytes of a large body, taken from what all may have
 	bound  time.Duration // how old an answer may be if the datacenter is away; 0: it fails
 	// indexed is set by reads whose errors carry the index headers too.
 	indexed bool

@@ -125,10 +125,12 @@ func (c *call) apply(method rpc.MethodID, payload []byte) error {
 	return c.plain(req)
 }
 
-// conflicting names the query as it was understood; unlike other errors it ends
-// in a newline.
+// conflicting names the query as it was understood, without the token in it; unlike
+// other errors it ends in a newline.
 func (c *call) conflicting() error {
-	return badRequest("Conflicting flags: %s\n", c.r.URL.Query().Encode())
+	q := c.r.URL.Query()
+	q.Del("token")
+	return badRequest("Conflicting flags: %s\n", q.Encode())
 }
 
 // parseUint reads a number of a query. That a bad one is an error of the server

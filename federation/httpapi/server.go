@@ -50,6 +50,7 @@ type Server struct {
 	secure *http.Server
 	// Connections by client, for HTTP and HTTPS each, over all their listeners.
 	plainConns, secureConns connections
+	bodies                  atomic.Int64 // bytes of large bodies in memory
 }
 
 type extraHeader struct {
@@ -182,6 +183,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			seconds = nil
 		}
 		s.metrics.observe(fam, c.status, seconds, time.Since(start))
+		if c.held != 0 {
+			s.bodies.Add(-c.held)
+		}
 		*c = call{}
 		calls.Put(c)
 	}()

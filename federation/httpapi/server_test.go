@@ -154,6 +154,46 @@ func TestBodyLimits(t *testing.T) {
 	}
 }
 
+// Large bodies are for those who have a token or may write, and while there is room.
+func TestLargeBodies(t *testing.T) {
+	n, f := withACL(t, map[string]string{"": ``, "weak": ``}, nil)
+	large, small := strings.Repeat("x", smallBody+1), strings.Repeat("x", smallBody)
+	put := func(target, body string, declared bool, code int, want string) {
+		t.Helper()
+		r := httptest.NewRequest("PUT", target, strings.NewReader(body))
+		if !declared {
+			r.ContentLength = -1
+		}
+		w := httptest.NewRecorder()
+		n.ServeHTTP(w, r)
+		if w.Code != code || w.Body.String() != want {
+			t.Errorf("PUT %s, %d bytes: %d %s, want %d %s", target, len(body), w.Code, w.Body, code, want)
+		}
+		if held := n.bodies.Load(); held != 0 && held < maxBodies-smallBody {
+			t.Errorf("%d bytes are held after the request", held)
+		}
+	}
+	const nobody = "Permission denied: a body of more than 131072 bytes needs a token"
+	put("/v1/kv/x", large, true, 403, nobody)
+	put("/v1/kv/x", large, false, 403, nobody)
+	put("/v1/txn", large, true, 403, nobody)
+	put("/v1/kv/x?dc=dc1", large, true, 403, nobody)
+	put("/v1/kv/x?token=unknown", large, true, 403, "ACL not found")
+	put("/v1/kv/x", small, true, 200, "true") // the servers of this test have no ACLs
+	put("/v1/kv/x?token=weak", large, true, 200, "true")
+	put("/v1/kv/x?dc=dc2", large, true, 200, "true") // who judges by itself
+	f.rules[""] = `key_prefix "" { policy = "write" }`
+	put("/v1/kv/x", large, true, 200, "true")
+
+	n.bodies.Store(maxBodies - smallBody)
+	const full = "Too many large request bodies at once, please try again"
+	put("/v1/kv/x", large, true, 429, full)
+	put("/v1/kv/x", large, false, 429, full)
+	put("/v1/kv/x", small, true, 200, "true")
+	n.bodies.Store(0)
+	put("/v1/kv/x", large, false, 200, "true")
+}
+
 // A client that sends all of a refused body before it reads gets the answer, and
 // its connection goes on.
 func TestRefusedBodyIsRead(t *testing.T) {

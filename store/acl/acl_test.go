@@ -121,6 +121,11 @@ func TestBelow(t *testing.T) {
 	if !a.CanSome(Key, Write) || a.CanSome(Service, Read) || !a.CanSome(Key, List) {
 		t.Error("CanSome is wrong")
 	}
+	for rules, want := range map[string]bool{``: false, `key_prefix "" { policy = "read" }`: false, `event "e" { policy = "write" }`: true, `operator = "write"`: true} {
+		if got := compile(t, Defaults{}, rules).CanAny(Write); got != want {
+			t.Errorf("%q lets write something: %v", rules, got)
+		}
+	}
 }
 
 func TestParseRefuses(t *testing.T) {

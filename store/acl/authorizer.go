@@ -184,6 +184,16 @@ func (a *Authorizer) CanSome(r Resource, want Access) bool {
 	return slices.ContainsFunc(m.sorted, func(e entry) bool { return e.level.allows(want) })
 }
 
+// CanAny is whether there may be anything to which access is allowed.
+func (a *Authorizer) CanAny(want Access) bool {
+	for r := range resources {
+		if a.CanSome(r, want) {
+			return true
+		}
+	}
+	return false
+}
+
 // upper is whether folding would change the name, or may.
 func upper(name string) bool {
 	for i := range len(name) {
