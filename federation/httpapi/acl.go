@@ -2,8 +2,6 @@ package httpapi
 
 import (
 	"encoding/json"
-	"errors"
-	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -72,20 +70,11 @@ func aclEntries() []entry {
 
 // decodeACL reads a body about a kind of record.
 func (c *call) decodeACL(v any, kind string) error {
-	buf, err := c.body(maxJSONBody, "http_config")
-	if err != nil {
-		return err
-	}
-	defer putBuffer(buf)
-	d := json.NewDecoder(buf)
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			err = errors.New("unexpected EOF")
-		}
-		return badRequest("%s decoding failed: %w", kind, err)
-	}
-	return nil
+	return c.decodeAs(v, true, errDecodeACL(kind))
+}
+
+func errDecodeACL(kind string) func(error) error {
+	return func(err error) error { return badRequest("%s decoding failed: %w", kind, err) }
 }
 
 // aclRead runs a read of something by its name.
@@ -209,7 +198,7 @@ func (c *call) aclLogin() error {
 func (c *call) aclLogout() error { return c.apply(rpc.ACLLogout, nil) }
 
 func (c *call) aclAuthorize() error {
-	buf, err := c.body(maxJSONBody, "http_config")
+	buf, err := c.jsonBody()
 	if err != nil {
 		return err
 	}
@@ -230,7 +219,7 @@ func (c *call) templateList() error { return c.template("list", "", nil) }
 func (c *call) templateRead() error { return c.template("read", c.rest, nil) }
 
 func (c *call) templatePreview() error {
-	buf, err := c.body(maxJSONBody, "http_config")
+	buf, err := c.jsonBody()
 	if err != nil {
 		return err
 	}

@@ -2,8 +2,6 @@ package httpapi
 
 import (
 	"encoding/json"
-	"errors"
-	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -103,13 +101,9 @@ func (c *call) tokenClone(id string) error {
 		return errNoAccessor
 	}
 	var b struct{ Description string }
-	buf, err := c.body(maxJSONBody, "http_config")
-	if err != nil {
+	// The rest of a token says nothing here.
+	if err := c.decodeAs(&b, false, optional(errDecodeACL("Token"))); err != nil {
 		return err
-	}
-	defer putBuffer(buf)
-	if err := json.NewDecoder(buf).Decode(&b); err != nil && !errors.Is(err, io.EOF) { // the rest of a token says nothing here
-		return badRequest("Token decoding failed: %w", err)
 	}
 	ch := store.SetACL(store.ACLClone, &store.ACLToken{Description: b.Description})
 	ch.Key = id

@@ -97,7 +97,7 @@ func (c *call) showService(svc *agent.Service) error {
 }
 
 func (c *call) agentServiceRegister() error {
-	buf, err := c.body(maxJSONBody, "http_config")
+	buf, err := c.jsonBody()
 	if err != nil {
 		return err
 	}
@@ -235,7 +235,7 @@ func (c *call) agentChecks() error {
 }
 
 func (c *call) agentCheckRegister() error {
-	buf, err := c.body(maxJSONBody, "http_config")
+	buf, err := c.jsonBody()
 	if err != nil {
 		return err
 	}

@@ -107,22 +107,46 @@ func (c *call) drain(limit int64) {
 	}
 }
 
-// decode reads a JSON body into v, which gets copies. Unknown fields are
-// refused; names match case-insensitively; what follows the first value is not
-// looked at.
-func (c *call) decode(v any) error {
-	buf, err := c.body(maxJSONBody, "http_config")
+// jsonBody is body with the bound of all that is JSON and has none of its own.
+func (c *call) jsonBody() (*bytes.Buffer, error) { return c.body(maxJSONBody, "http_config") }
+
+// decode reads a JSON body into v, which gets copies, and refuses unknown fields.
+func (c *call) decode(v any) error { return c.decodeAs(v, true, errDecode) }
+
+// decodeAs is decode for those whose errors have other words, or who pass over what
+// they do not know: wrap takes what is wrong with the JSON, io.EOF of an empty body.
+func (c *call) decodeAs(v any, strict bool, wrap func(error) error) error {
+	buf, err := c.jsonBody()
 	if err != nil {
 		return err
 	}
 	defer putBuffer(buf)
-	d := json.NewDecoder(buf)
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			err = errors.New("unexpected EOF")
-		}
-		return errDecode(err)
+	if err := parseJSON(buf, v, strict); err != nil {
+		return wrap(err)
 	}
 	return nil
+}
+
+// parseJSON decodes the first value of a body; what follows is not looked at. Names
+// match case-insensitively.
+func parseJSON(body io.Reader, v any, strict bool) error {
+	d := json.NewDecoder(body)
+	if strict {
+		d.DisallowUnknownFields()
+	}
+	err := d.Decode(v)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = errors.New("unexpected EOF") // the text's, not the connection's
+	}
+	return err
+}
+
+// optional is wrap for where a body need not be there.
+func optional(wrap func(error) error) func(error) error {
+	return func(err error) error {
+		if err == io.EOF {
+			return nil
+		}
+		return wrap(err)
+	}
 }

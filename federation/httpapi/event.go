@@ -17,7 +17,7 @@ func (c *call) eventFire() error {
 	if c.rest == "" {
 		return badRequest("Missing name")
 	}
-	buf, err := c.body(maxJSONBody, "http_config")
+	buf, err := c.jsonBody()
 	if err != nil {
 		return err
 	}

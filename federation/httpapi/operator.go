@@ -3,7 +3,6 @@ package httpapi
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 
@@ -53,11 +52,6 @@ func (c *call) autopilotGet() error {
 
 // autopilotPut replaces the whole configuration.
 func (c *call) autopilotPut() error {
-	buf, err := c.body(maxJSONBody, "http_config")
-	if err != nil {
-		return err
-	}
-	defer putBuffer(buf)
 	var b struct {
 		CleanupDeadServers      bool
 		LastContactThreshold    duration
@@ -70,17 +64,13 @@ func (c *call) autopilotPut() error {
 		UpgradeVersionTag        string
 		CreateIndex, ModifyIndex uint64
 	}
-	d := json.NewDecoder(buf)
-	d.DisallowUnknownFields()
-	if err := d.Decode(&b); err != nil {
-		if err == io.ErrUnexpectedEOF {
-			err = io.EOF
-		}
-		return badRequest("Error parsing autopilot config: %w", err)
+	bad := func(err error) error { return badRequest("Error parsing autopilot config: %w", err) }
+	if err := c.decodeAs(&b, true, bad); err != nil {
+		return err
 	}
 	for name, d := range map[string]duration{"LastContactThreshold": b.LastContactThreshold, "ServerStabilizationTime": b.ServerStabilizationTime} {
 		if d < 0 {
-			return badRequest("Error parsing autopilot config: %s '%s' must not be negative", name, time.Duration(d))
+			return bad(fmt.Errorf("%s '%s' must not be negative", name, time.Duration(d)))
 		}
 	}
 	cmd := store.AutopilotCommand{Config: store.AutopilotConfig{

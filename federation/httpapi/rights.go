@@ -2,9 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"io"
 
 	"landbridge/lan/agent"
 	"landbridge/store"
@@ -188,16 +185,8 @@ func (c *call) agentToken() error {
 		return errACLOff
 	}
 	var b struct{ Token string }
-	buf, err := c.body(maxJSONBody, "http_config")
-	if err != nil {
+	if err := c.decodeAs(&b, false, errDecode); err != nil {
 		return err
-	}
-	defer putBuffer(buf)
-	if err := json.NewDecoder(buf).Decode(&b); err != nil {
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			err = errors.New("unexpected EOF")
-		}
-		return errDecode(err)
 	}
 	if err := c.s.cfg.ACL.SetToken(c.rest, b.Token); err != nil {
 		return err

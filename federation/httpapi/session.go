@@ -1,9 +1,6 @@
 package httpapi
 
 import (
-	"encoding/json"
-	"errors"
-	"io"
 	"slices"
 	"time"
 
@@ -47,16 +44,8 @@ func (d *lockDelay) UnmarshalJSON(b []byte) error {
 
 func (c *call) sessionCreate() error {
 	b := sessionBody{Node: c.s.cfg.NodeName, LockDelay: lockDelay(store.DefaultLockDelay)}
-	buf, err := c.body(maxJSONBody, "http_config")
-	if err != nil {
+	if err := c.decodeAs(&b, false, optional(errDecode)); err != nil {
 		return err
-	}
-	defer putBuffer(buf)
-	if err := json.NewDecoder(buf).Decode(&b); err != nil && err != io.EOF {
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			err = errors.New("unexpected EOF")
-		}
-		return errDecode(err)
 	}
 	cmd := store.SessionCommand{Op: store.SessionCreate, Session: store.Session{Name: b.Name, Node: b.Node,
 		LockDelay: time.Duration(b.LockDelay), Behavior: b.Behavior, TTL: b.TTL, NodeChecks: b.nodeChecks()}}

@@ -2,8 +2,6 @@ package httpapi
 
 import (
 	"encoding/json"
-	"errors"
-	"io"
 	"net/http"
 	"strconv"
 
@@ -112,12 +110,7 @@ func (c *call) txnCommand() (*store.TxnCommand, error) {
 	}
 	defer putBuffer(buf)
 	var ops []txnOpBody
-	d := json.NewDecoder(buf)
-	d.DisallowUnknownFields()
-	if err := d.Decode(&ops); err != nil {
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			err = errors.New("unexpected EOF")
-		}
+	if err := parseJSON(buf, &ops, true); err != nil {
 		return nil, badRequest("Failed to parse body: %w", err)
 	}
 	cmd := &store.TxnCommand{Ops: make([]store.TxnOp, len(ops))}
