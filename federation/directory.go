@@ -218,12 +218,9 @@ func (d *Directory) Report(server string, err error) {
 	d.failed[server] = now
 }
 
-// Loss is the share of our packets to a server that were lost in the last 30 to 60 s,
-// 0 if too few were sent to tell.
-func (d *Directory) Loss(server string) float64 {
-	loss, _ := d.links.loss(server, time.Now(), recentSteps)
-	return loss
-}
+// Loss is the share of our packets to a server that were lost in the last seconds, 0 if
+// too few were sent to tell. Acknowledgements are packets, too, and never found lost.
+func (d *Directory) Loss(server string) float64 { return d.links.lossLately(server) }
 
 // Answering reports whether a server did not fail a call within the penalty.
 func (d *Directory) Answering(server string) bool {

@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"math"
 	"sync"
 	"time"
 )
@@ -21,8 +22,8 @@ const (
 	// federation sends few packets, so less would say nothing.
 	lossSteps = 10
 	lossStep  = 30 * time.Second
-	// recentSteps is how far back Directory.Loss looks.
-	recentSteps = 2
+	// lossHalfLife is how soon what Directory.Loss counts weighs half as much.
+	lossHalfLife = 7 * time.Second
 	// lossLeast is how many packets tell something about loss.
 	lossLeast = 20
 )
@@ -30,6 +31,7 @@ const (
 // links remembers what connections with peers, which come and go, have counted.
 type links struct {
 	mu    sync.Mutex
+	at    time.Time // of the last sample
 	peers map[string]*link
 	seen  map[any]PathSample // of the connections that are open
 }
@@ -42,6 +44,8 @@ type link struct {
 	sent    [lossSteps]uint64
 	lost    [lossSteps]uint64
 	at      int
+
+	sentLately, lostLately float64 // older packets weigh less
 }
 
 // take notes a sample of all open connections.
@@ -51,6 +55,12 @@ func (l *links) take(now time.Time, paths []PathSample) {
 	if l.peers == nil {
 		l.peers = make(map[string]*link)
 	}
+	older := math.Exp2(-float64(now.Sub(l.at)) / float64(lossHalfLife))
+	for _, k := range l.peers {
+		k.sentLately *= older
+		k.lostLately *= older
+	}
+	l.at = now
 	next := make(map[any]PathSample, len(paths))
 	for _, p := range paths {
 		if p.Peer == "" {
@@ -71,9 +81,12 @@ func (l *links) take(now time.Time, paths []PathSample) {
 			k.rtt = p.RTT
 		}
 		k.used = now
-		k.sent[k.at] += p.Sent - before.Sent
 		// A packet may be found to be lost that arrived late: the count can shrink.
-		k.lost[k.at] += max(p.Lost, before.Lost) - before.Lost
+		sent, lost := p.Sent-before.Sent, max(p.Lost, before.Lost)-before.Lost
+		k.sent[k.at] += sent
+		k.lost[k.at] += lost
+		k.sentLately += float64(sent)
+		k.lostLately += float64(lost)
 	}
 	l.seen = next
 	for name, k := range l.peers {
@@ -106,9 +119,21 @@ func (l *links) contact(peer string) time.Time {
 	return time.Time{}
 }
 
-// loss is the share of our packets to a peer that were lost in the newest steps;
+// lossLately is the share of our packets to a peer that were lost in the last seconds,
+// 0 if there were too few to tell.
+func (l *links) lossLately(peer string) float64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := l.peers[peer]
+	if k == nil || k.sentLately < lossLeast {
+		return 0
+	}
+	return min(k.lostLately/k.sentLately, 1)
+}
+
+// loss is the share of our packets to a peer that were lost in the last minutes;
 // false if there were too few to tell.
-func (l *links) loss(peer string, now time.Time, steps int) (float64, bool) {
+func (l *links) loss(peer string, now time.Time) (float64, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := l.peers[peer]
@@ -117,10 +142,9 @@ func (l *links) loss(peer string, now time.Time, steps int) (float64, bool) {
 	}
 	k.turn(now)
 	var sent, lost uint64
-	for i := range steps {
-		at := (k.at + lossSteps - i) % lossSteps
-		sent += k.sent[at]
-		lost += k.lost[at]
+	for i := range k.sent {
+		sent += k.sent[i]
+		lost += k.lost[i]
 	}
 	if sent < lossLeast {
 		return 0, false

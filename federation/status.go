@@ -219,7 +219,7 @@ func (d *Directory) Links() []Link {
 			if rtt, ok := d.cfg.Distance(srv.Name); ok {
 				l.RTT = rtt.Seconds()
 			}
-			if loss, ok := d.links.loss(srv.Name, now, lossSteps); ok {
+			if loss, ok := d.links.loss(srv.Name, now); ok {
 				l.Loss = &loss
 			}
 			l.Reachable = d.reachable(srv, l.LastContact, now)

@@ -14,7 +14,7 @@ func TestLoss(t *testing.T) {
 	}
 	check := func(what string, want float64, known bool) {
 		t.Helper()
-		if got, ok := l.loss("n.dc2", now, lossSteps); got != want || ok != known {
+		if got, ok := l.loss("n.dc2", now); got != want || ok != known {
 			t.Errorf("%s: loss %v, %v, want %v, %v", what, got, ok, want, known)
 		}
 	}
@@ -34,11 +34,14 @@ func TestLoss(t *testing.T) {
 	check("one that enrols has no name", 0.05, true)
 	take(lossSteps*lossStep, PathSample{Peer: "n.dc2", Connection: 2, Sent: 140, Lost: 20, Received: 2})
 	check("old loss is forgotten", 0.5, true)
-	take(recentSteps*lossStep, PathSample{Peer: "n.dc2", Connection: 2, Sent: 340, Lost: 20, Received: 2})
-	if got, ok := l.loss("n.dc2", now, recentSteps); got != 0 || !ok {
-		t.Errorf("lately: loss %v, %v", got, ok)
+	if got := l.lossLately("n.dc2"); got < 0.49 || got > 0.5 {
+		t.Errorf("lately: loss %v, want nearly 0.5", got)
 	}
-	check("and before", 20./240, true)
+	take(lossHalfLife, PathSample{Peer: "n.dc2", Connection: 2, Sent: 200, Lost: 20, Received: 2})
+	if got := l.lossLately("n.dc2"); got < 0.12 || got > 0.13 {
+		t.Errorf("a half-life later: loss %v, want some 0.125", got)
+	}
+	check("and before", 0.2, true)
 	take(2 * time.Hour)
 	if len(l.peers) != 0 {
 		t.Error("a peer that is gone is remembered for ever")

@@ -572,10 +572,11 @@ const (
 )
 
 // hedgeShare is how many of hedgeCost calls may be hedged at a loss of packets: one,
-// and those of which the request or the answer got lost. A slow datacenter loses no
+// and those of which the request or the answer got lost; half of the packets that loss is
+// a share of are acknowledgements, of which nobody knows. A slow datacenter loses no
 // packets, so that its load does not grow.
 func hedgeShare(loss float64) int64 {
-	return min(1+int64(2*loss*hedgeCost), hedgeMost)
+	return min(1+int64(2*2*loss*hedgeCost), hedgeMost)
 }
 
 // earn is called by each call.

@@ -526,7 +526,7 @@ func TestHedges(t *testing.T) {
 // Every fifth answer is late. If packets get lost that is why, and what is late is sent
 // to a second server; if not, servers are slow, and one call in fifty is.
 func TestHedgesFollowLoss(t *testing.T) {
-	for _, loss := range []float64{0, 0.1} {
+	for _, loss := range []float64{0, 0.05} {
 		t.Run(fmt.Sprintf("loss %v", loss), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newFaraway(t, 3)

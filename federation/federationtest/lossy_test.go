@@ -63,9 +63,9 @@ func TestLossyReads(t *testing.T) {
 				f.Must(east.Server(0).Join(west.Server(0)))
 				f.Await(time.Second, "all read", bothWays(east, west))
 				h := east.Followers()[0]
-				steady(f, h, west, rate, 5*time.Second)
+				steady(f, h, west, 50, 30*time.Second)
 				f.Lossy(east, west, rtt, 0.1)
-				steady(f, h, west, rate, 10*time.Second)
+				steady(f, h, west, rate, 15*time.Second)
 				list := steady(f, h, west, rate, 3000/time.Duration(rate)*time.Second)
 				for _, s := range list {
 					if s.err != nil {
