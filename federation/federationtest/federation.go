@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"landbridge/federation/node"
+	"landbridge/store/raftlog/raftlogtest"
 )
 
 // Ports of every host.
@@ -242,7 +243,7 @@ func (dc *Datacenter) add(server bool) *Host {
 	n := len(dc.list) + 1
 	h := &Host{
 		Name: fmt.Sprintf("%s-%d", dc.Name, n), f: dc.f, dc: dc, server: server,
-		addr: netip.AddrFrom4([4]byte{10, byte(dc.number), 0, byte(n)}), disk: newDisk(),
+		addr: netip.AddrFrom4([4]byte{10, byte(dc.number), 0, byte(n)}), disk: raftlogtest.New(),
 	}
 	h.dir = filepath.Join(dc.f.dir, h.Name)
 	dc.list = append(dc.list, h)

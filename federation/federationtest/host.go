@@ -17,6 +17,7 @@ import (
 
 	"landbridge/federation/node"
 	"landbridge/store"
+	"landbridge/store/raftlog/raftlogtest"
 )
 
 // callTimeout ends a call to an agent that does not answer.
@@ -30,8 +31,8 @@ type Host struct {
 	dc     *Datacenter
 	server bool
 	addr   netip.Addr
-	dir    string // data_dir
-	disk   *disk
+	dir    string            // data_dir
+	disk   *raftlogtest.Disk // outlives the agent
 	log    tail
 
 	mu  sync.Mutex
@@ -147,6 +148,7 @@ func (h *Host) ask() *run {
 }
 
 // Crash takes the host's power away: its agent is gone at once and nobody is told.
+// What its disk has not written then is lost.
 func (h *Host) Crash() {
 	h.f.T.Helper()
 	r := h.ask()
@@ -154,14 +156,16 @@ func (h *Host) Crash() {
 		h.f.T.Fatalf("at %s: %s does not run", h.f.Now(), h.Name)
 	}
 	h.f.net.powerOff(r.life)
-	image, err := h.disk.image()
-	h.f.Must(err)
 	h.mu.Lock()
-	h.disk, h.run = image, nil
+	h.disk, h.run = h.disk.PowerLoss(nil), nil
 	h.old = append(h.old, r)
 	h.mu.Unlock()
 	r.cancel()
 }
+
+// SyncTakes sets how long a sync of the host's disk takes, until it is wiped; f is
+// asked for each, by several goroutines. At first they take no time.
+func (h *Host) SyncTakes(f func() time.Duration) { h.disk.SyncTakes(f) }
 
 // Restart starts the agent again on its address with the state it had, after
 // Crash, Stop or Leave.
@@ -215,7 +219,7 @@ func (h *Host) Wipe() {
 		<-r.done
 	}
 	h.f.Must(os.RemoveAll(h.dir))
-	h.disk = newDisk()
+	h.disk = raftlogtest.New()
 }
 
 // Dir is the host's data directory.

@@ -198,6 +198,9 @@ func TestLinearizable(t *testing.T) {
 			var r *history.Recorder
 			Run(t, func(f *Federation) {
 				east := f.DC("east")
+				for _, h := range east.Servers() { // so that power goes while something is not yet on the disk
+					h.SyncTakes(func() time.Duration { return rand.N(20 * time.Millisecond) })
+				}
 				rng := rand.New(rand.NewPCG(seed, 99))
 				r = during(f, users(seed, either(east.Hosts())), east.Hosts(), nil, func(*history.Recorder) { faults(f, east, rng) })
 			}, DC("east", 3).Clients(1))

@@ -16,6 +16,7 @@ import (
 	"landbridge/forwarding/rpc"
 	"landbridge/lan/stream"
 	"landbridge/store/raftlog"
+	"landbridge/store/raftlog/raftlogtest"
 )
 
 // life is one run of a host's agent: a node.Network of its own.
@@ -23,7 +24,7 @@ type life struct {
 	net  *network
 	addr netip.Addr
 	dir  string // data_dir
-	disk *disk
+	disk *raftlogtest.Disk
 	dead bool // crashed; guarded by net.mu
 }
 
@@ -56,7 +57,10 @@ func (l *life) LANGossip(*node.Node) memberlist.Transport {
 	return l.net.gossip.Listen(netip.AddrPortFrom(l.addr, serfLANPort))
 }
 
-func (l *life) OpenStores(n *node.Node) (*raftlog.Stores, error) { return l.disk.stores(l.dir, n.ID()) }
+func (l *life) OpenStores(_ *node.Node, opts raftlog.Options) (*raftlog.Stores, error) {
+	opts.SegmentSize = 256 << 10
+	return l.disk.Open(l.dir, opts)
+}
 
 // port is a server's TCP port.
 type port struct {

@@ -24,8 +24,8 @@ type Network interface {
 	ListenWAN(bind netip.AddrPort) (net.PacketConn, error)
 	// LANGossip returns the LAN pool's transport; nil means UDP and TCP.
 	LANGossip(n *Node) memberlist.Transport
-	// OpenStores returns where Raft keeps its state; nil means in memory.
-	OpenStores(n *Node) (*raftlog.Stores, error)
+	// OpenStores opens where Raft keeps its state.
+	OpenStores(n *Node, opts raftlog.Options) (*raftlog.Stores, error)
 }
 
 // LANPort is a server's TCP port inside its datacenter.
@@ -69,8 +69,14 @@ func (realNetwork) ListenWAN(bind netip.AddrPort) (net.PacketConn, error) {
 	return net.ListenUDP("udp", net.UDPAddrFromAddrPort(bind))
 }
 
-func (realNetwork) LANGossip(*Node) memberlist.Transport      { return nil }
-func (realNetwork) OpenStores(*Node) (*raftlog.Stores, error) { return nil, nil }
+func (realNetwork) LANGossip(*Node) memberlist.Transport { return nil }
+
+func (realNetwork) OpenStores(n *Node, opts raftlog.Options) (*raftlog.Stores, error) {
+	if n.cfg.DevMode {
+		return raftlog.OpenMemory(), nil
+	}
+	return raftlog.Open(n.cfg.DataDir, opts)
+}
 
 // streamPort gives lan/stream's port the interface's types.
 type streamPort struct {

@@ -204,14 +204,7 @@ func (q quickDial) Dial(address raft.ServerAddress, timeout time.Duration) (net.
 
 func (s *server) openStores() (err error) {
 	n := s.n
-	if n.cfg.DevMode || n.cfg.Network != nil {
-		if s.stores, err = n.net.OpenStores(n); s.stores != nil || err != nil {
-			return err
-		}
-		s.stores = raftlog.OpenMemory()
-		return nil
-	}
-	s.stores, err = raftlog.Open(n.cfg.DataDir, raftlog.Options{
+	s.stores, err = n.net.OpenStores(n, raftlog.Options{
 		RaftID: n.id, Fatal: n.fail, Logger: n.logger("raftlog"), Registerer: n.cfg.Registerer,
 	})
 	if err != nil {

@@ -16,7 +16,7 @@ const (
 )
 
 // cache holds the newest entries of the log. One writer at a time (walStore's
-// append lock); readers need no lock.
+// turn); readers need no lock.
 type cache struct {
 	slots [cacheEntries]atomic.Pointer[raft.Log]
 	bytes int    // writer only

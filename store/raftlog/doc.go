@@ -10,7 +10,7 @@
 //	raft.marker       "this server had state": see below
 //
 // What it promises: an entry for which StoreLogs returned nil survives the loss
-// of power. An error from fsync is final (what the kernel dropped cannot be
+// of power; one for which StoreLogsAhead did (AheadLog) does so a sync later. An error from fsync is final (what the kernel dropped cannot be
 // asked for again): it is handed to Options.Fatal, which must stop the process,
 // and every later write is refused. A full disk is not final: the write is
 // refused, Raft's leader steps down, and writes are taken again when there is

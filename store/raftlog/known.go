@@ -19,7 +19,7 @@ const knownVersion = 1
 const knownScan = 4096
 
 // mark returns logs with the mark in a copy of the last one: Raft's own is shared
-// with whoever sends it to others. appendMu is held.
+// with whoever sends it to others. The turn is held.
 func (s *walStore) mark(logs []*raft.Log) []*raft.Log {
 	f := s.committed.Load()
 	if f == nil {

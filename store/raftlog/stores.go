@@ -3,11 +3,11 @@ package raftlog
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 
 	"github.com/hashicorp/raft"
+	"github.com/hashicorp/raft-wal/types"
 )
 
 // Stores is what one Raft server keeps. Use it for one raft.Raft at a time.
@@ -94,9 +94,12 @@ func OpenMemory() *Stores {
 	return &Stores{Log: mem, Stable: mem, Snapshots: raft.NewInmemSnapshotStore()}
 }
 
-// Beside returns stores that lie elsewhere, with a data folder for the files beside
-// them: for tests that simulate the disk.
-func Beside(dir, raftID string, log raft.LogStore, stable raft.StableStore, snaps raft.SnapshotStore) (*Stores, error) {
+// OpenOn is Open with the log, its stable values and snapshots on a disk of the
+// caller's, and the files beside the log below dir: for tests that simulate the disk.
+func OpenOn(dir string, opts Options, disk types.VFS, stable types.MetaStore, snaps raft.SnapshotStore) (*Stores, error) {
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(filepath.Join(dir, raftFolder), 0o700); err != nil {
 		return nil, fmt.Errorf("raft log: %w", err)
 	}
@@ -107,9 +110,14 @@ func Beside(dir, raftID string, log raft.LogStore, stable raft.StableStore, snap
 	if mk != nil && mk.Overruled > 0 {
 		return nil, overruled(dir, mk)
 	}
-	s := &Stores{Log: log, Stable: stable, Snapshots: snaps, dir: dir, marker: newMarker(dir, raftID, mk, slog.New(slog.DiscardHandler))}
-	s.marker.durable(1)
-	return s, nil
+	m := newMetrics(opts.Registerer)
+	mark := newMarker(dir, opts.RaftID, mk, opts.Logger)
+	w, err := openWALWith(filepath.Join(dir, raftFolder, "wal"), opts, mark, newFailure(opts.Fatal, m), m,
+		func(types.VFS) types.VFS { return disk }, func(types.MetaStore) types.MetaStore { return stable })
+	if err != nil {
+		return nil, err
+	}
+	return &Stores{Log: w, Stable: w, Snapshots: snaps, dir: dir, marker: mark, wal: w}, nil
 }
 
 // check compares what was found with the marker, and the log with the
@@ -125,7 +133,7 @@ func (s *Stores) check(mk *Marker) error {
 		}
 		// CurrentTerm never goes back, and is durable before the first entry
 		// of its term; so a smaller one means an older copy of the folder.
-		term, err := s.Stable.GetUint64([]byte("CurrentTerm"))
+		term, err := s.Stable.GetUint64([]byte(currentTerm))
 		if err != nil {
 			return fmt.Errorf("raft log: %w", err)
 		}
@@ -239,6 +247,9 @@ func (s *Stores) Close() error {
 		return nil
 	}
 	err := s.wal.Close()
+	if s.lock == nil {
+		return err
+	}
 	// Last: the lock says that nobody writes.
 	return errors.Join(err, closeOnce(s.lock))
 }

@@ -18,14 +18,15 @@ type vfs struct {
 	types.VFS
 	failed *failure
 	m      *metrics
+	ahead  *ahead
 }
 
-func newVFS(f *failure, m *metrics, wrap func(types.VFS) types.VFS) types.VFS {
+func newVFS(f *failure, m *metrics, a *ahead, wrap func(types.VFS) types.VFS) types.VFS {
 	base := baseVFS()
 	if wrap != nil {
 		base = wrap(base)
 	}
-	return &vfs{VFS: base, failed: f, m: m}
+	return &vfs{VFS: base, failed: f, m: m, ahead: a}
 }
 
 func (v *vfs) Create(dir, name string, size uint64) (types.WritableFile, error) {
@@ -41,12 +42,20 @@ func (v *vfs) Create(dir, name string, size uint64) (types.WritableFile, error) 
 	return newFile(v, f, dir, name), nil
 }
 
+// OpenWriter opens a segment that is not full, and leaves in it what got there as a
+// whole. That is durable on return, though a killed process may have left it to the
+// kernel to write.
 func (v *vfs) OpenWriter(dir, name string) (types.WritableFile, error) {
-	f, err := v.VFS.OpenWriter(dir, name)
+	w, err := v.VFS.OpenWriter(dir, name)
 	if err != nil {
 		return nil, err
 	}
-	return newFile(v, f, dir, name), nil
+	f := newFile(v, w, dir, name)
+	if err := f.cutTorn(); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // file is a segment that is being written, by one goroutine.
@@ -100,7 +109,16 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	return f.WritableFile.WriteAt(p, off)
 }
 
+// Sync returns at once if the append is ahead of its sync.
 func (f *file) Sync() error {
+	if f.vfs.ahead.wanted() {
+		f.vfs.ahead.run(f.syncNow)
+		return nil
+	}
+	return f.syncNow()
+}
+
+func (f *file) syncNow() error {
 	start := time.Now()
 	if err := f.sync(); err != nil {
 		return f.vfs.failed.set(f.name, err)
@@ -126,17 +144,23 @@ func (f *file) sync() error {
 type metaStore struct {
 	types.MetaStore
 	failed *failure
+	ahead  *ahead
 }
 
-func newMetaStore(f *failure, wrap func(types.MetaStore) types.MetaStore) types.MetaStore {
+func newMetaStore(f *failure, a *ahead, wrap func(types.MetaStore) types.MetaStore) types.MetaStore {
 	var base types.MetaStore = &metadb.BoltMetaDB{}
 	if wrap != nil {
 		base = wrap(base)
 	}
-	return &metaStore{MetaStore: base, failed: f}
+	return &metaStore{MetaStore: base, failed: f, ahead: a}
 }
 
+// CommitState says which segments are full, and up to where: those are not looked
+// at when they are opened.
 func (m *metaStore) CommitState(st types.PersistentState) error {
+	if err := m.ahead.settle(); err != nil {
+		return err
+	}
 	return m.final(m.MetaStore.CommitState(st))
 }
 

@@ -22,14 +22,14 @@ func TestZerosAreWrittenAheadOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := newMetrics(prometheus.NewRegistry())
-		v := &vfs{VFS: fs.New(), failed: newFailure(func(err error) { t.Fatal(err) }, m), m: m}
+		v := &vfs{VFS: fs.New(), failed: newFailure(func(err error) { t.Fatal(err) }, m), m: m, ahead: &ahead{}}
 		var f *file
 		open := func() {
-			w, err := v.OpenWriter(dir, "segment")
+			w, err := v.VFS.OpenWriter(dir, "segment")
 			if err != nil {
 				t.Fatal(err)
 			}
-			f = w.(*file)
+			f = newFile(v, w, dir, "segment")
 		}
 		open()
 		defer func() { f.Close() }()

@@ -23,6 +23,9 @@ var (
 	_ raft.MonotonicLogStore = (*walStore)(nil)
 )
 
+// currentTerm is the key under which Raft keeps its term.
+const currentTerm = "CurrentTerm"
+
 // walStore is raft-wal with what it leaves to its user: final fsync errors,
 // life after a full disk, the marker and a small cache.
 type walStore struct {
@@ -34,15 +37,17 @@ type walStore struct {
 	m      *metrics
 
 	// mu is held for reading while wal is used, for writing while it is
-	// replaced. appendMu comes first.
+	// replaced. turn comes first.
 	mu  sync.RWMutex
 	wal *wal.WAL
 
-	// appendMu orders appends and truncations, and guards the writer's side
-	// of cache.
-	appendMu sync.Mutex
-	cache    cache
-	marked   []*raft.Log // of mark
+	// turn is held by whoever changes the log or the stable values, and guards
+	// the writer's side of cache. It is a channel, since its holder waits for the disk.
+	turn   chan struct{}
+	ahead  *ahead
+	cache  cache
+	marked []*raft.Log // of mark
+	term   uint64      // CurrentTerm, if this process has set it
 
 	committed atomic.Pointer[func() uint64] // of TrackCommit
 
@@ -60,7 +65,8 @@ func openWAL(dir string, opts Options, mk *marker, f *failure, m *metrics) (*wal
 
 func openWALWith(dir string, opts Options, mk *marker, f *failure, m *metrics,
 	vfs func(types.VFS) types.VFS, meta func(types.MetaStore) types.MetaStore) (*walStore, error) {
-	s := &walStore{dir: dir, opts: opts, logger: opts.Logger, marker: mk, failed: f, m: m, testVFS: vfs, testMeta: meta}
+	s := &walStore{dir: dir, opts: opts, logger: opts.Logger, marker: mk, failed: f, m: m,
+		turn: make(chan struct{}, 1), ahead: &ahead{failed: f, base: time.Now()}, testVFS: vfs, testMeta: meta}
 	w, err := s.open()
 	if err != nil {
 		return nil, err
@@ -70,8 +76,8 @@ func openWALWith(dir string, opts Options, mk *marker, f *failure, m *metrics,
 }
 
 func (s *walStore) open() (*wal.WAL, error) {
-	filer := segment.NewFiler(s.dir, newVFS(s.failed, s.m, s.testVFS))
-	meta := newMetaStore(s.failed, s.testMeta)
+	filer := segment.NewFiler(s.dir, newVFS(s.failed, s.m, s.ahead, s.testVFS))
+	meta := newMetaStore(s.failed, s.ahead, s.testMeta)
 	w, err := func() (*wal.WAL, error) {
 		if err := finishRotation(s.dir, meta, filer, s.opts.SegmentSize); err != nil {
 			return nil, err
@@ -160,19 +166,34 @@ func (s *walStore) GetLog(index uint64, out *raft.Log) error {
 
 func (s *walStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
 
-// StoreLogs returns when the entries are durable. On an error none of them is
-// in the log.
-func (s *walStore) StoreLogs(logs []*raft.Log) error {
+// StoreLogs returns when the entries, and all before them, are durable. On an error
+// none of them is in the log.
+func (s *walStore) StoreLogs(logs []*raft.Log) error { return s.append(logs, false) }
+
+// StoreLogsAhead: see AheadLog. Entries of a term that is over for this server are
+// not let ahead.
+func (s *walStore) StoreLogsAhead(logs []*raft.Log) error { return s.append(logs, true) }
+
+func (s *walStore) append(logs []*raft.Log, ahead bool) error {
 	if len(logs) == 0 {
 		return nil
 	}
-	s.appendMu.Lock()
-	defer s.appendMu.Unlock()
-	if err := s.failed.get(); err != nil {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	start := time.Now()
+	if err := s.ahead.settle(); err != nil {
 		return err
 	}
-	start := time.Now()
+	term := logs[len(logs)-1].Term
+	durable := func() {
+		s.m.appendSeconds.Observe(time.Since(start).Seconds())
+		s.marker.durable(term)
+	}
+	// After settle: what is known to be committed is durable here, too.
 	marked := s.mark(logs)
+	if ahead = ahead && term >= s.term; ahead {
+		s.ahead.begin(logs[0].Index, durable)
+	}
 	err := s.store(marked)
 	if errors.Is(err, wal.ErrSealed) {
 		// The last append filled its segment and the next one could not be
@@ -182,10 +203,13 @@ func (s *walStore) StoreLogs(logs []*raft.Log) error {
 		}
 	}
 	clear(s.marked)
-	if err == nil {
+	if err == nil && !ahead {
 		err = s.failed.get()
 	}
 	if err != nil {
+		if ahead {
+			s.ahead.cancel()
+		}
 		reason := reasonOther
 		if diskFull(err) {
 			reason = reasonFull
@@ -200,9 +224,10 @@ func (s *walStore) StoreLogs(logs []*raft.Log) error {
 		s.cache.put(l)
 		n += len(l.Data)
 	}
-	s.m.appendSeconds.Observe(time.Since(start).Seconds())
 	s.m.appendBytes.Add(float64(n))
-	s.marker.durable(logs[len(logs)-1].Term)
+	if !ahead {
+		durable()
+	}
 	return nil
 }
 
@@ -240,8 +265,8 @@ func (s *walStore) Writable() error {
 	if err := s.failed.get(); err != nil || !s.full.Load() {
 		return err
 	}
-	s.appendMu.Lock()
-	defer s.appendMu.Unlock()
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
 	if err := s.probe(); err != nil {
 		return fmt.Errorf("raft log in %s: %w", s.dir, err)
 	}
@@ -255,7 +280,7 @@ func (s *walStore) probe() error {
 	if err := removeIfThere(filepath.Join(s.dir, name)); err != nil { // of a process that died here
 		return err
 	}
-	f, err := newVFS(s.failed, s.m, s.testVFS).Create(s.dir, name, uint64(s.opts.SegmentSize))
+	f, err := newVFS(s.failed, s.m, s.ahead, s.testVFS).Create(s.dir, name, uint64(s.opts.SegmentSize))
 	if err != nil {
 		return err
 	}
@@ -270,8 +295,11 @@ func removeIfThere(path string) error {
 }
 
 func (s *walStore) DeleteRange(min, max uint64) error {
-	s.appendMu.Lock()
-	defer s.appendMu.Unlock()
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	if err := s.ahead.settle(); err != nil {
+		return err
+	}
 	// Before the log: a reader must not find a cut entry in memory.
 	s.cache.drop(min, max)
 	s.mu.RLock()
@@ -280,7 +308,9 @@ func (s *walStore) DeleteRange(min, max uint64) error {
 }
 
 func (s *walStore) Set(key, val []byte) error {
-	if err := s.failed.get(); err != nil {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	if err := s.ahead.settle(); err != nil {
 		return err
 	}
 	s.mu.RLock()
@@ -295,8 +325,13 @@ func (s *walStore) Get(key []byte) ([]byte, error) {
 }
 
 func (s *walStore) SetUint64(key []byte, val uint64) error {
-	if err := s.failed.get(); err != nil {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	if err := s.ahead.settle(); err != nil {
 		return err
+	}
+	if string(key) == currentTerm {
+		s.term = val
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -311,8 +346,9 @@ func (s *walStore) GetUint64(key []byte) (uint64, error) {
 
 // Close waits for an append under way.
 func (s *walStore) Close() error {
-	s.appendMu.Lock()
-	defer s.appendMu.Unlock()
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	_ = s.ahead.settle() // whoever waits for what failed has been told
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.wal.Close()
