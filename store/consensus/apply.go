@@ -393,8 +393,13 @@ func (n *Node) finish(group []*request, future raft.ApplyFuture, err error, star
 	var results []store.Result
 	err = applyError(err)
 	if err == nil {
-		results, _ = future.Response().([]store.Result)
-		if len(results) != len(group) {
+		switch res := future.Response().(type) {
+		case error:
+			err = maybeApplied(res)
+		case []store.Result:
+			results = res
+		}
+		if err == nil && len(results) != len(group) {
 			err = store.Errorf(store.KindInternal, "the state machine gave %d results for %d commands", len(results), len(group))
 		}
 	}

@@ -143,6 +143,7 @@ type cluster struct {
 	servers []*server
 	cut     map[string]bool
 	prepare func(*server) // before a server first begins
+	created func(*server) // with its Node, before that starts; nil: nothing to do
 	// commandVersion is what servers are told of each other; nil: the newest.
 	commandVersion func(id string) int
 }
@@ -195,6 +196,9 @@ func (c *cluster) begin(s *server) {
 		c.t.Fatal(err)
 	}
 	s.Node = node
+	if c.created != nil {
+		c.created(s)
+	}
 	c.connect()
 	if err := node.Start(context.Background()); err != nil {
 		c.t.Fatal(err)

@@ -20,13 +20,24 @@ type hookedFSM struct {
 
 	bytes, entries uint64 // since the last snapshot
 
+	// waitDurable waits for an entry to be durable here.
+	waitDurable func(index uint64) error
+	lost        error // why entries from some index on were not applied
+
 	// done is the last entry that has an effect and has had it.
 	done atomic.Uint64
 }
 
 var _ raft.ConfigurationStore = (*hookedFSM)(nil)
 
+// Apply returns an error, and applies nothing any more, if the entry is not durable.
 func (f *hookedFSM) Apply(l *raft.Log) any {
+	if f.lost == nil {
+		f.lost = f.waitDurable(l.Index)
+	}
+	if f.lost != nil {
+		return f.lost
+	}
 	res := f.FSM.Apply(l)
 	f.bytes += uint64(len(l.Data))
 	f.entries++
@@ -40,6 +51,9 @@ func (f *hookedFSM) Apply(l *raft.Log) any {
 // Snapshot also sets how many entries Raft may keep behind the snapshot: as
 // many as configured, but not more than trailingBytes at their average size.
 func (f *hookedFSM) Snapshot() (raft.FSMSnapshot, error) {
+	if f.lost != nil {
+		return nil, f.lost // Raft counts what was not applied
+	}
 	keep := f.trailing.Load()
 	if keep == 0 {
 		keep = f.n.cfg.Snapshots.TrailingLogs

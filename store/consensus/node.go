@@ -36,7 +36,7 @@ type Node struct {
 	landed chan struct{}
 	gate   chan struct{} // held while an entry is handed to Raft, and by Restore
 
-	log *watchedLog // set by Start
+	log *watchedLog
 	// copying is how many snapshots are being written or restored; see Alive.
 	copying atomic.Int32
 	stalled atomic.Bool // leadership was offered to others because our log takes nothing
@@ -105,8 +105,9 @@ func New(cfg Config) (*Node, error) {
 	n.verify.init()
 	_, length := Timings(cfg.Multiplier)
 	n.lease = newLease(length, raft.ServerID(cfg.NodeID), n.configuration)
-	n.transport = &transport{Transport: cfg.Transport, addr: raft.ServerAddress(cfg.Address), lease: n.lease, term: n.term, leads: n.leadsIn, stands: n.standsFor, quit: n.quit}
-	n.fsm = &hookedFSM{FSM: cfg.FSM, n: n}
+	n.log = newWatchedLog(cfg.Stores.Log, n.leadsOthers)
+	n.transport = &transport{Transport: cfg.Transport, addr: raft.ServerAddress(cfg.Address), lease: n.lease, term: n.term, leads: n.leadsIn, stands: n.standsFor, durable: n.log.durable, quit: n.quit}
+	n.fsm = &hookedFSM{FSM: cfg.FSM, n: n, waitDurable: n.log.waitDurable}
 	return n, nil
 }
 
@@ -131,7 +132,6 @@ func (n *Node) Start(ctx context.Context) error {
 		self: n.transport.addr, writable: st.Writable, alone: &n.alone}
 	n.guard.off.Store(!n.hadState)
 	n.fsm.setLimit()
-	n.log = &watchedLog{LogStore: st.Log, base: n.started}
 	known, err := st.Committed()
 	if err != nil {
 		return fmt.Errorf("consensus: %w", err)
@@ -240,6 +240,12 @@ func (n *Node) leadsIn(term uint64, id raft.ServerID) bool {
 	r := n.raft.Load()
 	return r != nil && r.State() == raft.Leader && r.CurrentTerm() == term &&
 		slices.ContainsFunc(n.configuration().Servers, func(s raft.Server) bool { return s.ID == id })
+}
+
+// leadsOthers reports whether this server leads, and others may be in its group.
+func (n *Node) leadsOthers() bool {
+	r := n.raft.Load()
+	return r != nil && r.State() == raft.Leader && !n.alone.Load()
 }
 
 // standsFor reports whether this server asks for pre-votes for term.

@@ -12,7 +12,7 @@ func (t *transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAd
 	if err != nil {
 		return nil, err
 	}
-	return newPipeline(inner), nil
+	return newPipeline(inner, t.capCommit), nil
 }
 
 // pipeline takes answers out of the transport's pipeline whether or not Raft
@@ -22,14 +22,15 @@ func (t *transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAd
 // entry until the next leader, and Raft could not shut down.
 type pipeline struct {
 	raft.AppendPipeline
-	out   chan raft.AppendFuture
-	once  sync.Once
-	stopc chan struct{}
-	ended chan struct{}
+	before func(*raft.AppendEntriesRequest)
+	out    chan raft.AppendFuture
+	once   sync.Once
+	stopc  chan struct{}
+	ended  chan struct{}
 }
 
-func newPipeline(inner raft.AppendPipeline) *pipeline {
-	p := &pipeline{AppendPipeline: inner, out: make(chan raft.AppendFuture), stopc: make(chan struct{}), ended: make(chan struct{})}
+func newPipeline(inner raft.AppendPipeline, before func(*raft.AppendEntriesRequest)) *pipeline {
+	p := &pipeline{AppendPipeline: inner, before: before, out: make(chan raft.AppendFuture), stopc: make(chan struct{}), ended: make(chan struct{})}
 	go p.pass()
 	return p
 }
@@ -56,6 +57,11 @@ func (p *pipeline) pass() {
 			return
 		}
 	}
+}
+
+func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	p.before(args)
+	return p.AppendPipeline.AppendEntries(args, resp)
 }
 
 // Consumer gives the answers in the order of the requests.

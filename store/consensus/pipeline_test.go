@@ -55,7 +55,7 @@ type answer struct {
 // Raft may send after it stopped to read, and reads in order until then.
 func TestPipelineThatNobodyReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPipeline(newOnePlace())
+		p := newPipeline(newOnePlace(), func(*raft.AppendEntriesRequest) {})
 		send := func(term uint64) {
 			if _, err := p.AppendEntries(&raft.AppendEntriesRequest{Term: term}, nil); err != nil {
 				t.Fatal(err)

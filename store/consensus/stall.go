@@ -1,19 +1,30 @@
 package consensus
 
 import (
+	"math"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"landbridge/store/raftlog"
 )
 
-// watchedLog is the log that Raft writes to. It knows how long the append under
-// way has taken: Raft's main loop makes them, one at a time, and does nothing else
-// meanwhile.
+// watchedLog is the log that Raft writes to: Raft's main loop makes appends, one at
+// a time, and does nothing else meanwhile. It knows how long the one under way has
+// taken, and lets a leader's commands ahead of the disk (see DESIGN.md).
 type watchedLog struct {
 	raft.LogStore
+	ahead raftlog.AheadLog // nil if LogStore is none
+	leads func() bool      // whether this server leads others
 	base  time.Time
 	since atomic.Int64 // when the append under way began, counted from base; 0: none is
+}
+
+func newWatchedLog(log raft.LogStore, leads func() bool) *watchedLog {
+	ahead, _ := log.(raftlog.AheadLog)
+	return &watchedLog{LogStore: log, ahead: ahead, leads: leads, base: time.Now()}
 }
 
 func (w *watchedLog) StoreLog(l *raft.Log) error { return w.StoreLogs([]*raft.Log{l}) }
@@ -21,7 +32,32 @@ func (w *watchedLog) StoreLog(l *raft.Log) error { return w.StoreLogs([]*raft.Lo
 func (w *watchedLog) StoreLogs(logs []*raft.Log) error {
 	w.since.Store(int64(time.Since(w.base)) + 1)
 	defer w.since.Store(0)
+	if w.ahead != nil && onlyCommands(logs) && w.leads() {
+		return w.ahead.StoreLogsAhead(logs)
+	}
 	return w.LogStore.StoreLogs(logs)
+}
+
+// onlyCommands reports that Raft acts on none of the entries before they are
+// committed, as it does on configurations.
+func onlyCommands(logs []*raft.Log) bool {
+	return !slices.ContainsFunc(logs, func(l *raft.Log) bool { return l.Type != raft.LogCommand })
+}
+
+// durable returns the index up to which what is in the log survives the loss of power.
+func (w *watchedLog) durable() uint64 {
+	if w.ahead == nil {
+		return math.MaxUint64
+	}
+	return w.ahead.Durable()
+}
+
+// waitDurable returns when the entry at index is durable, or can never be.
+func (w *watchedLog) waitDurable(index uint64) error {
+	if w.ahead == nil {
+		return nil
+	}
+	return w.ahead.WaitDurable(index)
 }
 
 // IsMonotonic passes on what Raft asks of the log it was given.
@@ -30,13 +66,15 @@ func (w *watchedLog) IsMonotonic() bool {
 	return ok && m.IsMonotonic()
 }
 
-// held returns how long the append under way has taken, 0 if none is.
-func (w *watchedLog) held() time.Duration {
-	since := w.since.Load()
-	if since == 0 {
-		return 0
+// held returns how long the append under way, or its sync, has taken, 0 if none is.
+func (w *watchedLog) held() (d time.Duration) {
+	if w.ahead != nil {
+		d = w.ahead.Unsynced()
 	}
-	return time.Since(w.base) - time.Duration(since-1)
+	if since := w.since.Load(); since != 0 {
+		d = max(d, time.Since(w.base)-time.Duration(since-1))
+	}
+	return d
 }
 
 // stallLimit is how many heartbeat time-outs an append of the leader may take.

@@ -23,7 +23,9 @@ type transport struct {
 	lease *lease
 	term  func() uint64
 	// leads reports whether this server leads in term, with id in its group.
-	leads   func(term uint64, id raft.ServerID) bool
+	leads func(term uint64, id raft.ServerID) bool
+	// durable is up to where our own log is.
+	durable func() uint64
 	quit    <-chan struct{}
 	silence silence
 	// stands reports whether this server asks for pre-votes for term.
@@ -37,6 +39,7 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 	if !isHeartbeat(args) {
 		t.untilHeard(id, args.Term)
 	}
+	t.capCommit(args)
 	sent := time.Now()
 	term := args.Term
 	err := t.Transport.AppendEntries(id, target, args, resp)
@@ -47,6 +50,15 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 		t.lease.ack(id, term, sent, resp.LastLog)
 	}
 	return err
+}
+
+// capCommit keeps others from hearing that an entry is committed which our own log,
+// that Raft counts, could still lose. Requests are written to only where that is so:
+// Raft sends a heartbeat again while an earlier one may still be read.
+func (t *transport) capCommit(args *raft.AppendEntriesRequest) {
+	if d := t.durable(); args.LeaderCommitIndex > d {
+		args.LeaderCommitIndex = d
+	}
 }
 
 // isHeartbeat tells Raft's heartbeats from requests that carry entries or say
