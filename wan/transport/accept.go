@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,13 +15,20 @@ import (
 	"github.com/quic-go/quic-go/qlogwriter"
 )
 
+// listenTLS is the configuration of a listener that takes these protocols.
+func (e *Endpoint) listenTLS(alpn ...string) *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: alpn, GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		return e.serverTLS(hello, alpn)
+	}}
+}
+
 // serverTLS chooses the configuration for a client by the one protocol it
 // offers. A client that offers more is refused: what it may do would then hang
 // on which of them TLS happened to pick.
-func (e *Endpoint) serverTLS(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-	if len(hello.SupportedProtos) != 1 || protocolOf(hello.SupportedProtos[0]) == "" {
+func (e *Endpoint) serverTLS(hello *tls.ClientHelloInfo, served []string) (*tls.Config, error) {
+	if len(hello.SupportedProtos) != 1 || !slices.Contains(served, hello.SupportedProtos[0]) {
 		e.metrics.refused.WithLabelValues("protocols").Inc()
-		return nil, fmt.Errorf("want exactly one known protocol, got %d", len(hello.SupportedProtos))
+		return nil, fmt.Errorf("want exactly one protocol of %q, got %q", served, hello.SupportedProtos)
 	}
 	alpn := hello.SupportedProtos[0]
 	conf, err := e.cfg.ServerTLS(alpn)
@@ -44,9 +52,9 @@ func (e *Endpoint) serverTLS(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 
 // accept hands finished handshakes to the owner of their protocol until the
 // endpoint stops.
-func (e *Endpoint) accept() {
+func (e *Endpoint) accept(l *quic.Listener) {
 	for {
-		conn, err := e.listener.Accept(e.ctx)
+		conn, err := l.Accept(e.ctx)
 		if err != nil {
 			return // stopped, or the socket failed: quic-go has closed all with that cause
 		}
@@ -71,6 +79,18 @@ func (e *Endpoint) accepted(conn *quic.Conn) {
 		}
 		c.peer = name
 	}
+	if s := e.tunnelSocket(); s != nil && isTunnel(conn.RemoteAddr()) {
+		l := s.leg(addrPortOf(conn.RemoteAddr()))
+		switch {
+		case l == nil:
+			refuse("bad_peer", errors.New("its tunnel has ended"))
+			return
+		case l.far != c.peer:
+			refuse("bad_peer", fmt.Errorf("%s came through a tunnel that %s made for %s", c.peer, l.conn.peer, l.far))
+			return
+		}
+		l.bind(c)
+	}
 	if c.protocol == "rpc" && e.onRPC == nil || c.protocol == "enroll" && e.onEnroll == nil {
 		refuse("not_served", fmt.Errorf("%s is not served here", c.protocol))
 		return
@@ -86,6 +106,8 @@ func (e *Endpoint) accepted(conn *quic.Conn) {
 		e.onRPC(s, c.peer)
 	case "gossip":
 		e.currentGossip().add(c, "")
+	case "relay":
+		e.serveRelay(c)
 	case "enroll":
 		ctx, cancel := context.WithTimeout(e.ctx, enrollTime)
 		defer cancel()

@@ -17,6 +17,7 @@ const (
 	ALPNGossip = "landbridge-gossip/1"
 	ALPNRPC    = "landbridge-rpc/1"
 	ALPNEnroll = "landbridge-enroll/1"
+	ALPNRelay  = "landbridge-relay/1"
 )
 
 // protocolOf gives the metric label of an ALPN name, "" for an unknown one.
@@ -28,6 +29,8 @@ func protocolOf(alpn string) string {
 		return "rpc"
 	case ALPNEnroll:
 		return "enroll"
+	case ALPNRelay:
+		return "relay"
 	}
 	return ""
 }
@@ -62,6 +65,9 @@ type Config struct {
 	Nearby func(peer string) (netip.AddrPort, bool)
 	// PeerName returns the "<node>.<dc>" of a verified certificate.
 	PeerName func(tls.ConnectionState) (string, error)
+	// RelayTo returns where a server of another datacenter is reached. Setting it makes
+	// this server a relay: it carries tunnels between servers of two other datacenters.
+	RelayTo func(peer string) (netip.AddrPort, bool)
 
 	// IdleTimeout ends a connection on which nothing arrived: 60 s.
 	IdleTimeout time.Duration
@@ -69,12 +75,17 @@ type Config struct {
 	HandshakeTimeout time.Duration
 	// MaxHandshakes bounds the unfinished handshakes that others began: 512.
 	MaxHandshakes int
-	// MaxConnsPerPeer bounds what one authenticated peer may have open to us: 64.
+	// MaxConnsPerPeer bounds what one authenticated peer may have open to us, tunnels
+	// apart: 64.
 	MaxConnsPerPeer int
 	// MaxEnrollments bounds the enrolment connections open at once, and
 	// MaxEnrollmentsPerSource those from one IP address: 16 and 4.
 	MaxEnrollments          int
 	MaxEnrollmentsPerSource int
+	// MaxTunnels bounds the tunnels that a relay carries, and likewise those that end
+	// here, and MaxTunnelsPerPeer those carried for one server: 256 and 32.
+	MaxTunnels        int
+	MaxTunnelsPerPeer int
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -89,6 +100,8 @@ func (c *Config) setDefaults() {
 	setDefault(&c.MaxConnsPerPeer, 64)
 	setDefault(&c.MaxEnrollments, 16)
 	setDefault(&c.MaxEnrollmentsPerSource, 4)
+	setDefault(&c.MaxTunnels, 256)
+	setDefault(&c.MaxTunnelsPerPeer, 32)
 }
 
 func setDefault[T comparable](v *T, d T) {
@@ -115,7 +128,7 @@ func (c *Config) Validate() error {
 	need(c.Logger != nil, "Logger is not set")
 	need(c.Registerer != nil, "Registerer is not set")
 	need(c.IdleTimeout >= 0 && c.HandshakeTimeout >= 0, "a time-out is negative")
-	need(c.MaxHandshakes >= 0 && c.MaxConnsPerPeer >= 0 && c.MaxEnrollments >= 0 && c.MaxEnrollmentsPerSource >= 0, "a limit is negative")
+	need(c.MaxHandshakes >= 0 && c.MaxConnsPerPeer >= 0 && c.MaxEnrollments >= 0 && c.MaxEnrollmentsPerSource >= 0 && c.MaxTunnels >= 0 && c.MaxTunnelsPerPeer >= 0, "a limit is negative")
 	if len(errs) > 0 {
 		return fmt.Errorf("wan/transport: %w", errors.Join(errs...))
 	}

@@ -51,11 +51,30 @@ func (e *Endpoint) DialEnroll(ctx context.Context, addr netip.AddrPort) (*Enroll
 	return newEnrollConn(c, stream), nil
 }
 
+// way is what a dialed connection's packets take: the socket, or a tunnel.
+type way struct {
+	quic   *quic.Transport
+	config *quic.Config
+	addr   netip.AddrPort
+	leg    *leg // nil: no tunnel
+}
+
+func (w way) String() string {
+	if w.leg != nil {
+		return "the other end of the tunnel"
+	}
+	return w.addr.String()
+}
+
 func (e *Endpoint) dial(ctx context.Context, addr netip.AddrPort, alpn, peer string) (*connection, error) {
-	c, err := e.dialConn(ctx, addr, alpn, peer)
+	return e.dialOn(ctx, way{quic: e.quic, config: e.config, addr: addr}, alpn, peer)
+}
+
+func (e *Endpoint) dialOn(ctx context.Context, way way, alpn, peer string) (*connection, error) {
+	c, err := e.dialConn(ctx, way, alpn, peer)
 	e.metrics.dials.WithLabelValues(protocolOf(alpn), dialOutcome(err)).Inc()
 	if err != nil {
-		who := addr.String()
+		who := way.String()
 		if peer != "" {
 			who = peer + " at " + who
 		}
@@ -64,7 +83,7 @@ func (e *Endpoint) dial(ctx context.Context, addr netip.AddrPort, alpn, peer str
 	return c, nil
 }
 
-func (e *Endpoint) dialConn(ctx context.Context, addr netip.AddrPort, alpn, peer string) (*connection, error) {
+func (e *Endpoint) dialConn(ctx context.Context, way way, alpn, peer string) (*connection, error) {
 	if e.ctx.Err() != nil {
 		return nil, ErrStopped
 	}
@@ -78,19 +97,19 @@ func (e *Endpoint) dialConn(ctx context.Context, addr netip.AddrPort, alpn, peer
 	conf.ClientSessionCache = nil
 	var cache *scopedCache
 	if alpn != ALPNEnroll {
-		cache = &scopedCache{cache: e.sessions.Load().ClientSessionCache, scope: alpn + " " + peer + " " + addr.String()}
+		cache = &scopedCache{cache: e.sessions.Load().ClientSessionCache, scope: alpn + " " + peer + " " + way.String()}
 		conf.ClientSessionCache = cache
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, e.cfg.HandshakeTimeout, errNoAnswer)
 	defer cancel()
 	defer context.AfterFunc(e.ctx, cancel)()
-	conn, err := e.quic.Dial(ctx, net.UDPAddrFromAddrPort(addr), conf, e.config)
+	conn, err := way.quic.Dial(ctx, net.UDPAddrFromAddrPort(way.addr), conf, way.config)
 	var crypto *quic.TransportError
 	if cache != nil && cache.used.Load() && errors.As(err, &crypto) && crypto.ErrorCode.IsCryptoError() {
 		// The session may be from before a change of certificates on either side:
 		// resuming it repeats theirs of that time. A full handshake shows today's.
 		conf.ClientSessionCache = nil
-		conn, err = e.quic.Dial(ctx, net.UDPAddrFromAddrPort(addr), conf, e.config)
+		conn, err = way.quic.Dial(ctx, net.UDPAddrFromAddrPort(way.addr), conf, way.config)
 	}
 	if err != nil {
 		if e.ctx.Err() != nil {
@@ -101,8 +120,11 @@ func (e *Endpoint) dialConn(ctx context.Context, addr netip.AddrPort, alpn, peer
 	c := &connection{quic: conn, protocol: protocolOf(alpn), dialed: true, since: time.Now()}
 	if alpn != ALPNEnroll {
 		if c.peer, err = e.cfg.PeerName(conn.ConnectionState().TLS); err == nil && peer != "" && c.peer != peer {
-			err = &WrongPeerError{Addr: addr, Want: peer, Have: c.peer}
+			err = &WrongPeerError{Addr: way.addr, Want: peer, Have: c.peer}
 		}
+	}
+	if err == nil && way.leg != nil {
+		way.leg.bind(c)
 	}
 	if err == nil {
 		err = e.register(c)

@@ -1,12 +1,14 @@
 // Package transport carries everything that goes between datacenters over one
 // UDP socket: one quic.Transport that listens and dials, with mutual TLS 1.3.
-// The ALPN name tells three protocols apart:
+// The ALPN name tells four protocols apart:
 //
 //   - gossip: packets as QUIC datagrams, push/pull on bidirectional streams
 //     (Endpoint.Gossip is a memberlist.NodeAwareTransport);
 //   - rpc: sessions of many streams (Session satisfies forwarding/rpc's Session
 //     with std types; this package imports nothing of ours);
-//   - enroll: one stream before the peer has a certificate of the federation.
+//   - enroll: one stream before the peer has a certificate of the federation;
+//   - relay: the packets of an RPC connection between two servers that have no path
+//     to each other, carried by a third, which cannot read them (tunnel.go, relay.go).
 //
 // What it promises. A gossip or RPC connection exists only between two servers
 // whose certificates passed the TLS configs handed in by Config, and a dialed

@@ -2,7 +2,6 @@ package transport
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -44,17 +43,23 @@ type Endpoint struct {
 	onRPC    func(*Session, string)
 	onEnroll func(*EnrollConn)
 
+	tunnelBytes atomic.Int64 // that wait on legs
+	relayed     meter
+
 	ctx    context.Context // done when Stop begins
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	mu      sync.Mutex
-	gossip  *gossip // RenewGossip replaces it
-	started bool
-	stopped bool
-	conns   map[*connection]struct{}
-	sources map[netip.Addr]int // enrolment connections by source
-	done    chan struct{}      // made by the first Stop, closed when all has ended
+	mu          sync.Mutex
+	gossip      *gossip // RenewGossip replaces it
+	started     bool
+	stopped     bool
+	conns       map[*connection]struct{}
+	inside      *tunnelSocket           // nil until the first tunnel
+	tunnelCount map[tunnelKey]int       // those carried, and those that end here
+	relayLogged map[[2]string]time.Time // datacenters -> when a tunnel of theirs was logged
+	sources     map[netip.Addr]int      // enrolment connections by source
+	done        chan struct{}           // made by the first Stop, closed when all has ended
 }
 
 // connection is one authenticated (or enrolling) QUIC connection.
@@ -65,9 +70,23 @@ type connection struct {
 	dialed   bool
 	since    time.Time
 	bulk     atomic.Bool // Session.ForBulk
+	leg      *leg        // of the tunnel it runs through; nil: it has a path of its own
 }
 
-func (c *connection) remote() netip.AddrPort { return addrPortOf(c.quic.RemoteAddr()) }
+func (c *connection) remote() netip.AddrPort {
+	if c.leg != nil {
+		return c.leg.conn.remote()
+	}
+	return addrPortOf(c.quic.RemoteAddr())
+}
+
+// via is the relay it runs through, "" if none.
+func (c *connection) via() string {
+	if c.leg == nil {
+		return ""
+	}
+	return c.leg.conn.peer
+}
 
 func (c *connection) side() string {
 	if c.dialed {
@@ -96,13 +115,15 @@ func Listen(cfg Config) (*Endpoint, error) {
 		socket = udp
 	}
 	e := &Endpoint{
-		cfg:     cfg,
-		log:     cfg.Logger,
-		metrics: newMetrics(cfg.Registerer),
-		socket:  socket,
-		tokens:  quic.NewLRUTokenStore(128, 2),
-		conns:   make(map[*connection]struct{}),
-		sources: make(map[netip.Addr]int),
+		cfg:         cfg,
+		log:         cfg.Logger,
+		metrics:     newMetrics(cfg.Registerer),
+		socket:      socket,
+		tokens:      quic.NewLRUTokenStore(128, 2),
+		conns:       make(map[*connection]struct{}),
+		sources:     make(map[netip.Addr]int),
+		tunnelCount: make(map[tunnelKey]int),
+		relayLogged: make(map[[2]string]time.Time),
 	}
 	e.ForgetSessions()
 	e.ctx, e.cancel = context.WithCancel(context.Background())
@@ -135,11 +156,7 @@ func Listen(cfg Config) (*Endpoint, error) {
 		MaxIncomingUniStreams:          64,
 		TokenStore:                     e.tokens,
 	}
-	listener, err := e.quic.Listen(&tls.Config{
-		MinVersion:         tls.VersionTLS13,
-		NextProtos:         []string{ALPNGossip, ALPNRPC, ALPNEnroll},
-		GetConfigForClient: e.serverTLS,
-	}, e.config)
+	listener, err := e.quic.Listen(e.listenTLS(ALPNGossip, ALPNRPC, ALPNEnroll, ALPNRelay), e.config)
 	if err != nil {
 		e.cancel()
 		return nil, errors.Join(fmt.Errorf("wan/transport: listen on %s: %w", socket.LocalAddr(), err), socket.Close())
@@ -197,7 +214,7 @@ func (e *Endpoint) Start(context.Context) error {
 		return errors.New("wan/transport: started twice")
 	}
 	e.started = true
-	e.wg.Go(e.accept)
+	e.wg.Go(func() { e.accept(e.listener) })
 	e.wg.Go(e.countStrangers)
 	return nil
 }
@@ -232,6 +249,9 @@ func (e *Endpoint) stop() {
 	_ = e.listener.Close()
 	_ = e.currentGossip().Shutdown()
 	e.closeAll(func(*connection) bool { return true }, codeStopped, "stopped")
+	if s := e.tunnelSocket(); s != nil {
+		s.stop()
+	}
 	_ = e.quic.Close()
 	_ = e.socket.Close()
 	e.wg.Wait()
@@ -255,6 +275,17 @@ func (e *Endpoint) closeAll(choose func(*connection) bool, code quic.Application
 	}
 	wg.Wait()
 	return len(chosen)
+}
+
+// spawn runs f in a goroutine that Stop waits for; false when that has begun.
+func (e *Endpoint) spawn(f func()) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped {
+		return false
+	}
+	e.wg.Go(f)
+	return true
 }
 
 func (e *Endpoint) snapshot() []*connection {
@@ -302,13 +333,16 @@ func (e *Endpoint) overLimit(c *connection, source netip.Addr) error {
 		}
 		return nil
 	}
-	n := 0
+	n, most, relay := 0, e.cfg.MaxConnsPerPeer, c.protocol == "relay"
+	if relay {
+		most = e.cfg.MaxTunnels // each brings a tunnel of somebody else
+	}
 	for other := range e.conns {
-		if other.peer == c.peer && !other.dialed {
+		if other.peer == c.peer && !other.dialed && (other.protocol == "relay") == relay {
 			n++
 		}
 	}
-	if n >= e.cfg.MaxConnsPerPeer {
+	if n >= most {
 		return fmt.Errorf("%s has %d connections open", c.peer, n)
 	}
 	return nil

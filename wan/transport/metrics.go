@@ -12,16 +12,24 @@ type metrics struct {
 	gossipSent  *prometheus.CounterVec // as
 	gossipRecv  *prometheus.CounterVec // as
 	gossipDrops *prometheus.CounterVec // reason
+
+	tunnels      *prometheus.GaugeVec   // role
+	relayBytes   *prometheus.CounterVec // direction
+	relayDrops   *prometheus.CounterVec // reason
+	relayRefused *prometheus.CounterVec // reason
 }
 
 var (
-	protocols      = []string{"gossip", "rpc", "enroll"}
+	protocols      = []string{"gossip", "rpc", "enroll", "relay"}
 	dialOutcomes   = []string{"ok", "timeout", "refused", "wrong_peer", "error"}
 	acceptOutcomes = []string{"ok", "not_served", "bad_peer", "limit"}
 	refuseReasons  = []string{"limit", "protocols", "not_ready"}
 	garbageReasons = []string{"not_quic", "malformed", "unknown_connection"}
 	packetForms    = []string{"datagram", "stream"}
 	dropReasons    = []string{"queue_full", "unreachable", "send_failed", "receive_full", "too_large"}
+	tunnelRoles    = []string{roleOrigin, roleRelay, roleTarget}
+	relayWays      = []string{"forth", "back"}
+	relayDropped   = []string{"queue_full", "receive_full", "rate", "too_large", "send_failed"}
 )
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -44,6 +52,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Gossip packets received, as datagrams or as streams."}, []string{"as"}),
 		gossipDrops: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "landbridge_wan_gossip_packets_dropped_total",
 			Help: "Gossip packets dropped, by reason."}, []string{"reason"}),
+		tunnels: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "landbridge_wan_relay_tunnels",
+			Help: "Tunnels open: as who asked for them, as the relay that carries them, and as the server they lead to."}, []string{"role"}),
+		relayBytes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "landbridge_wan_relay_bytes_total",
+			Help: "Bytes of packets carried between two other datacenters, from who asked for the tunnel (forth) and to it (back)."}, []string{"direction"}),
+		relayDrops: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "landbridge_wan_relay_packets_dropped_total",
+			Help: "Packets of tunnels dropped, here or on their way through here, by reason."}, []string{"reason"}),
+		relayRefused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "landbridge_wan_relay_refused_total",
+			Help: "Tunnels refused to who asked this server for one, by reason."}, []string{"reason"}),
 	}
 	for _, p := range protocols {
 		for _, side := range []string{"dialed", "accepted"} {
@@ -61,7 +77,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	touch(m.gossipSent, packetForms)
 	touch(m.gossipRecv, packetForms)
 	touch(m.gossipDrops, dropReasons)
-	reg.MustRegister(m.conns, m.dials, m.accepts, m.handshakes, m.refused, m.garbage, m.gossipSent, m.gossipRecv, m.gossipDrops)
+	for _, r := range tunnelRoles {
+		m.tunnels.WithLabelValues(r)
+	}
+	touch(m.relayBytes, relayWays)
+	touch(m.relayDrops, relayDropped)
+	touch(m.relayRefused, relayRefusals[1:])
+	reg.MustRegister(m.tunnels, m.relayBytes, m.relayDrops, m.relayRefused, m.conns, m.dials, m.accepts, m.handshakes, m.refused, m.garbage, m.gossipSent, m.gossipRecv, m.gossipDrops)
 	return m
 }
 

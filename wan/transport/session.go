@@ -34,6 +34,9 @@ func (s *Session) Peer() string { return s.conn.peer }
 // RemoteAddr is where its packets come from.
 func (s *Session) RemoteAddr() netip.AddrPort { return s.conn.remote() }
 
+// Via is the relay it runs through, "" if it has a path of its own.
+func (s *Session) Via() string { return s.conn.via() }
+
 // RTT is the smoothed round trip time of the path.
 func (s *Session) RTT() time.Duration { return s.conn.quic.ConnectionStats().SmoothedRTT }
 
