@@ -63,6 +63,7 @@ type try struct {
 type dial struct {
 	state atomic.Int32 // 0; dialSent: it may have left; dialGone: it will not
 	looks int          // at how long it takes
+	via   string       // of the connection; set before the try ends
 }
 
 const dialSent, dialGone = 1, 2
@@ -202,6 +203,7 @@ func (r *race) apart(ctx context.Context, t *try, peer Peer, conn rpc.Doer) {
 			end(nil, store.Errorf(store.KindUnreachable, "%s took too long to connect to", peer.Name))
 			return
 		}
+		dial.via = via(conn)
 		end(conn.Do(ctx, &req))
 	}) {
 		end(nil, store.Errorf(store.KindUnreachable, "this agent is stopping"))
@@ -457,18 +459,42 @@ func (r *race) verdict(err error) error {
 
 // route tells the way of an answer.
 func (r *race) route(t *try) string {
-	if !r.hedged && r.resent == 0 && r.n == 1 {
+	through := ""
+	if t.dial != nil {
+		through = t.dial.via
+	} else if t.conn != nil {
+		through = via(t.conn)
+	}
+	if !r.hedged && r.resent == 0 && r.n == 1 && through == "" {
 		return t.server.route
 	}
-	b := []byte(t.server.route)
+	b := []byte(routeVia(t.server.route, through))
 	if r.hedged {
 		b = append(b, ", hedged"...)
 	}
 	if r.resent > 0 {
 		b = append(b, ", resent"...)
 	}
-	b = append(b, ", tries="...)
-	return string(strconv.AppendInt(b, int64(r.n), 10))
+	if r.n > 1 {
+		b = append(b, ", tries="...)
+		b = strconv.AppendInt(b, int64(r.n), 10)
+	}
+	return string(b)
+}
+
+// via is the relay that a connection runs through, "" if none.
+func via(conn any) string {
+	if c, ok := conn.(interface{ Via() string }); ok {
+		return c.Via()
+	}
+	return ""
+}
+
+func routeVia(route, through string) string {
+	if through == "" {
+		return route
+	}
+	return route + ", via=" + through
 }
 
 // ended says that the caller's context is done.

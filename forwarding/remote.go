@@ -95,8 +95,14 @@ func (d *Dispatcher) inTurn(ctx context.Context, p *path, req *rpc.Request, m *r
 		seen = append(seen, s)
 		began := time.Now()
 		var resp *rpc.Response
-		if resp, err = d.forward(ctx, req, *s.peer.Load(), d.cfg.WAN.Dial); err == nil {
-			resp.Route = s.route
+		through := ""
+		dial := func(ctx context.Context, p Peer) (rpc.Doer, error) {
+			conn, err := d.cfg.WAN.Dial(ctx, p)
+			through = via(conn)
+			return conn, err
+		}
+		if resp, err = d.forward(ctx, req, *s.peer.Load(), dial); err == nil {
+			resp.Route = routeVia(s.route, through)
 			return resp, nil, nil
 		}
 		tried = append(tried, attempt{s.name, time.Since(began)})

@@ -76,6 +76,7 @@ type Client struct {
 	cfg  ClientConfig
 	sess Session
 	peer string
+	via  string
 	z    *compressor
 
 	stopping atomic.Bool // the server said so: no new calls; the last answer ends the client
@@ -106,6 +107,9 @@ type call struct {
 func NewClient(sess Session, cfg ClientConfig) *Client {
 	cfg.setDefaults()
 	c := &Client{cfg: cfg, sess: sess, peer: peerLabel(cfg.Name, cfg.Addr)}
+	if s, ok := sess.(interface{ Via() string }); ok {
+		c.via = s.Via()
+	}
 	if cfg.Compress {
 		c.z = newCompressor(cfg.MaxBody)
 	}
@@ -151,6 +155,9 @@ func (c *Client) Usable() bool { return c.ctx.Err() == nil && !c.stopping.Load()
 
 // Peer returns the name and address of the other side, for messages.
 func (c *Client) Peer() string { return c.peer }
+
+// Via is the server that the session runs through, "" if it has a path of its own.
+func (c *Client) Via() string { return c.via }
 
 // InFlight returns how many calls wait for an answer.
 func (c *Client) InFlight() int { return int(c.inFlight.Load()) }

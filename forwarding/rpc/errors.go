@@ -23,6 +23,7 @@ var (
 	errClientClosed = errors.New("client closed")
 	errPeerSilent   = errors.New("no sign of life from the peer: three pings missed")
 	errPeerStopping = errors.New("the peer is stopping")
+	errRetired      = errors.New("there is a better way to the peer by now")
 )
 
 // appendError appends an error frame's payload.
@@ -80,8 +81,11 @@ func Answered(err error) bool {
 	return errors.As(err, &a)
 }
 
-// Stopping says whether a call was not sent because its server is about to stop.
-func Stopping(err error) bool { return errors.Is(err, errPeerStopping) }
+// Stopping says whether a call failed because its server is about to stop, or its
+// session was given up for a better one: the server is not to blame.
+func Stopping(err error) bool {
+	return errors.Is(err, errPeerStopping) || errors.Is(err, errRetired)
+}
 
 func clip(b []byte) string { return string(b[:min(len(b), maxErrorText)]) }
 

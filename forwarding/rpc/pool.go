@@ -158,6 +158,32 @@ func (p *Pool) Drop(addr, name string, cause error) {
 	p.mu.Unlock()
 }
 
+// Retire takes the client of a server out of use: the next Get dials, and calls under
+// way have the grace to be answered. Then those that wait end like the calls of a
+// server that stops.
+func (p *Pool) Retire(addr, name string, grace time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := server{addr: addr, name: name}
+	e := p.servers[key]
+	if e == nil || p.stopped || !isClosed(e.ready) || e.err != nil {
+		return
+	}
+	delete(p.servers, key)
+	p.work.Go(func() {
+		e.client.leave()
+		t := time.NewTimer(grace)
+		defer t.Stop()
+		select {
+		case <-e.client.Done():
+		case <-t.C:
+			e.client.fail(errRetired)
+		case <-p.ctx.Done():
+		}
+		e.client.Close()
+	})
+}
+
 // Stop ends all clients and dials and waits for them, at most until ctx ends.
 func (p *Pool) Stop(ctx context.Context) error {
 	p.mu.Lock()

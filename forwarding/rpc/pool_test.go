@@ -187,6 +187,49 @@ func TestPoolLeavesStoppingServer(t *testing.T) {
 	})
 }
 
+// A session that is retired gets no new calls; those under way have the grace, and
+// then end like those of a server that stops.
+func TestPoolRetires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t, func(_ context.Context, req *rpc.Request) (*rpc.Response, error) {
+			time.Sleep(req.Wait)
+			return &rpc.Response{}, nil
+		})
+		p := n.pool(rpc.PoolConfig{})
+		p.Retire("10.0.0.1:8300", "n1", time.Second) // nobody is connected
+		old := get(t, p)
+		call := func(m rpc.MethodID, wait time.Duration) chan error {
+			c := make(chan error, 1)
+			go func() {
+				_, err := old.Do(t.Context(), &rpc.Request{Method: m, Wait: wait})
+				c <- err
+			}()
+			return c
+		}
+		quick, slow, write := call(rpc.KVGet, 5*time.Second), call(rpc.KVGet, time.Minute), call(rpc.KVApply, time.Minute)
+		synctest.Wait()
+		began := time.Now()
+		p.Retire("10.0.0.1:8300", "n1", 10*time.Second)
+		if c := get(t, p); c == old || !c.Usable() {
+			t.Error("the retired client was handed out")
+		}
+		if err := <-quick; err != nil {
+			t.Errorf("a call within the grace: %v", err)
+		}
+		if err := <-slow; store.KindOf(err) != store.KindUnreachable || !rpc.Stopping(err) {
+			t.Errorf("a read that waits longer: %v", err)
+		}
+		if err := <-write; store.KindOf(err) != store.KindMaybeApplied {
+			t.Errorf("a write that waits longer: %v", err)
+		}
+		if took := time.Since(began); took != 10*time.Second {
+			t.Errorf("they ended after %s", took)
+		}
+		<-old.Done()
+		time.Sleep(time.Minute) // the handlers' sleep
+	})
+}
+
 func TestPoolClosesIdleClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(t, hang)
