@@ -24,7 +24,11 @@ type Server struct {
 	Datacenter string
 	Addr       netip.AddrPort // its UDP port as this datacenter reaches it
 	Status     gossip.Status  // hearsay
+	Relay      bool           // it says that it carries calls between others (RelayTag)
 }
+
+// RelayTag is the WAN tag, "1", of a server that carries calls between others.
+const RelayTag = "lb_relay"
 
 // Datacenter is one datacenter with its servers, by name.
 type Datacenter struct {
@@ -43,6 +47,8 @@ type Config struct {
 	// OnServer is told of each server of the WAN pool, our own datacenter's
 	// included, when it appears or changes. Called from Run; it must not block.
 	OnServer func(Server)
+	// Via is the relay that calls to a server go through now, "" if none.
+	Via func(server string) string
 	// Paths samples the open connections with peers; nil: nothing is known of loss
 	// and of the last contact.
 	Paths      func() []PathSample
@@ -155,7 +161,7 @@ func serverOf(m gossip.Member) (Server, bool) {
 	if dot <= 0 || m.Tags["role"] != "consul" || m.Tags["dc"] != m.Name[dot+1:] {
 		return Server{}, false
 	}
-	return Server{Name: m.Name, Node: m.Name[:dot], Datacenter: m.Name[dot+1:], Addr: m.AddrPort(), Status: m.Status}, true
+	return Server{Name: m.Name, Node: m.Name[:dot], Datacenter: m.Name[dot+1:], Addr: m.AddrPort(), Status: m.Status, Relay: m.Tags[RelayTag] == "1"}, true
 }
 
 // Known says whether a datacenter has or had servers that did not leave.

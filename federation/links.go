@@ -12,6 +12,7 @@ type PathSample struct {
 	Connection           any // tells connections apart: comparable
 	RTT                  time.Duration
 	Sent, Lost, Received uint64 // packets
+	Relayed              bool   // it has no path of its own: what arrives is no contact
 }
 
 const (
@@ -74,7 +75,7 @@ func (l *links) take(now time.Time, paths []PathSample) {
 		}
 		k.turn(now)
 		before := l.seen[p.Connection] // zero for a new one
-		if p.Received > before.Received {
+		if p.Received > before.Received && !p.Relayed {
 			k.contact = now
 		}
 		if p.RTT > 0 {

@@ -17,6 +17,8 @@ var (
 		"Estimated round trip to a server of the federation.", []string{"dc", "peer"}, nil)
 	reachableDesc = prometheus.NewDesc("landbridge_federation_reachable",
 		"Whether a server of another datacenter was heard lately and answered the last call (1), or not (0).", []string{"dc", "peer"}, nil)
+	relayedDesc = prometheus.NewDesc("landbridge_federation_relayed",
+		"Whether calls to a server of another datacenter go through a server of a third (1), or not (0).", []string{"dc", "peer"}, nil)
 	lossDesc = prometheus.NewDesc("landbridge_federation_loss_ratio",
 		"Share of the packets sent to a server of another datacenter in the last five minutes that were lost; absent if too few were sent to tell.", []string{"dc", "peer"}, nil)
 	contactDesc = prometheus.NewDesc("landbridge_federation_last_contact_seconds",
@@ -32,6 +34,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- serversDesc
 	ch <- rttDesc
 	ch <- reachableDesc
+	ch <- relayedDesc
 	ch <- lossDesc
 	ch <- contactDesc
 }
@@ -44,6 +47,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			reachable = 1
 		}
 		ch <- prometheus.MustNewConstMetric(reachableDesc, prometheus.GaugeValue, reachable, l.Datacenter, l.To)
+		relayed := 0.0
+		if l.Via != "" {
+			relayed = 1
+		}
+		ch <- prometheus.MustNewConstMetric(relayedDesc, prometheus.GaugeValue, relayed, l.Datacenter, l.To)
 		if l.Loss != nil {
 			ch <- prometheus.MustNewConstMetric(lossDesc, prometheus.GaugeValue, *l.Loss, l.Datacenter, l.To)
 		}

@@ -64,7 +64,10 @@ type Link struct {
 	// Loss is the share of packets sent to it that were lost in the last five
 	// minutes; absent if there were too few to tell.
 	Loss *float64 `json:",omitempty"`
-	// LastContact is when something arrived from it.
+	// Via is the server that calls to it go through, since there is no direct path.
+	Via string `json:",omitempty"`
+	// LastContact is when something arrived from it by the direct path, or now if it
+	// answered a call made for this status.
 	LastContact time.Time
 	// OneWay is whether it did not answer, and something arrived from it meanwhile:
 	// the way there is broken, and the way back is not.
@@ -96,8 +99,9 @@ type Pair struct {
 	RTT              float64  `json:"RTTSeconds,omitempty"`
 	Loss             *float64 `json:",omitempty"`
 	LastContact      time.Time
-	Breaker          string `json:",omitempty"` // the worst of those of From's servers
-	Asymmetric       bool   `json:",omitempty"`
+	Via              []string `json:",omitempty"` // the relays of those links that have one
+	Breaker          string   `json:",omitempty"` // the worst of those of From's servers
+	Asymmetric       bool     `json:",omitempty"`
 }
 
 // lossDiffers is from what difference on loss counts as one of direction.
@@ -180,8 +184,12 @@ func (s *Status) pair(from, to string) Pair {
 				p.LastContact = l.LastContact
 			}
 			p.Asymmetric = p.Asymmetric || l.Asymmetric
+			if l.Via != "" && !slices.Contains(p.Via, l.Via) {
+				p.Via = append(p.Via, l.Via)
+			}
 		}
 	}
+	slices.Sort(p.Via)
 	if len(rtts) > 0 {
 		slices.Sort(rtts)
 		p.RTT = rtts[len(rtts)/2]
@@ -221,6 +229,9 @@ func (d *Directory) Links() []Link {
 			}
 			if loss, ok := d.links.loss(srv.Name, now); ok {
 				l.Loss = &loss
+			}
+			if d.cfg.Via != nil {
+				l.Via = d.cfg.Via(srv.Name)
 			}
 			l.Reachable = d.reachable(srv, l.LastContact, now)
 			list = append(list, l)

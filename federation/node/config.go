@@ -70,6 +70,7 @@ type Config struct {
 	DNSStaleIfError         time.Duration // dns_config.stale_if_error
 	StaleCacheBytes         int64         // federation.stale_cache_bytes; 0: 32 MB
 	AllowUnauthenticated    bool
+	Relay                   bool   // federation.relay: carry calls between other datacenters
 	TrustDomainID           string // connect.ca_config.cluster_id, "" = made by the first leader
 	ConnectEnabled          bool
 

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"landbridge/federation"
 	"landbridge/forwarding/rpc"
 	"landbridge/lan/gossip"
 	"landbridge/store"
@@ -22,6 +23,9 @@ func (n *Node) wanTags() map[string]string {
 		if rev := n.srv.authority.Revision(); rev > 0 {
 			t[revisionTag] = strconv.FormatUint(rev, 10)
 		}
+	}
+	if n.cfg.Relay {
+		t[federation.RelayTag] = "1"
 	}
 	return t
 }

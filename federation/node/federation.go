@@ -90,7 +90,7 @@ func (s *server) row(ctx context.Context) federation.Row {
 		l := &r.Links[i]
 		wg.Go(func() {
 			err := w.check(ctx, addrs[l.To], l.To)
-			l.Checked, l.Reachable = true, err == nil
+			l.Checked, l.Reachable, l.Via = true, err == nil, w.ways.via(l.To)
 			if err != nil {
 				l.Error = err.Error()
 				if at := w.dir.Heard(l.To); at.After(began) {
@@ -240,7 +240,7 @@ func (w *wan) paths() []federation.PathSample {
 	for i, p := range stats {
 		list[i] = federation.PathSample{
 			Peer: p.Peer, RTT: p.RTT, Sent: p.PacketsSent, Lost: p.PacketsLost, Received: p.PacketsReceived,
-			Connection: connectionKey{p.Peer, p.Protocol, p.Dialed, p.Since},
+			Connection: connectionKey{p.Peer, p.Protocol, p.Dialed, p.Since}, Relayed: p.Via != "",
 		}
 	}
 	return list

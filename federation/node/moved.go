@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"net/netip"
 	"sync"
 	"time"
@@ -33,8 +32,6 @@ const (
 	// claimsMost bounds the servers whose claims are looked into in that time.
 	claimsMost = 64
 )
-
-var errLooked = errors.New("only looked whether it is there")
 
 func (v *moved) start() { v.ctx, v.cancel = context.WithCancel(context.Background()) }
 

@@ -63,6 +63,7 @@ type wan struct {
 	dir      *federation.Directory
 	rpc      *rpc.Pool
 	moved    moved
+	ways     ways
 	kick     chan struct{} // wakes runWAN, buffered
 	announce chan struct{} // wakes announce, buffered
 	// trustChanged: roots or evictions are not those that open connections were
@@ -291,7 +292,7 @@ func (s *server) newWAN() (err error) {
 	advertise := netip.AddrPortFrom(cfg.AdvertiseWAN, uint16(cfg.FederationAdvertisePort))
 	w.endpoint, err = transport.Listen(transport.Config{
 		Name: wangossip.Name(cfg.NodeName, cfg.Datacenter), Socket: socket, Advertise: advertise, Secret: secret,
-		ServerTLS: a.ServerTLS, ClientTLS: a.ClientTLS, PeerName: a.PeerName, Nearby: s.nearby(),
+		ServerTLS: a.ServerTLS, ClientTLS: a.ClientTLS, PeerName: a.PeerName, Nearby: s.nearby(), RelayTo: s.relayTo(),
 		Logger: n.logger("wan"), Registerer: cfg.Registerer,
 	})
 	if err != nil {
@@ -300,6 +301,8 @@ func (s *server) newWAN() (err error) {
 	n.stack.push("WAN socket", w.endpoint.Stop)
 	w.moved.start()
 	n.stack.push("looks at addresses", w.moved.stop)
+	w.ways.start(s)
+	n.stack.push("ways to other datacenters", w.ways.stop)
 	w.pool, err = wangossip.New(wangossip.Config{
 		Node: cfg.NodeName, ID: n.id, Datacenter: cfg.Datacenter, Tags: n.wanTags(),
 		Transport: w.endpoint.Gossip(), Advertise: advertise,
@@ -321,7 +324,7 @@ func (s *server) newWAN() (err error) {
 	}
 	w.dir = federation.New(federation.Config{
 		Datacenter: cfg.Datacenter, Members: s.wanMembers, Subscribe: w.pool.Subscribe,
-		Distance: s.distance, Paths: w.paths,
+		Distance: s.distance, Paths: w.paths, Via: w.ways.via,
 		OnServer: func(srv federation.Server) {
 			if srv.Datacenter != cfg.Datacenter {
 				n.dispatcher.Datacenter(srv.Datacenter)
@@ -331,32 +334,13 @@ func (s *server) newWAN() (err error) {
 		Logger: n.logger("federation"), Registerer: cfg.Registerer,
 	})
 	w.rpc = rpc.NewPool(rpc.PoolConfig{
-		Dial: func(ctx context.Context, addr, name string) (rpc.Session, error) {
-			to, err := netip.ParseAddrPort(addr)
-			if err != nil {
-				return nil, err
-			}
-			// Beginning anew is better than waiting for what was sent long ago: QUIC
-			// sends a handshake again ever more rarely.
-			rtt, _ := s.distance(name)
-			ctx, cancel := context.WithTimeout(ctx, max(wanDialTimeout, 6*rtt))
-			defer cancel()
-			sess, err := w.endpoint.DialRPC(ctx, to, name)
-			if err != nil {
-				return nil, err
-			}
-			return sess, nil
-		},
+		Dial:   w.ways.dial,
 		Client: rpc.ClientConfig{Lanes: wanLanes, Bulk: wanBulk, Compress: true, Metrics: n.calls},
 		Logger: n.logger("wan"),
 	})
 	s.wan = w
 	return nil
 }
-
-// wanDialTimeout bounds a dial of a near server: a dead host sends no refusal over
-// UDP.
-const wanDialTimeout = 1500 * time.Millisecond
 
 // wanLanes is how many streams small requests to one server share: a lost packet
 // delays those of its own stream only.

@@ -226,7 +226,10 @@ func (s *server) runAuthority(ctx context.Context) error {
 func (s *server) startWAN(ctx context.Context) error {
 	n, w := s.n, s.wan
 	life, cancel := context.WithCancel(context.Background())
-	w.endpoint.OnRPC(func(sess *transportSession, peer string) { s.serveWAN(life, sess, peer) })
+	w.endpoint.OnRPC(func(sess *transportSession, peer string) {
+		w.ways.accepted(sess, peer)
+		s.serveWAN(life, sess, peer)
+	})
 	w.endpoint.OnEnroll(func(conn *transportEnrollConn) { s.authority.ServeEnroll(life, conn) })
 	n.stack.push("WAN sessions", drain(cancel, &s.wanSessions))
 	if err := w.endpoint.Start(ctx); err != nil {

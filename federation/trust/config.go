@@ -20,6 +20,7 @@ const (
 	GossipALPN = "landbridge-gossip/1"
 	RPCALPN    = "landbridge-rpc/1"
 	EnrollALPN = "landbridge-enroll/1"
+	RelayALPN  = "landbridge-relay/1"
 )
 
 // EnrollConn is one bidirectional stream over a TLS 1.3 connection that

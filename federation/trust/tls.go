@@ -11,7 +11,7 @@ import (
 )
 
 // ServerTLS returns the configuration for accepting a connection of the ALPN
-// protocol. Gossip and RPC require a server's certificate; enrolment takes any
+// protocol. Gossip, RPC and relays require a server's certificate; enrolment takes any
 // peer, whom ServeEnroll judges. It fails while this server has no certificate,
 // except for enrolment.
 func (a *Authority) ServerTLS(alpn string) (*tls.Config, error) {
@@ -46,7 +46,7 @@ func (a *Authority) ClientTLS(alpn, peer string) (*tls.Config, error) {
 			conf.GetClientCertificate = a.clientCertificate
 		}
 		return conf, nil
-	case GossipALPN, RPCALPN:
+	case GossipALPN, RPCALPN, RelayALPN:
 	default:
 		return nil, fmt.Errorf("trust: no TLS configuration for protocol %q", alpn)
 	}
@@ -62,7 +62,7 @@ func (a *Authority) ClientTLS(alpn, peer string) (*tls.Config, error) {
 		if dnsLabels(node) && dnsLabels(dc) {
 			conf.ServerName = serverDNSNames(node, dc, a.cfg.Domain)[0]
 		}
-	} else if alpn == RPCALPN {
+	} else if alpn != GossipALPN {
 		return nil, errors.New("trust: a server must be named to call it")
 	}
 	conf.GetClientCertificate = a.clientCertificate

@@ -202,10 +202,10 @@ func (c *creds) showing(r *roots) *creds {
 // all handshakes under this view, so that sessions can be resumed, and end with
 // it: a ticket from before a change of trust costs a full handshake.
 func (v *view) build(a *Authority) {
-	v.server = make(map[string]*tls.Config, 3)
+	v.server = make(map[string]*tls.Config, 4)
 	var ticket [32]byte
 	_, _ = rand.Read(ticket[:])
-	for _, alpn := range []string{GossipALPN, RPCALPN, EnrollALPN} {
+	for _, alpn := range []string{GossipALPN, RPCALPN, EnrollALPN, RelayALPN} {
 		conf := a.serverConfig(alpn)
 		conf.SetSessionTicketKeys([][32]byte{ticket})
 		v.server[alpn] = conf

@@ -62,6 +62,7 @@ func nodeConfig(c *config.Config, files tlsFiles) node.Config {
 		StaleIfError:            c.Federation.StaleIfError,
 		StaleCacheBytes:         int64(c.Federation.StaleCacheBytes),
 		AllowUnauthenticated:    c.Federation.AllowUnauthenticated,
+		Relay:                   c.Federation.Relay,
 		TrustDomainID:           c.Connect.CAConfig.ClusterID,
 		ConnectEnabled:          c.Connect.Enabled,
 

@@ -233,6 +233,7 @@ type Federation struct {
 	AdvertisePort        int   `key:"advertise_port"`
 	EnrollByKey          *bool `key:"enroll_by_key" reload:"yes"` // by default what acl.enabled is not
 	AllowUnauthenticated bool  `key:"allow_unauthenticated"`
+	Relay                bool  `key:"relay"`
 
 	StaleIfError    time.Duration `key:"stale_if_error" reload:"yes"`
 	StaleCacheBytes int           `key:"stale_cache_bytes"`

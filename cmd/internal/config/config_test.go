@@ -303,7 +303,7 @@ func TestWarnings(t *testing.T) {
 		name, hcl string
 		want      string // "" is none
 	}{
-		{"later", `ui = true federation { relay = true }`, "landbridge does not have these yet; they are accepted and have no effect: federation.relay, ui_config.enabled"},
+		{"later", `ui = true auto_encrypt { allow_tls = true }`, "landbridge does not have these yet; they are accepted and have no effect: auto_encrypt.allow_tls, ui_config.enabled"},
 		{"later at its default", `ports { grpc = -1 } ui_config { enabled = false content_path = "/ui/" } acl { default_policy = "allow" tokens {} }`, ""},
 		{"no effect", `disable_update_check = true peering { enabled = false } version = "1.2"`, ""},
 		{"enterprise", `license_path = "x"`, `"license_path" is a Consul Enterprise configuration and will have no effect`},

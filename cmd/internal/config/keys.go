@@ -54,7 +54,7 @@ func currentKeys() []keyEntry {
 
 		{fate: later, kind: kBool, def: "true", paths: "enable_central_service_config"},
 		{fate: later, kind: kBool, def: "false", paths: "" +
-			"tls.grpc.use_auto_cert auto_encrypt.allow_tls federation.relay " +
+			"tls.grpc.use_auto_cert auto_encrypt.allow_tls " +
 			"connect.enable_mesh_gateway_wan_federation connect.enable_serverless_plugin connect.test_ca_leaf_root_change_spread " +
 			"ui_config.enabled"},
 		{fate: later, kind: kString, paths: "ui_config.dir ui_config.metrics_provider ui_config.metrics_provider_options_json " +
