@@ -21,6 +21,7 @@ matrix: from the datacenter of the line to that of the column. A cell says how
 many of the links between their servers answer, unless all do; the round trip
 (median); the loss of the packets sent, if it is 1% or more; and
 
+    via NAME there is no direct path, and that server carries the calls
     DOWN     no server there answers any of this datacenter's
     ASYM     one direction works, or loses less, and the other does not
     BREAKER  calls are refused at once, for the reason behind it
@@ -144,6 +145,9 @@ func pairText(p *federation.Pair, now time.Time) string {
 	if p.Reachable > 0 && p.Loss != nil && *p.Loss >= 0.01 {
 		parts = append(parts, lossText(p.Loss)+" loss")
 	}
+	if len(p.Via) > 0 {
+		parts = append(parts, "via "+printable(strings.Join(p.Via, ", ")))
+	}
 	if p.Asymmetric {
 		parts = append(parts, "ASYM")
 	}
@@ -174,6 +178,9 @@ func (c *call) printLinks(st *federation.Status) {
 			if l.Asymmetric {
 				state += " ASYM"
 			}
+			if l.Via != "" {
+				state += " via " + printable(l.Via)
+			}
 			rtt := "-"
 			if l.RTT > 0 {
 				rtt = rttText(l.RTT)
@@ -189,7 +196,7 @@ func (c *call) printLinks(st *federation.Status) {
 		switch {
 		case row == 0 || col != 2:
 			return s
-		case s == "ok":
+		case s == "ok" || strings.HasPrefix(s, "ok via "):
 			return c.paint(green, s)
 		}
 		return c.paint(red, s)
