@@ -126,7 +126,7 @@ func TestRoles(t *testing.T) {
 			s := d1.lead()
 			// Dialing us. A name is not expected there: "another server" is as good. Who
 			// enrols may show anything, and is judged by what it proves.
-			for _, alpn := range []string{RPCALPN, GossipALPN, EnrollALPN} {
+			for _, alpn := range []string{RPCALPN, GossipALPN, RelayALPN, EnrollALPN} {
 				server, err := s.ServerTLS(alpn)
 				if err != nil {
 					t.Fatal(err)
@@ -146,7 +146,7 @@ func TestRoles(t *testing.T) {
 			if tc.cert == nil {
 				continue
 			}
-			for _, alpn := range []string{RPCALPN, GossipALPN} {
+			for _, alpn := range []string{RPCALPN, GossipALPN, RelayALPN} {
 				client, err := s.ClientTLS(alpn, "s1.dc2")
 				if tc.name == "revoked" {
 					client, err = s.ClientTLS(alpn, "evicted.dc2")
