@@ -11,15 +11,8 @@ import (
 	"landbridge/store"
 )
 
-const (
-	// maxLength bounds an expression; the longest we have seen used is under 1 KB.
-	maxLength = 16 << 10
-	// maxSteps bounds the parser: its grammar backtracks, so that each level of
-	// parentheses costs four to five times the steps of the last, and an unmatched
-	// one never ends. Six levels fit, as with go-bexpr's own limit; what does not
-	// is refused after some 100 ms. A hundred terms side by side take 1 ms.
-	maxSteps = 1_000_000
-)
+// maxLength bounds an expression; the longest we have seen used is under 1 KB.
+const maxLength = 16 << 10
 
 // Predicate says whether a row matches.
 type Predicate[T any] func(T) bool
@@ -38,13 +31,9 @@ func compile[T any](expression string, s Schema[T]) (Predicate[T], error) {
 	if len(expression) > maxLength {
 		return nil, fmt.Errorf("expression of %d bytes is too long, at most %d", len(expression), maxLength)
 	}
-	ast, err := grammar.Parse("", []byte(expression), grammar.MaxExpressions(maxSteps))
+	e, err := parse(expression)
 	if err != nil {
 		return nil, err
-	}
-	e, ok := ast.(grammar.Expression)
-	if !ok {
-		return nil, fmt.Errorf("not an expression: %q", expression)
 	}
 	return build(e, s)
 }

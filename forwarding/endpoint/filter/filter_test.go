@@ -5,6 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-bexpr/grammar"
+	"pgregory.net/rapid"
+
 	"landbridge/store"
 )
 
@@ -123,7 +126,14 @@ func TestErrors(t *testing.T) {
 		{`Port > 80`, head + `1:`},
 		{`any Checks as c { c.Status == passing }`, head + `no match found`},
 		{``, head},
-		{strings.Repeat("(", 200), head},
+		{`(Name == web`, head + `1:13 (12): rule "grouping": Unmatched parentheses`},
+		{`Name == web) or Port == 80`, head + `1:12 (11): no match found`},
+		{`not(Name == web)`, head + `1:`},
+		{`Meta.(rack == r1)`, head + `1:`},
+		{`(Name == web)and Port == 80`, head + `1:`},
+		{`(Bogus == 1)`, head + `Selector "Bogus" is not valid`},
+		{strings.Repeat("(", 8000), head},
+		{strings.Repeat("(", 2000) + "Name", head},
 		{strings.Repeat("x", maxLength+1), head + `expression of`},
 	} {
 		start := time.Now()
@@ -147,7 +157,10 @@ func TestErrors(t *testing.T) {
 func TestLargeExpressions(t *testing.T) {
 	for _, expr := range []string{
 		strings.Repeat("Name == db or ", 100) + "Name == web",
-		strings.Repeat("(", 6) + "Name == web and Port == 80" + strings.Repeat(")", 6),
+		strings.Repeat("(", 5000) + "Name == web and Port == 80" + strings.Repeat(")", 5000),
+		strings.Repeat("not (", 1000) + "Name == web" + strings.Repeat(")", 1000),
+		strings.Repeat("(Name == web) and ", 800) + "(Name == web)",
+		`Name != "(" and (Name != ` + "`)`" + ` or Meta.qqq == 1) or Name == web`,
 	} {
 		p, err := Compile(expr, schema())
 		if err != nil {
@@ -158,6 +171,33 @@ func TestLargeExpressions(t *testing.T) {
 			t.Errorf("%.60s: no match", expr)
 		}
 	}
+}
+
+// Reading groups by themselves accepts and means what the grammar does in one piece.
+func TestGroupsMeanTheSame(t *testing.T) {
+	tokens := []string{"(", "(", ")", ")", "not ", " and ", " or ", "Name == web", "Port == 81", "Meta.rack == r1", "v1 in Tags", `Name != "("`, " ", "x"}
+	rapid.Check(t, func(t *rapid.T) {
+		text := strings.Join(rapid.SliceOfN(rapid.SampledFrom(tokens), 1, 14).Draw(t, "tokens"), "")
+		ast, err := grammar.Parse("", []byte(text), grammar.MaxExpressions(5*maxSteps))
+		if err != nil && strings.Contains(err.Error(), "max number of") {
+			t.Skip("too deep for the grammar")
+		}
+		e, got := parse(text)
+		if (err == nil) != (got == nil) {
+			t.Fatalf("%s: %v, want %v", text, got, err)
+		}
+		if err != nil {
+			return
+		}
+		want, err := build(ast.(grammar.Expression), schema())
+		p, got := build(e, schema())
+		if (err == nil) != (got == nil) {
+			t.Fatalf("%s: %v, want %v", text, got, err)
+		}
+		if err == nil && (p(web) != want(web) || p(&row{}) != want(&row{})) {
+			t.Fatalf("%s: means something else", text)
+		}
+	})
 }
 
 func FuzzCompile(f *testing.F) {
