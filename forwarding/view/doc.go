@@ -25,6 +25,8 @@
 //     allows: max_stale, and for DNS only for our own datacenter. Servers are asked
 //     again with growing, jittered pauses; the first view that gets through wakes
 //     the others.
+//   - Follow passes on what has no view (a prepared query, an address), and while no
+//     server answers gives the last reply to it, as old as max_stale allows.
 //   - A view that nobody used for a while stops following and keeps its last answer;
 //     after three days, or when there are too many views or bytes, it is forgotten,
 //     the longest unused first. One that a server refuses for good (a token that

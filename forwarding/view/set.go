@@ -179,8 +179,11 @@ func follows(m rpc.MethodID) bool {
 // go the way of Do, and so does a name at its first appearance: a flood of names
 // that are asked once makes no views. With NoWait only a live view answers.
 func (s *Set) Follow(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
-	if req.Consistency != store.Stale || !follows(req.Method) || s.ours(req) {
+	if req.Consistency != store.Stale || s.ours(req) {
 		return s.orKept(ctx, req)
+	}
+	if !follows(req.Method) {
+		return s.lastKnown(ctx, req)
 	}
 	var room [keySize]byte
 	key := appendKey(room[:0], req, s.datacenter(req))
@@ -221,6 +224,23 @@ func (s *Set) Follow(ctx context.Context, req *rpc.Request) (*rpc.Response, erro
 	}
 	s.count(st, hit)
 	return st.answer(now), nil
+}
+
+// lastKnown answers a question of a client agent that nobody follows (a prepared
+// query, an address): by a call while there are servers, and by the last answer to it
+// while there are none, as old as the reader allows. Like views, that begins with the
+// second question within a minute.
+func (s *Set) lastKnown(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+	if s.datacenter(req) != "" || !Boundable(rpc.Lookup(req.Method)) {
+		return s.orKept(ctx, req)
+	}
+	var room [keySize]byte
+	key := appendKey(room[:0], req, "")
+	if s.replies.get(key) == nil && !s.door.seen(key) {
+		return s.orKept(ctx, req)
+	}
+	a, err := s.Bounded(ctx, req, cmp.Or(req.MaxStale, forgetAfter))
+	return a.Response, err
 }
 
 // orKept makes a call for Follow, or answers with what is kept as DNSStale allows.

@@ -535,3 +535,49 @@ func (s *Set) left() (views int, bytes int64) {
 	defer s.mu.RUnlock()
 	return len(s.views), int64(s.bytes)
 }
+
+// Nobody follows an address or a prepared query: while the servers are there each
+// question is a call, and while they are away the last answer does, with its age.
+func TestFollowLastKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.set("q", "a")
+		s := w.newSet(t)
+		for _, m := range []rpc.MethodID{rpc.QueryExecute, rpc.CatalogByAddress} {
+			follow(t, s, ask("q", method(m)))
+		}
+		w.set("q", "b")
+		once := ask("once", method(rpc.QueryExecute))
+		value(t, s, once)
+		for _, m := range []rpc.MethodID{rpc.QueryExecute, rpc.CatalogByAddress} {
+			if got := value(t, s, ask("q", method(m))); got != "b" {
+				t.Errorf("%d: %q with servers there, want b", m, got)
+			}
+		}
+		w.crash(gone)
+		time.Sleep(time.Hour)
+		for _, m := range []rpc.MethodID{rpc.QueryExecute, rpc.CatalogByAddress} {
+			resp, err := s.Follow(t.Context(), ask("q", method(m), maxStale(87600*time.Hour)))
+			if err != nil || string(resp.Body) != "||b" || !resp.Kept || resp.LastContact < time.Hour || resp.KnownLeader {
+				t.Errorf("%d: %+v, %v; want b, an hour old", m, resp, err)
+			}
+			if resp, err := s.Follow(t.Context(), ask("q", method(m), maxStale(time.Minute))); err == nil {
+				t.Errorf("%d: an answer of %s for a reader that takes a minute", m, resp.LastContact)
+			}
+			if _, err := s.Follow(t.Context(), ask("q", method(m), token("other"))); err == nil {
+				t.Errorf("%d: one token's answer was given to another", m)
+			}
+			if _, err := s.Follow(t.Context(), ask("q", method(m), dc("dc2"))); err == nil {
+				t.Errorf("%d: another datacenter's answer without dns_config.stale_if_error", m)
+			}
+		}
+		if _, err := s.Follow(t.Context(), once); err == nil {
+			t.Error("a question asked once was kept")
+		}
+		w.up()
+		time.Sleep(time.Minute)
+		if resp, err := s.Follow(t.Context(), ask("q", method(rpc.QueryExecute))); err != nil || resp.Kept {
+			t.Errorf("%+v, %v with the servers back", resp, err)
+		}
+	})
+}
