@@ -45,6 +45,7 @@ func (s *server) newLeader(set *endpoint.Set) (err error) {
 		Ask:       s.askStatus, Logger: n.logger("leader"), Registerer: cfg.Registerer,
 	})
 	set.Handle(rpc.StatusBootstrap, s.promise)
+	set.Handle(rpc.MemberMissed, s.missed.answer)
 	set.Handle(rpc.CoordinateUpdate, s.updateCoordinate)
 	set.Handle(rpc.EventFire, s.fireEvent)
 	set.Handle(rpc.KeyringRings, s.keyringRings)
@@ -82,6 +83,9 @@ func (s *server) leaderMembers() []leader.Member {
 	list := make([]leader.Member, len(members))
 	for i, m := range members {
 		list[i] = leaderMember(m)
+		if m.Status == gossip.Alive && s.missed.gone(m.Name) {
+			list[i].Status = leader.Failed
+		}
 	}
 	return list
 }

@@ -149,6 +149,7 @@ func New(cfg Config) (_ *Node, err error) {
 			return nil, err
 		}
 		lanPool.Dial = func(ctx context.Context, addr, _ string) (rpc.Session, error) { return dial(ctx, addr) }
+		lanPool.Client.Self = cfg.NodeName
 		if cfg.ACL.Enabled {
 			if n.identities, err = n.newRemoteTokens(""); err != nil {
 				return nil, err

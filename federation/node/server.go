@@ -48,6 +48,7 @@ type server struct {
 	rivals                   *leader.Rivals
 	rivalsChanged            chan struct{}  // one slot: members may have changed
 	lanSessions, wanSessions sync.WaitGroup // those being served
+	missed                   *missed        // client agents whose sessions ended
 
 	outlook   outlook
 	authority *trust.Authority
@@ -88,7 +89,7 @@ type wan struct {
 // runs yet but the sockets, which are bound so that ports are known.
 func (n *Node) newServer() (_ *server, err error) {
 	cfg := &n.cfg
-	s := &server{n: n, state: state.New()}
+	s := &server{n: n, state: state.New(), missed: newMissed(n)}
 	if s.port, err = n.net.ListenLAN(n); err != nil {
 		return nil, err
 	}
@@ -146,6 +147,7 @@ func (n *Node) newServer() (_ *server, err error) {
 	s.local = &local{set: set, raft: s.raft, hold: cfg.RPCHoldTimeout, askLeader: s.askLeader, ready: make(chan struct{})}
 	s.limiter = forwarding.NewLimiter(cfg.Limits.Requests, n.logger("limits"), cfg.Registerer)
 	s.rpc = rpc.NewServer(rpc.ServerConfig{
+		Lost: s.missed.lost,
 		Handler: rpc.DoerFunc(func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
 			if err := s.limiter.Admit(req); err != nil {
 				return nil, err

@@ -200,6 +200,7 @@ func (s *server) startLAN(ctx context.Context) error {
 func (s *server) startDuties(ctx context.Context) error {
 	n := s.n
 	n.stack.run("leader", n.fail, s.leader.Run)
+	n.stack.run("missed agents", n.fail, s.missed.run)
 	n.stack.run("bootstrap", n.fail, s.boot.Run)
 	n.stack.run("touch", n.fail, s.keepInTouch)
 	n.stack.run("rivals", n.fail, s.watchRivals)

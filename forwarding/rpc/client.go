@@ -17,6 +17,9 @@ import (
 type ClientConfig struct {
 	Name string // of the peer, in errors
 	Addr string // of the peer, in errors
+	// Self is what this agent is called; the server is told, and can tell whose session
+	// ended (ServerConfig.Lost). "": it is not told.
+	Self string
 
 	Lanes       int  // long-lived streams; default 1. Several keep loss in one from delaying all.
 	MaxInFlight int  // calls waiting at once; default 16384

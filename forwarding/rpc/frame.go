@@ -32,7 +32,11 @@ const (
 	frameData     byte = 8  // a piece of a stream of bytes
 	frameEnd      byte = 9  // the end of a stream of bytes: all of it came
 	frameApart    byte = 10 // instead of an answer: a ticket for it
+	frameName     byte = 11 // of the agent whose session this is
 )
+
+// maxName is the longest name of an agent.
+const maxName = 128
 
 const (
 	preambleSize = 2

@@ -10,7 +10,12 @@ import (
 
 func newClientLane(c *Client) *clientLane {
 	l := &clientLane{c: c, wake: make(chan struct{}, 1), calls: make(map[uint32]*call)}
-	l.add(appendPreamble(nil, streamLane))
+	first := appendPreamble(nil, streamLane)
+	if c.cfg.Self != "" {
+		first = appendHeader(first, frameHeader{typ: frameName, n: uint32(len(c.cfg.Self))})
+		first = append(first, c.cfg.Self...)
+	}
+	l.add(first)
 	return l
 }
 

@@ -39,6 +39,7 @@ const (
 	// StatusBootstrap asks a server to promise that it lets only the server with
 	// id Query.Name bootstrap; refused with KindConflict. Answers like StatusServer.
 	StatusBootstrap MethodID = 43
+	MemberMissed    MethodID = 44 // Query.Name = client agent whose session ended: the leader looks whether it is there
 
 	TrustHolder           MethodID = 47 // Body = trust's own message: whether a server asked for a certificate
 	TrustStatus           MethodID = 48 // what the server that answers knows of certificates; json
@@ -304,6 +305,7 @@ var methods = [...]Method{
 	{ID: StatusLeader, Name: "Status.Leader", Where: AnyServer, Repeatable: true, Rights: Open},
 	{ID: StatusPeers, Name: "Status.Peers", Where: AnyServer, Repeatable: true, Rights: Open},
 	{ID: StatusBootstrap, Name: "Status.Bootstrap", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: ServerResource, Rights: Servers},
+	{ID: MemberMissed, Name: "Member.Missed", Where: Leader, LocalOnly: true, Repeatable: true, Resource: ServerResource, Rights: Servers},
 	{ID: StatusServer, Name: "Status.Server", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: ServerResource, Rights: Servers},
 
 	{ID: TrustRoots, Name: "Trust.Roots", Repeatable: true, Blocking: true, Rights: Open},

@@ -29,7 +29,12 @@ type ServerConfig struct {
 	// up no other, and 256 KB in ours: there all streams share one TCP connection,
 	// and a fresh yamux stream costs three times the copy of 60 KB in a lane.
 	BulkBytes int
-	MaxBody   int           // largest answer sent; default 64 MB
+	MaxBody   int // largest answer sent; default 64 MB
+	// Lost is called when a session from this datacenter whose agent told its name
+	// (ClientConfig.Self) has ended by itself or by the agent's doing, and not by ours.
+	// The name is hearsay. It must not block; nil: nobody is told.
+	Lost func(agent string)
+
 	DrainTime time.Duration // how long calls under way may go on when ServeSession's context ends; default 1 s
 }
 
@@ -104,8 +109,9 @@ type session struct {
 	opened   atomic.Bool  // there was a stream
 	bytes    atomic.Int64 // of streams, those that carry bytes
 	lanes    atomic.Int64
-	asked    atomic.Bool   // a call came
-	idle     chan struct{} // holds 1: stopping, and running or streams may have become 0
+	asked    atomic.Bool            // a call came
+	agent    atomic.Pointer[string] // its name, if it told
+	idle     chan struct{}          // holds 1: stopping, and running or streams may have become 0
 
 	readers sync.WaitGroup // one per stream
 
@@ -158,6 +164,9 @@ func (s *Server) ServeSession(ctx context.Context, sess Session, origin Origin, 
 	n.readers.Wait()
 	for n.running.Load() > 0 {
 		<-n.idle
+	}
+	if name := n.agent.Load(); name != nil && s.cfg.Lost != nil && ctx.Err() == nil {
+		s.cfg.Lost(*name)
 	}
 	return err
 }

@@ -371,3 +371,48 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("%d series, %v; want %d", n, err, want)
 	}
 }
+
+// A server hears whose session ended, if it was not the server that ended it.
+func TestLostSessionsHaveNames(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		origin rpc.Origin
+		self   string
+		end    func(p *pair)
+		want   string
+	}{
+		{"the agent ends", rpc.FromLAN, "c1", func(p *pair) { p.Client.Close() }, "c1"},
+		{"the connection breaks", rpc.FromLAN, "c1", func(p *pair) { p.link.A.CloseWithCause(errors.New("broken")) }, "c1"},
+		{"the server stops", rpc.FromLAN, "c1", func(p *pair) { p.stop() }, ""},
+		{"another datacenter's", rpc.FromWAN, "c1", func(p *pair) { p.Client.Close() }, ""},
+		{"without a name", rpc.FromLAN, "", func(p *pair) { p.Client.Close() }, ""},
+		{"a name too long", rpc.FromLAN, strings.Repeat("x", 200), func(p *pair) { p.Client.Close() }, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var lost atomic.Pointer[string]
+				p := newPair(t, echo, setup{origin: tt.origin, client: rpc.ClientConfig{Self: tt.self},
+					server: rpc.ServerConfig{Lost: func(agent string) { lost.Store(&agent) }}})
+				for range 2 { // the name is no request, and disturbs none
+					if resp, err := p.Do(t.Context(), &rpc.Request{Method: rpc.KVGet, Body: []byte("x")}); err != nil || string(resp.Body) != "x" {
+						t.Fatalf("%+v, %v", resp, err)
+					}
+				}
+				synctest.Wait()
+				if lost.Load() != nil {
+					t.Fatal("lost while it goes on")
+				}
+				tt.end(p)
+				<-p.ended
+				p.ended <- nil
+				got := ""
+				if l := lost.Load(); l != nil {
+					got = *l
+				}
+				if got != tt.want {
+					t.Errorf("lost %q, want %q", got, tt.want)
+				}
+			})
+		})
+	}
+}

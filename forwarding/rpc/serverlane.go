@@ -50,6 +50,10 @@ func (n *session) serveLane(conn net.Conn) error {
 			}
 		case framePing:
 			err = l.reply(h.id, framePong, nil)
+		case frameName:
+			if name := string(payload); n.origin == FromLAN && name != "" && len(name) <= maxName {
+				n.agent.Store(&name)
+			}
 		}
 		if err != nil {
 			return err

@@ -36,7 +36,8 @@ type Pool struct {
 	wg sync.WaitGroup // operations of serf that outlive their callers, and drain
 
 	mu      sync.Mutex
-	serf    *serf.Serf // nil before Start
+	serf    *serf.Serf                    // nil before Start
+	dialer  memberlist.NodeAwareTransport // what serf uses; nil before Start, or if it is none
 	stopped bool
 	done    chan struct{}      // made by the first Stop, closed when all has ended
 	end     context.CancelFunc // ends rejoin and doubt; nil before Start
@@ -110,6 +111,7 @@ func (p *Pool) Start(context.Context) error {
 	}
 	life, end := context.WithCancel(context.Background())
 	p.serf, p.end, p.greeted = s, end, 0
+	p.dialer, _ = conf.MemberlistConfig.Transport.(memberlist.NodeAwareTransport)
 	if p.cfg.Sparse && p.cfg.SnapshotFile != "" {
 		select {
 		case <-p.left: // of the time before Renew

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -174,7 +175,7 @@ func (t *Transport) DialAddressTimeout(a memberlist.Address, timeout time.Durati
 	to, delay := t.net.route(t, a.Addr, false)
 	if to == nil {
 		if !t.net.isCut(t, a.Addr) {
-			return nil, fmt.Errorf("dial %s: connection refused", a.Addr)
+			return nil, fmt.Errorf("dial %s: %w", a.Addr, syscall.ECONNREFUSED)
 		}
 		select {
 		case <-ctx.Done():
@@ -192,7 +193,7 @@ func (t *Transport) DialAddressTimeout(a memberlist.Address, timeout time.Durati
 	case to.streams <- theirs:
 		return namedConn{ours, net.TCPAddrFromAddrPort(to.addr)}, nil
 	case <-to.done:
-		return nil, fmt.Errorf("dial %s: connection refused", a.Addr)
+		return nil, fmt.Errorf("dial %s: %w", a.Addr, syscall.ECONNREFUSED)
 	case <-ctx.Done():
 		return nil, os.ErrDeadlineExceeded
 	}
