@@ -2,7 +2,6 @@ package consensus
 
 import (
 	"math"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -32,16 +31,26 @@ func (w *watchedLog) StoreLog(l *raft.Log) error { return w.StoreLogs([]*raft.Lo
 func (w *watchedLog) StoreLogs(logs []*raft.Log) error {
 	w.since.Store(int64(time.Since(w.base)) + 1)
 	defer w.since.Store(0)
-	if w.ahead != nil && onlyCommands(logs) && w.leads() {
+	if w.ahead != nil && fewCommands(logs) && w.leads() {
 		return w.ahead.StoreLogsAhead(logs)
 	}
 	return w.LogStore.StoreLogs(logs)
 }
 
-// onlyCommands reports that Raft acts on none of the entries before they are
-// committed, as it does on configurations.
-func onlyCommands(logs []*raft.Log) bool {
-	return !slices.ContainsFunc(logs, func(l *raft.Log) bool { return l.Type != raft.LogCommand })
+// aheadBytes is how much an append may hold that goes ahead of the disk. In larger
+// ones many callers share the wait, in which the next group fills.
+const aheadBytes = 4 << 10
+
+// fewCommands reports that entries are short, and that Raft acts on none of them before
+// they are committed, as it does on configurations.
+func fewCommands(logs []*raft.Log) bool {
+	size := 0
+	for _, l := range logs {
+		if size += len(l.Data); l.Type != raft.LogCommand || size > aheadBytes {
+			return false
+		}
+	}
+	return true
 }
 
 // durable returns the index up to which what is in the log survives the loss of power.
