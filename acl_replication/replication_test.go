@@ -206,7 +206,7 @@ func newPair(t testing.TB, tokens Tokens) *pair {
 
 // lead has the secondary's next leader begin.
 func (p *pair) lead(tokens Tokens) {
-	p.sec = New(Config{Primary: "east", Tokens: tokens, State: p.west.st, Apply: p.west.apply, Remote: p.wire,
+	p.sec = New(Config{Datacenter: "west", Primary: func() string { return "east" }, Tokens: tokens, State: p.west.st, Apply: p.west.apply, Remote: p.wire,
 		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,12 +33,13 @@ type Remote interface {
 
 // Config is what a Secondary needs.
 type Config struct {
-	Primary string // datacenter
-	Tokens  Tokens // acl.enable_token_replication, acl.replicate_secrets
-	State   *state.Store
-	Apply   func(ctx context.Context, cmd store.Command) (store.Result, error)
-	Remote  Remote
-	Guard   func() replica.Guard
+	Datacenter string
+	Primary    func() string // the datacenter that is copied, asked anew at each use
+	Tokens     Tokens        // acl.enable_token_replication, acl.replicate_secrets
+	State      *state.Store
+	Apply      func(ctx context.Context, cmd store.Command) (store.Result, error)
+	Remote     Remote
+	Guard      func() replica.Guard
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -56,6 +58,10 @@ func New(cfg Config) *Secondary {
 		Source: &source{cfg.Remote, cfg.Tokens}, Sink: &sink{&s.cfg}, Kinds: kinds(cfg.Tokens),
 		Guard: cfg.Guard, Logger: cfg.Logger, Metrics: replica.NewMetrics(cfg.Registerer, replica.Words{Prefix: "landbridge_acl_replication_", Rows: "ACL records", Source: "the primary"}),
 	})
+	cfg.Registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "landbridge_acl_replication_unseen_changes",
+		Help: "Changes from before a promotion that the promoted primary never saw, kept until an operator brings them over or discards them.",
+	}, func() float64 { return float64(len(cfg.State.ACLUnseen())) }))
 	for i, kind := range []string{"policies", "roles", "tokens"} {
 		cfg.Registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "landbridge_acl_replication_source_index", ConstLabels: prometheus.Labels{"kind": kind},
@@ -147,7 +153,15 @@ type sink struct{ cfg *Config }
 func (k *sink) Cursor() replica.Cursor {
 	r := k.cfg.State.ACLReplica()
 	c := replica.Cursor{Fence: r.Fence, FencedAt: r.FencedAt}
-	if r.Datacenter != k.cfg.Primary || k.cfg.Tokens != NoTokens && !r.WithTokens {
+	if k.cfg.Tokens != NoTokens && !r.WithTokens {
+		return c
+	}
+	if p := k.promotion(); p != nil && r.Datacenter == p.Former && !k.ahead(&r) {
+		// It had all that is here when it was promoted: what it lacks now, it deleted.
+		c.Epoch = replica.Epoch{Cluster: p.Cluster, History: p.History}
+		return c
+	}
+	if r.Datacenter != k.cfg.Primary() {
 		return c
 	}
 	c.Epoch = replica.Epoch{Cluster: r.ClusterID, History: r.HistoryID}
@@ -196,7 +210,9 @@ func (k *sink) Apply(ctx context.Context, rows []replica.Row, c replica.Cursor) 
 		}
 		// One of them cannot be: the others shall not wait for it.
 		for i := range cmd.Changes {
-			one := store.ACLCommand{Changes: cmd.Changes[i : i+1], Replicated: true}
+			one := store.ACLCommand{Changes: cmd.Changes[i : i+1], Replicated: true, Unseen: slices.DeleteFunc(slices.Clone(cmd.Unseen), func(u store.ACLUnseen) bool {
+				return u.Kind != cmd.Changes[i].Kind || u.Key != keys[i].ID
+			})}
 			switch err := k.apply(ctx, &one); {
 			case isRefusal(err):
 				refused = append(refused, replica.Refusal{Key: keys[i], Err: err})
@@ -218,6 +234,9 @@ func (k *sink) Apply(ctx context.Context, rows []replica.Row, c replica.Cursor) 
 		}
 		if !ok || ch.Op == store.ACLDelete && k.Keep(rows[i].Key) {
 			continue
+		}
+		if u := k.unseen(view, rows[i].Key, &ch); u != nil {
+			cmd.Unseen = append(cmd.Unseen, *u)
 		}
 		cmd.Changes = append(cmd.Changes, ch)
 		keys = append(keys, rows[i].Key)
@@ -256,8 +275,10 @@ func change(here *state.ACLView, row *replica.Row, tokens Tokens) (store.ACLChan
 }
 
 func (k *sink) replica(c replica.Cursor) *store.ACLReplica {
+	r := k.cfg.State.ACLReplica()
 	return &store.ACLReplica{
-		Version: k.cfg.State.ACLReplica().Version, Datacenter: k.cfg.Primary, WithTokens: k.cfg.Tokens != NoTokens,
+		Ahead:   c.Cluster == "" && k.ahead(&r),
+		Version: r.Version, Datacenter: k.cfg.Primary(), WithTokens: k.cfg.Tokens != NoTokens,
 		ClusterID: c.Cluster, HistoryID: c.History, Position: store.Index(c.Position),
 		Policies: store.Index(c.Marks[0]), Roles: store.Index(c.Marks[1]), Tokens: store.Index(c.Marks[2]),
 		Fence: c.Fence, FencedAt: c.FencedAt,

@@ -55,6 +55,7 @@ type Detail struct {
 	LastRefusal      string
 	Undoable         int // records that replication deleted and undo can bring back
 	UndoableSince    time.Time
+	Unseen           int // changes that the promoted primary never saw (federation unseen)
 }
 
 // HeldRecord is a record that the primary does not have.
@@ -65,7 +66,7 @@ func (s *Secondary) Detail(now time.Time) Detail {
 	st := s.follower.Status()
 	d := Detail{
 		Enabled: true, Running: st.Running, Connected: st.Connected, Healthy: st.Running && st.Healthy(),
-		SourceDatacenter: s.cfg.Primary, ReplicationType: s.Type(),
+		SourceDatacenter: s.cfg.Primary(), ReplicationType: s.Type(),
 		SourceCluster: st.Cursor.Cluster, SourceHistory: st.Cursor.History,
 		Position: st.Cursor.Position, SourcePosition: max(st.Top, st.Cursor.Position),
 		LagSeconds:  st.Lag(now).Seconds(),
@@ -90,6 +91,7 @@ func (s *Secondary) Detail(now time.Time) Detail {
 		}
 		d.HeldRecords = append(d.HeldRecords, h)
 	}
+	d.Unseen = len(s.cfg.State.ACLUnseen())
 	d.Undoable, d.UndoableSince = s.cfg.State.ACLTrash()
 	if d.Undoable > 0 {
 		d.UndoableSince = d.UndoableSince.UTC()

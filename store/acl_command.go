@@ -38,6 +38,11 @@ type ACLCommand struct {
 	// else the command is refused. nil leaves it.
 	Replica *ACLReplica
 	Undo    *ACLUndo // after the changes; nil: nothing is undone
+	// Unseen is added to what is kept of changes that a promoted primary never saw, but
+	// for records of which something is kept already; Seen names what is kept no longer.
+	// They come only where a promotion was accepted, which needs version 3.
+	Unseen []ACLUnseen
+	Seen   []ACLChange // Kind and Key
 }
 
 // SetACL is a change that writes a record.
@@ -59,6 +64,12 @@ func (c *ACLCommand) AppendWire(b []byte) []byte {
 	}
 	if c.Undo != nil {
 		b = wire.Message(b, 4, c.Undo.appendWire)
+	}
+	for i := range c.Unseen {
+		b = wire.Message(b, 5, c.Unseen[i].AppendWire)
+	}
+	for i := range c.Seen {
+		b = wire.Message(b, 6, c.Seen[i].AppendWire)
 	}
 	return b
 }
@@ -87,6 +98,18 @@ func (c *ACLCommand) DecodeWire(b []byte) error {
 			if err := c.Undo.decodeWire(d.Bytes()); err != nil {
 				return err
 			}
+		case 5:
+			var u ACLUnseen
+			if err := u.DecodeWire(d.Bytes()); err != nil {
+				return err
+			}
+			c.Unseen = append(c.Unseen, u)
+		case 6:
+			var ch ACLChange
+			if err := ch.DecodeWire(d.Bytes()); err != nil {
+				return err
+			}
+			c.Seen = append(c.Seen, ch)
 		}
 	}
 	return d.Err()

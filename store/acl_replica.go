@@ -25,6 +25,66 @@ type ACLReplica struct {
 	// another one either.
 	Fence    string
 	FencedAt time.Time
+	// Owned: this datacenter owns the ACLs, nothing is replicated to it.
+	Owned bool
+	// Ahead: there may be changes here that the primary never saw, for it was promoted
+	// without them. Until the first copy is complete, what replication replaces or puts
+	// back is kept as an ACLUnseen.
+	Ahead bool
+}
+
+// Kinds of changes that a promoted primary never saw. Numbers are on disk.
+const (
+	UnseenChanged ACLUnseenChange = 1 // a record that was there in another form
+	UnseenDeleted ACLUnseenChange = 2 // one that was not there any more
+	UnseenSecret  ACLUnseenChange = 3 // a token whose secret the primary does not know
+)
+
+// ACLUnseenChange says what was changed.
+type ACLUnseenChange uint8
+
+// ACLUnseen is a change of before a promotion that the promoted datacenter never saw,
+// and that its copy has covered here.
+type ACLUnseen struct {
+	Change ACLUnseenChange
+	Kind   ACLKind
+	Key    string
+	Record ACLRecord // as it was here; of UnseenDeleted as the primary has it
+}
+
+// AppendWire appends the fields.
+func (u *ACLUnseen) AppendWire(b []byte) []byte {
+	b = wire.Uint(b, 1, uint64(u.Change))
+	b = wire.Uint(b, 2, uint64(u.Kind))
+	b = wire.String(b, 3, u.Key)
+	if u.Record != nil {
+		b = wire.Message(b, 4, u.Record.AppendWire)
+	}
+	return b
+}
+
+// DecodeWire replaces u by what AppendWire wrote.
+func (u *ACLUnseen) DecodeWire(b []byte) error {
+	*u = ACLUnseen{}
+	d := wire.NewDecoder(b)
+	for d.Next() {
+		switch d.Field {
+		case 1:
+			u.Change = ACLUnseenChange(d.Uint())
+		case 2:
+			u.Kind = ACLKind(d.Uint())
+		case 3:
+			u.Key = d.String()
+		case 4:
+			if u.Record = NewACLRecord(u.Kind); u.Record == nil {
+				return Errorf(KindInvalid, "ACL records of kind %d are unknown to this version of landbridge", u.Kind)
+			}
+			if err := u.Record.DecodeWire(d.Bytes()); err != nil {
+				return err
+			}
+		}
+	}
+	return d.Err()
 }
 
 // AppendWire appends the fields.
@@ -39,7 +99,9 @@ func (r *ACLReplica) AppendWire(b []byte) []byte {
 	b = wire.Uint(b, 8, uint64(r.Roles))
 	b = wire.Uint(b, 9, uint64(r.Tokens))
 	b = wire.String(b, 10, r.Fence)
-	return appendTime(b, 11, r.FencedAt)
+	b = appendTime(b, 11, r.FencedAt)
+	b = wire.Bool(b, 12, r.Owned)
+	return wire.Bool(b, 13, r.Ahead)
 }
 
 // DecodeWire replaces r by what AppendWire wrote.
@@ -70,6 +132,10 @@ func (r *ACLReplica) DecodeWire(b []byte) error {
 			r.Fence = d.String()
 		case 11:
 			r.FencedAt = decodeTime(d.Int())
+		case 12:
+			r.Owned = d.Bool()
+		case 13:
+			r.Ahead = d.Bool()
 		}
 	}
 	return d.Err()

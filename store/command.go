@@ -20,6 +20,8 @@ const (
 	CmdACLBootstrap CommandKind = 12 // ACLBootstrapCommand
 
 	CmdKVReplicate CommandKind = 13 // KVReplicateCommand
+
+	CmdPromotion CommandKind = 14 // PromotionCommand
 )
 
 // Command is one change, ready for the log: the payload is already encoded

@@ -32,6 +32,57 @@ type Trust struct {
 	// below it were in use: then open connections below it end, too. Shared by all.
 	Pruned      uint64
 	ModifyIndex Index
+	// Promotion made Primary the primary; nil: it was never another one.
+	Promotion *Promotion
+	// Claim is the promotion of a datacenter that is known to have happened and was
+	// not accepted here. In the datacenter that it takes the place of, shared ACLs are
+	// not written any more.
+	Claim *Promotion
+	// Alternates are older certificates of the intermediate's key, below replaced roots
+	// that could not certify the current one: shown to those who trust only these.
+	Alternates [][]byte
+}
+
+// Promotion is the signed record of how a datacenter became the primary. Whoever has
+// it can check who made it, and pass it on. It never changes.
+type Promotion struct {
+	// Term counts promotions in a federation: of two, the higher one holds.
+	Term         uint64
+	FederationID string
+	Primary      string // who was promoted
+	Former       string // in whose place
+	Unix         int64  // when, in seconds
+	// Cluster and History are those of Primary.
+	Cluster, History string
+	// Root is the DER of the federation's root from then on.
+	Root []byte
+	// SourceCluster, SourceHistory and SourcePosition say how far Primary had copied
+	// the ACLs of Former: what was changed there later, it has not seen. Empty without
+	// a copy.
+	SourceCluster, SourceHistory string
+	SourcePosition               Index
+	// Base is Primary's own index: records created up to it are of before.
+	Base Index
+	// Accessor is of the token that asked for it, and Consent proves to who knows the
+	// secret of that token that its holder did. Both are empty without ACLs.
+	Accessor string
+	Consent  []byte
+	// Chain are certificates of Primary's intermediate, and those they lead up to roots
+	// by; Signature is of the intermediate's key.
+	Chain     [][]byte
+	Signature []byte
+}
+
+// PromotionCommand is the payload of CmdPromotion. It is a TrustCommand for records
+// that have a Promotion or a Claim, and says what follows for ACLs.
+type PromotionCommand struct {
+	Trust Trust
+	// Owns: this datacenter owns the shared ACLs. Replication writes none any more.
+	Owns bool
+	// Begins is set in the command that makes it the owner: it is refused if replication
+	// wrote anything after ReplicaVersion.
+	Begins         bool
+	ReplicaVersion uint64
 }
 
 // TrustRoot is a root certificate of the federation.

@@ -29,7 +29,17 @@ func (t *Trust) AppendWire(b []byte) []byte {
 		b = wire.Message(b, 11, t.Tokens[i].AppendWire)
 	}
 	b = wire.Int(b, 12, t.RenewedUnix)
-	return wire.Uint(b, 13, t.Pruned)
+	b = wire.Uint(b, 13, t.Pruned)
+	if t.Promotion != nil {
+		b = wire.Message(b, 14, t.Promotion.AppendWire)
+	}
+	if t.Claim != nil {
+		b = wire.Message(b, 15, t.Claim.AppendWire)
+	}
+	for _, c := range t.Alternates {
+		b = wire.Element(b, 16, c)
+	}
+	return b
 }
 
 // DecodeWire replaces t by what AppendWire wrote.
@@ -73,6 +83,14 @@ func (t *Trust) DecodeWire(b []byte) error {
 			t.RenewedUnix = d.Int()
 		case 13:
 			t.Pruned = d.Uint()
+		case 14:
+			t.Promotion = new(Promotion)
+			err = t.Promotion.DecodeWire(d.Bytes())
+		case 15:
+			t.Claim = new(Promotion)
+			err = t.Claim.DecodeWire(d.Bytes())
+		case 16:
+			t.Alternates = append(t.Alternates, bytes.Clone(d.Bytes()))
 		}
 		if err != nil {
 			return err
@@ -98,6 +116,7 @@ func (t *Trust) Clone() *Trust {
 	for i := range c.Tokens {
 		c.Tokens[i].Verifier = bytes.Clone(c.Tokens[i].Verifier)
 	}
+	c.Alternates = slices.Clone(t.Alternates) // certificates and promotions never change
 	return &c
 }
 
@@ -238,6 +257,116 @@ func (c *TrustCommand) DecodeWire(b []byte) error {
 			if err := c.Trust.DecodeWire(d.Bytes()); err != nil {
 				return err
 			}
+		}
+	}
+	return d.Err()
+}
+
+// AppendSigned appends all fields that the signature covers, in their order.
+func (p *Promotion) AppendSigned(b []byte) []byte {
+	b = p.AppendClaim(b)
+	b = wire.String(b, 13, p.Accessor)
+	return wire.Bytes(b, 14, p.Consent)
+}
+
+// AppendClaim appends the fields that Consent covers, in their order.
+func (p *Promotion) AppendClaim(b []byte) []byte {
+	b = wire.Uint(b, 1, p.Term)
+	b = wire.String(b, 2, p.FederationID)
+	b = wire.String(b, 3, p.Primary)
+	b = wire.String(b, 4, p.Former)
+	b = wire.Int(b, 5, p.Unix)
+	b = wire.String(b, 6, p.Cluster)
+	b = wire.String(b, 7, p.History)
+	b = wire.Bytes(b, 8, p.Root)
+	b = wire.String(b, 9, p.SourceCluster)
+	b = wire.String(b, 10, p.SourceHistory)
+	b = wire.Uint(b, 11, uint64(p.SourcePosition))
+	return wire.Uint(b, 12, uint64(p.Base))
+}
+
+// AppendWire appends the promotion's fields.
+func (p *Promotion) AppendWire(b []byte) []byte {
+	b = p.AppendSigned(b)
+	for _, c := range p.Chain {
+		b = wire.Element(b, 15, c)
+	}
+	return wire.Bytes(b, 16, p.Signature)
+}
+
+// maxPromotionChain bounds the certificates of a promotion.
+const maxPromotionChain = 8
+
+// DecodeWire replaces p by what AppendWire wrote.
+func (p *Promotion) DecodeWire(b []byte) error {
+	*p = Promotion{}
+	d := wire.NewDecoder(b)
+	for d.Next() {
+		switch d.Field {
+		case 1:
+			p.Term = d.Uint()
+		case 2:
+			p.FederationID = d.String()
+		case 3:
+			p.Primary = d.String()
+		case 4:
+			p.Former = d.String()
+		case 5:
+			p.Unix = d.Int()
+		case 6:
+			p.Cluster = d.String()
+		case 7:
+			p.History = d.String()
+		case 8:
+			p.Root = bytes.Clone(d.Bytes())
+		case 9:
+			p.SourceCluster = d.String()
+		case 10:
+			p.SourceHistory = d.String()
+		case 11:
+			p.SourcePosition = Index(d.Uint())
+		case 12:
+			p.Base = Index(d.Uint())
+		case 13:
+			p.Accessor = d.String()
+		case 14:
+			p.Consent = bytes.Clone(d.Bytes())
+		case 15:
+			if len(p.Chain) == maxPromotionChain {
+				return Errorf(KindInvalid, "a promotion with more than %d certificates", maxPromotionChain)
+			}
+			p.Chain = append(p.Chain, bytes.Clone(d.Bytes()))
+		case 16:
+			p.Signature = bytes.Clone(d.Bytes())
+		}
+	}
+	return d.Err()
+}
+
+// AppendWire appends the command's fields.
+func (c *PromotionCommand) AppendWire(b []byte) []byte {
+	b = wire.Message(b, 1, c.Trust.AppendWire)
+	b = wire.Bool(b, 2, c.Owns)
+	b = wire.Bool(b, 3, c.Begins)
+	return wire.Uint(b, 4, c.ReplicaVersion)
+}
+
+// DecodeWire replaces c by what AppendWire wrote.
+func (c *PromotionCommand) DecodeWire(b []byte) error {
+	*c = PromotionCommand{}
+	d := wire.NewDecoder(b)
+	for d.Next() {
+		switch d.Field {
+		case 1:
+			if err := c.Trust.DecodeWire(d.Bytes()); err != nil {
+				return err
+			}
+		case 2:
+			c.Owns = d.Bool()
+		case 3:
+			c.Begins = d.Bool()
+		case 4:
+			c.ReplicaVersion = d.Uint()
 		}
 	}
 	return d.Err()

@@ -9,7 +9,7 @@ package store
 // servers of the Raft group have that version.
 const (
 	// CommandVersion is that of the commands in the Raft log (tag lb_cmd).
-	CommandVersion = 2
+	CommandVersion = 3
 	// WireVersion is that of calls between agents (tag lb_rpc). Fields are tagged and
 	// unknown ones skipped, so it changes only with frames or handshakes.
 	WireVersion = 1
@@ -26,6 +26,8 @@ func (k CommandKind) Since() int {
 		return 1
 	case k == CmdKVReplicate:
 		return 2
+	case k == CmdPromotion:
+		return 3
 	}
 	return CommandVersion + 1
 }

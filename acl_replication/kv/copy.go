@@ -168,6 +168,9 @@ func (k sink) Cursor() replica.Cursor {
 	return replica.Cursor{Epoch: replica.Epoch{Cluster: r.ClusterID, History: r.HistoryID}, Position: uint64(r.Position), Fence: r.Fence, FencedAt: r.FencedAt}
 }
 
+// Known: nobody says what a source of keys had.
+func (k sink) Known(replica.Key) bool { return false }
+
 func (k sink) Scan(_ replica.Kind, each func(id string, d replica.Digest)) {
 	scan(k.cfg.State.KVView(), k.cfg.Block.Target, &k.cfg.Block.Scope, each)
 }

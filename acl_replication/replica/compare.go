@@ -91,6 +91,20 @@ func (f *Follower) compare(ctx context.Context) error {
 		next.Fence = fmt.Sprintf("the source lacks %d of %d records, more than acl.replication_guard allows to delete unseen", len(held), copies)
 	}
 	var gone []Row
+	if next.Fence != "" {
+		var known []Row
+		for k := range held {
+			if f.cfg.Sink.Known(k) {
+				known = append(known, Row{Key: k})
+			}
+		}
+		if !guard.Exceeds(len(known), copies) {
+			gone = known
+			for _, r := range known {
+				delete(held, r.Key)
+			}
+		}
+	}
 	if len(held) == 0 {
 		next.Fence = "" // nothing waits for anybody
 	}

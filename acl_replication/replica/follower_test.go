@@ -134,11 +134,13 @@ type fakeSink struct {
 	rows    map[Key]string
 	cur     Cursor
 	deleted []Key
-	fail    int // writes that fail from now on
+	known   map[Key]bool // the source had them
+	fail    int          // writes that fail from now on
 }
 
-func (k *fakeSink) Cursor() Cursor { return k.cur }
-func (k *fakeSink) Keep(Key) bool  { return false }
+func (k *fakeSink) Cursor() Cursor   { return k.cur }
+func (k *fakeSink) Keep(Key) bool    { return false }
+func (k *fakeSink) Known(x Key) bool { return k.known[x] }
 func (k *fakeSink) Scan(kind Kind, each func(string, Digest)) {
 	scanRows(k.rows, kind, each)
 }
@@ -371,6 +373,35 @@ func TestFence(t *testing.T) {
 				t.Fatalf("%d still held", len(w.f.held))
 			}
 		})
+	}
+}
+
+// Under a fence, records that the source is known to have had are deleted, unless they
+// are many.
+func TestKnownDeletions(t *testing.T) {
+	for _, gone := range []int{5, 30} {
+		w := newWorld(t)
+		w.sink.known = map[Key]bool{}
+		for i := range 100 {
+			k := Key{w.src.kinds[0], fmt.Sprint("row ", i)}
+			w.sink.rows[k] = "data"
+			switch {
+			case i < gone:
+				w.sink.known[k] = true
+			case i < gone+3:
+			default:
+				w.src.rows[k] = "data"
+			}
+		}
+		w.lead() // it has copied nothing yet, and there are rows
+		w.settle()
+		deleted, held := gone, 3
+		if gone > 10 {
+			deleted, held = 0, gone+3
+		}
+		if len(w.sink.deleted) != deleted || len(w.f.held) != held || w.sink.cur.Fence == "" {
+			t.Errorf("%d are known to be gone: %d deleted, %d held, fence %q", gone, len(w.sink.deleted), len(w.f.held), w.sink.cur.Fence)
+		}
 	}
 }
 

@@ -118,6 +118,9 @@ type Sink interface {
 	Apply(ctx context.Context, rows []Row, c Cursor) (refused []Refusal, err error)
 	// Keep reports whether a copy may never be deleted.
 	Keep(Key) bool
+	// Known reports whether the source is known to have had a copy that it lacks: then it
+	// deleted it.
+	Known(Key) bool
 }
 
 // Refusal is a row that the Sink could not write.

@@ -72,7 +72,7 @@ func newACLNode(t testing.TB, bootstrapped bool) *aclNode {
 		cfg.Tokens = who
 	})
 	n.set = set
-	set.HandleACL(&endpoint.ACL{Primary: "dc1", LocalTokens: true, Node: "a", DefaultPolicy: "deny", DownPolicy: "extend-cache", Methods: authmethod.New(),
+	set.HandleACL(&endpoint.ACL{Primary: func() string { return "dc1" }, LocalTokens: true, Node: "a", DefaultPolicy: "deny", DownPolicy: "extend-cache", Methods: authmethod.New(),
 		Audit:          n.keep,
 		BootstrapReset: func() (store.Index, func() error) { return n.reset, func() error { n.reset = 0; return nil } }})
 	anonymous := &store.ACLToken{AccessorID: store.AnonymousAccessor, SecretID: store.AnonymousSecret, Description: "Anonymous Token"}

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
 	"landbridge/federation/trust"
@@ -97,4 +98,73 @@ func (c *call) caRotate() error {
 	}
 	c.json(http.StatusOK, resp.Body)
 	return nil
+}
+
+// promotionPlan tells what is known before this datacenter is promoted.
+func (c *call) promotionPlan() error { return c.plain(c.request(rpc.TrustPromotionPlan)) }
+
+// promote makes this datacenter the primary.
+func (c *call) promote() error {
+	var b struct{ Force bool }
+	if err := c.decode(&b); err != nil {
+		return err
+	}
+	req := c.request(rpc.TrustPromote)
+	req.Body = trust.PromoteBody(b.Force)
+	return c.plain(req)
+}
+
+// follow accepts that another datacenter was promoted.
+func (c *call) follow() error {
+	var b struct{ Datacenter string }
+	if err := c.decode(&b); err != nil {
+		return err
+	}
+	if b.Datacenter == "" {
+		return badRequest("Missing Datacenter: the one that was promoted")
+	}
+	req := c.request(rpc.TrustFollow)
+	req.Body = trust.FollowBody(b.Datacenter)
+	return c.plain(req)
+}
+
+// forgetDatacenter frees the name of a datacenter whose data is lost.
+func (c *call) forgetDatacenter() error {
+	var b struct{ Datacenter string }
+	if err := c.decode(&b); err != nil {
+		return err
+	}
+	if b.Datacenter == "" {
+		return badRequest("Missing Datacenter: the one whose name is to be free")
+	}
+	req := c.local(rpc.TrustEvict)
+	req.Body = trust.ForgetBody(b.Datacenter)
+	if _, err := c.s.cfg.Do.Do(c.r.Context(), req); err != nil {
+		return err
+	}
+	return c.done()
+}
+
+// unseen lists changes that a promoted primary never saw.
+func (c *call) unseen() error { return c.plain(c.request(rpc.ACLUnseen)) }
+
+// settleUnseen brings them to the primary, or discards them.
+func (c *call) settleUnseen() error {
+	var b struct {
+		Discard bool
+		All     bool
+		IDs     []string
+	}
+	if err := c.decode(&b); err != nil {
+		return err
+	}
+	if b.All == (len(b.IDs) > 0) {
+		return badRequest("Either All or IDs must be given")
+	}
+	req := c.request(rpc.ACLUnseenApply)
+	if b.Discard {
+		req = c.request(rpc.ACLUnseenDiscard)
+	}
+	req.Query.Name = strings.Join(b.IDs, ",")
+	return c.plain(req)
 }

@@ -49,8 +49,9 @@ func (a *ACL) word() string {
 	return "disabled"
 }
 
-// newRemoteTokens resolves tokens by asking servers of a datacenter, "" being our own.
-func (n *Node) newRemoteTokens(dc string) (*identity.Remote, error) {
+// newRemoteTokens resolves tokens by asking servers of a datacenter, "" being our own;
+// nil is always our own.
+func (n *Node) newRemoteTokens(dc func() string) (*identity.Remote, error) {
 	down, err := identity.ParseDownPolicy(n.cfg.ACL.DownPolicy)
 	if err != nil {
 		return nil, err
@@ -68,9 +69,11 @@ func (n *Node) newRemoteTokens(dc string) (*identity.Remote, error) {
 func (s *server) newTokens() (*serverTokens, error) {
 	n := s.n
 	cfg := identity.Config{Datacenter: n.cfg.Datacenter, State: s.state, Defaults: n.cfg.ACL.defaults(), Recovery: n.tokens.recovery, NodeName: n.cfg.NodeName}
-	ask := "" // our leader: a token that was just made is not here yet
-	if !n.cfg.ACLPrimary() && !n.cfg.ACL.TokenReplication {
-		ask = n.cfg.Primary
+	ask := func() string {
+		if n.cfg.ACL.TokenReplication || s.ownsACLs() {
+			return "" // our leader: a token that was just made is not here yet
+		}
+		return s.aclPrimary()
 	}
 	var err error
 	if cfg.Elsewhere, err = n.newRemoteTokens(ask); err != nil {

@@ -20,16 +20,12 @@ func (s *server) aclMethods() *endpoint.ACL {
 	if !cfg.ACL.Enabled {
 		return nil
 	}
-	a := &endpoint.ACL{
-		Primary: cfg.Primary, LocalTokens: cfg.ACLPrimary() || cfg.ACL.TokenReplication,
+	return &endpoint.ACL{
+		Primary: s.aclPrimary, Fenced: s.fencedACL, LocalTokens: cfg.ACL.TokenReplication,
 		Node: cfg.NodeName, DefaultPolicy: cfg.ACL.DefaultPolicy, DownPolicy: cfg.ACL.DownPolicy,
 		BootstrapReset: s.bootstrapReset, Methods: authmethod.New(), Replication: s.replicationStatus,
 		Audit: cfg.ACL.Audit,
 	}
-	if cfg.ACLPrimary() {
-		a.Primary = cfg.Datacenter
-	}
-	return a
 }
 
 // leaderACL is what a leader does for access control; nil where it is off.
@@ -38,7 +34,7 @@ func (s *server) leaderACL() *leader.ACL {
 	if !cfg.ACL.Enabled {
 		return nil
 	}
-	return &leader.ACL{Primary: cfg.ACLPrimary(), InitialManagement: cfg.ACL.Tokens.InitialManagement}
+	return &leader.ACL{Primary: s.ownsACLs, InitialManagement: cfg.ACL.Tokens.InitialManagement}
 }
 
 // bootstrapResetFile is where an operator writes the number that a refused bootstrap

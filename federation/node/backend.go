@@ -23,7 +23,7 @@ func (b backend) Self(context.Context) (*httpapi.Self, error) {
 	cfg := &n.cfg
 	self := &httpapi.Self{
 		Config: httpapi.SelfConfig{
-			Datacenter: cfg.Datacenter, PrimaryDatacenter: cfg.primary(), NodeName: cfg.NodeName, NodeID: n.id,
+			Datacenter: cfg.Datacenter, PrimaryDatacenter: n.primary(), NodeName: cfg.NodeName, NodeID: n.id,
 			Server: cfg.Server, Version: cfg.Version, BuildDate: "1970-01-01T00:00:01Z", Release: cfg.Release,
 		},
 		DebugConfig: cfg.DebugConfig,
@@ -63,6 +63,14 @@ func (c *Config) primary() string {
 		return c.Primary
 	}
 	return c.Datacenter
+}
+
+// primary is who the primary is, as far as this agent knows.
+func (n *Node) primary() string {
+	if n.srv != nil {
+		return n.srv.aclPrimary()
+	}
+	return n.cfg.primary()
 }
 
 func runtimeStats() map[string]string {

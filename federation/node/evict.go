@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"strconv"
+	"strings"
 	"time"
 
 	"landbridge/federation"
@@ -17,6 +18,10 @@ import (
 // what all datacenters share (trust.Authority.Revision).
 const revisionTag = "lb_trust"
 
+// termTag is the WAN tag in which servers tell the term of the primary, once there was a
+// promotion, and who that is.
+const termTag = "lb_term"
+
 func (n *Node) wanTags() map[string]string {
 	t := n.serverTags()
 	if n.srv != nil && n.srv.authority != nil {
@@ -27,6 +32,11 @@ func (n *Node) wanTags() map[string]string {
 	if n.cfg.Relay {
 		t[federation.RelayTag] = "1"
 	}
+	if n.srv != nil && n.srv.authority != nil {
+		if term, primary := n.srv.authority.Term(); term > 0 {
+			t[termTag] = strconv.FormatUint(term, 10) + " " + primary
+		}
+	}
 	return t
 }
 
@@ -35,6 +45,10 @@ func (s *server) heard(members []gossip.Member) {
 	for i := range members {
 		if rev, err := strconv.ParseUint(members[i].Tags[revisionTag], 10, 64); err == nil {
 			s.authority.Announced(members[i].Tags["dc"], rev)
+		}
+		number, primary, _ := strings.Cut(members[i].Tags[termTag], " ")
+		if term, err := strconv.ParseUint(number, 10, 64); err == nil {
+			s.authority.AnnouncedTerm(members[i].Tags["dc"], term, primary)
 		}
 	}
 }
@@ -46,7 +60,7 @@ func (s *server) announce(ctx context.Context) {
 	again := time.NewTicker(floodEvery)
 	defer again.Stop()
 	for {
-		if tags := s.n.wanTags(); w.pool.Local().Tags[revisionTag] != tags[revisionTag] {
+		if tags, have := s.n.wanTags(), w.pool.Local().Tags; have[revisionTag] != tags[revisionTag] || have[termTag] != tags[termTag] {
 			if err := w.pool.SetTags(tags); err != nil && ctx.Err() == nil {
 				s.n.log.Debug("the version of the trust record is announced late", "err", err) // it is set: gossip repeats it
 			}

@@ -151,7 +151,7 @@ func New(cfg Config) (_ *Node, err error) {
 		lanPool.Dial = func(ctx context.Context, addr, _ string) (rpc.Session, error) { return dial(ctx, addr) }
 		lanPool.Client.Self = cfg.NodeName
 		if cfg.ACL.Enabled {
-			if n.identities, err = n.newRemoteTokens(""); err != nil {
+			if n.identities, err = n.newRemoteTokens(nil); err != nil {
 				return nil, err
 			}
 		}

@@ -25,37 +25,32 @@ func (s *server) newReplication(set *endpoint.Set) {
 		set.HandleReplicationOff()
 		return
 	}
-	if cfg.ACLPrimary() {
-		set.HandleACLSource(aclSource{aclreplication.NewPrimary(s.state, s.raft, n.logger("acl-replication"))})
-		set.HandleACLCopy(nil)
-		return
-	}
 	s.copy = aclreplication.New(aclreplication.Config{
-		Primary: cfg.Primary, Tokens: cfg.ACL.copied(), State: s.state, Apply: s.raft.Apply,
-		Remote: &aclRemote{n}, Guard: func() replica.Guard { return replica.Guard(*n.guard.Load()) },
+		Datacenter: cfg.Datacenter, Primary: s.aclPrimary, Tokens: cfg.ACL.copied(), State: s.state, Apply: s.raft.Apply,
+		Remote: &aclRemote{n, s.aclPrimary}, Guard: func() replica.Guard { return replica.Guard(*n.guard.Load()) },
 		Logger: n.logger("acl-replication"), Registerer: cfg.Registerer,
 	})
-	set.HandleACLSource(nil)
-	set.HandleACLCopy(aclCopy{s.copy})
+	set.HandleACLSource(aclSource{aclreplication.NewPrimary(s.state, s.raft, n.logger("acl-replication"))}, s.ownsACLs)
+	set.HandleACLCopy(aclCopy{s.copy}, s.aclPrimary)
 }
 
 // replicationLoops are what a leader copies from other datacenters.
 func (s *server) replicationLoops() []leader.Task {
 	loops := []leader.Task{{Name: "key replication", Run: s.keys.run}}
 	if s.copy != nil {
-		loops = append(loops, leader.Task{Name: "ACL replication", Run: s.copy.Run})
+		loops = append(loops, leader.Task{Name: "ACL replication", Run: s.copyACLs})
 	}
 	return loops
 }
 
 // replicationStatus is what clients know as the status of replication.
 func (s *server) replicationStatus() store.ACLReplication {
-	if s.copy == nil {
+	if s.copy == nil || s.ownsACLs() {
 		return store.ACLReplication{}
 	}
 	st := s.copy.Status()
 	return store.ACLReplication{
-		Enabled: true, Running: st.Running, SourceDatacenter: s.n.cfg.Primary, ReplicationType: s.copy.Type(),
+		Enabled: true, Running: st.Running, SourceDatacenter: s.aclPrimary(), ReplicationType: s.copy.Type(),
 		ReplicatedIndex: st.Cursor.Marks[0], ReplicatedRoleIndex: st.Cursor.Marks[1], ReplicatedTokenIndex: st.Cursor.Marks[2],
 		LastSuccess: st.LastSuccess, LastError: st.LastError, LastErrorMessage: st.LastErrorMessage,
 	}
@@ -67,6 +62,21 @@ type aclCopy struct{ *aclreplication.Secondary }
 func (c aclCopy) Detail() []byte {
 	d := c.Secondary.Detail(time.Now())
 	return d.JSON()
+}
+
+func (c aclCopy) Unseen() []byte {
+	l := c.Secondary.Unseen()
+	return l.JSON()
+}
+
+func (c aclCopy) Reapply(ctx context.Context, ids []string, write func(context.Context, store.ACLChange) error) ([]byte, error) {
+	done, err := c.Secondary.Reapply(ctx, ids, write)
+	return done.JSON(), err
+}
+
+func (c aclCopy) Discard(ctx context.Context, ids []string) ([]byte, error) {
+	done, err := c.Secondary.Discard(ctx, ids)
+	return done.JSON(), err
 }
 
 // aclSource decodes what secondary datacenters ask.
@@ -119,12 +129,15 @@ func (a aclSource) Ask(ctx context.Context, m rpc.MethodID, raw []byte, what str
 
 // aclRemote asks the primary datacenter through the dispatcher, as any request goes
 // there, with the replication token.
-type aclRemote struct{ n *Node }
+type aclRemote struct {
+	n       *Node
+	primary func() string
+}
 
 var questions = [...]rpc.MethodID{aclreplication.AskTrees: rpc.ACLTrees, aclreplication.AskLeaves: rpc.ACLLeaves, aclreplication.AskRows: rpc.ACLRows}
 
 func (r *aclRemote) request(m rpc.MethodID, ask []byte, tokens aclreplication.Tokens) *rpc.Request {
-	req := &rpc.Request{Method: m, Datacenter: r.n.cfg.Primary, Token: r.n.tokens.now().Replication, Representation: rpc.Records, Body: ask, NoHold: true}
+	req := &rpc.Request{Method: m, Datacenter: r.primary(), Token: r.n.tokens.now().Replication, Representation: rpc.Records, Body: ask, NoHold: true}
 	switch tokens {
 	case aclreplication.Secrets:
 		req.Query.Name = rpc.ReplicateTokens

@@ -189,6 +189,10 @@ func (n *Node) newServer() (_ *server, err error) {
 	set.Handle(rpc.TrustToken, s.authority.TokenHandler)
 	set.Handle(rpc.TrustEvict, s.authority.EvictHandler)
 	set.Handle(rpc.TrustRotate, s.authority.RotateHandler)
+	set.Handle(rpc.TrustPromote, s.promote)
+	set.Handle(rpc.TrustPromotionPlan, s.planPromotion)
+	set.Handle(rpc.TrustFollow, s.authority.FollowHandler)
+	set.Handle(rpc.TrustPromotion, s.authority.PromotionHandler)
 	set.Handle(rpc.TrustStatus, s.authority.StatusHandler)
 	s.newReplication(set)
 	if err := s.newLeader(set); err != nil {
@@ -221,12 +225,17 @@ func (s *server) openStores() (err error) {
 // has one too: it may come to lead, and then keeps the root for the others.
 func (s *server) newTrust() (err error) {
 	n, cfg := s.n, &s.n.cfg
+	var consents func(context.Context, string, func(string) bool) error
+	if cfg.ACL.Enabled {
+		consents = s.consents
+	}
 	s.authority, err = trust.New(trust.Config{
-		Node: cfg.NodeName, Datacenter: cfg.Datacenter, PrimaryDatacenter: cfg.Primary, Domain: cfg.Domain,
+		Consents: consents,
+		Node:     cfg.NodeName, Datacenter: cfg.Datacenter, PrimaryDatacenter: cfg.Primary, Domain: cfg.Domain,
 		FederationID: cfg.TrustDomainID, DataDir: cfg.DataDir,
 		GossipKey: n.gossipKey, EnrollByKey: cfg.EnrollByKey, AllowUnauthenticated: cfg.AllowUnauthenticated,
 		LoopbackSocket: cfg.SerfWANBind.IsLoopback(), Operator: cfg.OperatorCerts,
-		State: trust.StateOf(s.state), Apply: s.raft.Apply, IsLeader: s.raft.IsLeader,
+		State: promotable{trust.StateOf(s.state), s}, Apply: s.raft.Apply, IsLeader: s.raft.IsLeader,
 		Call:    rpc.DoerFunc(func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) { return n.dispatcher.Do(ctx, req) }),
 		Dial:    s.dialEnroll,
 		Servers: s.memberServers, Addresses: s.joinAddresses, Holder: s.askHolder,

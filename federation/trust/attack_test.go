@@ -329,7 +329,7 @@ func TestForeignRequests(t *testing.T) {
 			t.Fatal(err)
 		}
 		csr := func(node, dc, domain string) []byte {
-			b, err := newCSR(key, node, dc, domain)
+			b, err := newCSR(key, node, dc, domain, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -404,7 +404,7 @@ func TestBadGrant(t *testing.T) {
 			t.Fatal(err)
 		}
 		sign := func(key *ecdsa.PrivateKey, dc string) []byte {
-			der, err := signIntermediate(time.Now(), root, key.Public(), dc, "consul")
+			der, err := signIntermediate(time.Now(), root, key.Public(), dc, "consul", nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -38,7 +38,10 @@ type Authority struct {
 	outgoing atomic.Int32 // joins under way from here
 	// announced is the highest revision heard of from servers of the primary.
 	announced atomic.Uint64
-	pullMu    sync.Mutex // one pull at a time
+	// heard is the highest term heard of that is not in our record, rival another
+	// primary of the same term.
+	heard, rival atomic.Pointer[heardTerm]
+	pullMu       sync.Mutex // one pull at a time
 	// prune is set while open connections have to be checked by their roots, too.
 	prune atomic.Bool
 	// requested is the hash of the key this server asked a certificate for last.
@@ -196,6 +199,11 @@ type keeper struct {
 	pulledAt    time.Time // when we last asked for news
 	behindSince time.Time // a follower: when it heard of news, or asked the leader to get it
 	reported    string    // the root that the primary knows us to be under
+
+	claimed      *store.Promotion // the claim looked at last, and when
+	claimAt      time.Time
+	heardSince   time.Time // a follower: when it heard of a promotion, or told the leader
+	complainedAt time.Time
 }
 
 // backoff grows from retryFirst to retryMost, with jitter.
@@ -250,7 +258,15 @@ func (a *Authority) keep(ctx context.Context, rec *store.Trust, k *keeper) time.
 		}
 		sleep = min(sleep, max(k.confirmAt.Sub(now), 0))
 	}
-	next, err := a.keepUp(ctx, rec, k, now)
+	next, err := a.succession(ctx, rec, k, now)
+	sleep = min(sleep, next)
+	if err != nil {
+		failed = true
+		if ctx.Err() == nil && k.failures%40 == 3 {
+			a.log.Warn("a change of the primary datacenter is not settled here", "err", err)
+		}
+	}
+	next, err = a.keepUp(ctx, rec, k, now)
 	sleep = min(sleep, next)
 	if err != nil {
 		failed = true
@@ -272,7 +288,7 @@ func (a *Authority) renew(ctx context.Context, rec *store.Trust) error {
 	if err != nil {
 		return err
 	}
-	csr, err := newCSR(key, a.cfg.Node, a.cfg.Datacenter, a.cfg.Domain)
+	csr, err := newCSR(key, a.cfg.Node, a.cfg.Datacenter, a.cfg.Domain, nil)
 	if err != nil {
 		return err
 	}

@@ -45,6 +45,10 @@ type State interface {
 	Trust() *store.Trust
 	// ClusterID is this datacenter's own id, "" before its first leader.
 	ClusterID() string
+	Cluster() store.Cluster
+	// ACLReplica is how far the primary's ACLs were copied, Index that of the state.
+	ACLReplica() store.ACLReplica
+	Index() store.Index
 	// Watch follows the record until closed.
 	Watch() Watch
 }
@@ -102,6 +106,10 @@ type Config struct {
 	// Trust.Holder with that body. Optional: without it, whoever names a server is
 	// taken for it.
 	Holder func(ctx context.Context, node string, body []byte) error
+	// Consents is nil if the token with an accessor may change the primary, by the ACLs
+	// of this datacenter, and has the secret that proves accepts. Without it, where there
+	// are no ACLs, whatever a member signed is accepted.
+	Consents func(ctx context.Context, accessor string, proves func(secret string) bool) error
 	// Changed is called after this server's certificate or the roots it trusts
 	// changed, from Run's goroutine; it must not block. Optional.
 	Changed func()

@@ -3,6 +3,7 @@ package trust
 import (
 	"crypto/x509"
 	"slices"
+	"time"
 
 	"landbridge/store"
 )
@@ -20,6 +21,8 @@ const (
 type party struct {
 	facts
 	known []store.TrustDatacenter // members of its federation; of the local side only
+	// promotion is how its primary became that; of the local side only.
+	promotion *store.Promotion
 }
 
 // large reports whether the party's federation holds more than itself and the
@@ -68,12 +71,16 @@ func decide(local, remote *party, contacted, simultaneous bool) (verdict, error)
 	}
 	lw, rw := local.wants(), remote.wants()
 	if lw != "" && rw != "" && lw != rw {
+		if sameFederation(local.root, remote.root) && member(local.known, r, remote.clusterID) {
+			// One of us has not heard of a promotion yet, and soon will.
+			return same, nil
+		}
 		if local.large() && remote.large() {
 			return 0, store.Errorf(store.KindConflict,
 				"two federations of more than one datacenter cannot be joined: %s belongs to that of primary %s, %s to that of primary %s", l, local.primary, r, remote.primary)
 		}
 		return 0, store.Errorf(store.KindConflict,
-			"no common primary datacenter: %s has %q, %s has %q; set the same primary_datacenter on both sides", l, lw, r, rw)
+			"no common primary datacenter: %s has %q%s, %s has %q; set the same primary_datacenter on both sides", l, lw, since(local.promotion), r, rw)
 	}
 	want := lw
 	if want == "" {
@@ -89,6 +96,21 @@ func decide(local, remote *party, contacted, simultaneous bool) (verdict, error)
 		return remoteWins, nil
 	}
 	return byAge(local, remote, localID < remoteID)
+}
+
+// since says how a primary that is not the configured one came to be it.
+func since(p *store.Promotion) string {
+	if p == nil {
+		return ""
+	}
+	return " (promoted in place of " + p.Former + " at " + time.Unix(p.Unix, 0).UTC().Format(time.RFC3339) + ")"
+}
+
+func term(p *store.Promotion) uint64 {
+	if p == nil {
+		return 0
+	}
+	return p.Term
 }
 
 // byPrimary gives the win to the side that is, or is under, the wanted primary.
@@ -145,6 +167,10 @@ func byAge(local, remote *party, localLower bool) (verdict, error) {
 
 func known(list []store.TrustDatacenter, dc string) bool {
 	return slices.ContainsFunc(list, func(d store.TrustDatacenter) bool { return d.Name == dc })
+}
+
+func member(list []store.TrustDatacenter, dc, clusterID string) bool {
+	return slices.ContainsFunc(list, func(d store.TrustDatacenter) bool { return d.Name == dc && d.ClusterID == clusterID })
 }
 
 // nameFree refuses a datacenter name that another cluster holds.

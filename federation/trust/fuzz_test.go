@@ -105,7 +105,7 @@ func FuzzCSR(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	csr, err := newCSR(key, "n1", "dc1", "consul")
+	csr, err := newCSR(key, "n1", "dc1", "consul", nil)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -172,6 +172,8 @@ func (a *Authority) grantTo(ctx context.Context, m *signIntermediateRequest, fro
 			if !slices.ContainsFunc(rec.Datacenters, func(d store.TrustDatacenter) bool { return d.Name == dc && d.ClusterID == m.subject.clusterID }) {
 				return 0, nil, store.Errorf(store.KindPermissionDenied, "datacenter %s is not a member of this federation", dc)
 			}
+		} else if err := a.fencedError(); err != nil {
+			return 0, nil, err
 		} else {
 			v, err := decide(a.party(rec, dc), &party{facts: m.subject}, !m.dialed, a.outgoing.Load() > 0)
 			switch {
@@ -221,7 +223,7 @@ func (a *Authority) grantTo(ctx context.Context, m *signIntermediateRequest, fro
 		if err != nil {
 			return 0, nil, store.Errorf(store.KindInternal, "own root: %w", err)
 		}
-		der, err := signIntermediate(notBefore(lifted(rec, dc)), root, csr.pub, dc, csr.domain)
+		der, err := signIntermediate(notBefore(lifted(rec, dc)), root, csr.pub, dc, csr.domain, csr.subject)
 		if err != nil {
 			return 0, nil, store.Errorf(store.KindInternal, "sign intermediate of %s: %w", dc, err)
 		}

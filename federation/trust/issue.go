@@ -128,8 +128,9 @@ func crossSign(now time.Time, old issuer, root *x509.Certificate) ([]byte, error
 }
 
 // signIntermediate signs a datacenter's issuing certificate: path length 0, and
-// DNS names below .<dc>.<domain> only.
-func signIntermediate(now time.Time, root issuer, pub crypto.PublicKey, dc, domain string) ([]byte, error) {
+// DNS names below .<dc>.<domain> only. subject is that of an earlier one with the same
+// key, nil for a new name.
+func signIntermediate(now time.Time, root issuer, pub crypto.PublicKey, dc, domain string, subject []byte) ([]byte, error) {
 	n, err := serial(127)
 	if err != nil {
 		return nil, err
@@ -141,6 +142,7 @@ func signIntermediate(now time.Time, root issuer, pub crypto.PublicKey, dc, doma
 	tmpl := &x509.Certificate{
 		SerialNumber:                n,
 		Subject:                     pkix.Name{CommonName: fmt.Sprintf("landbridge %s %x", dc, new(big.Int).Rsh(n, 95))},
+		RawSubject:                  subject,
 		NotBefore:                   now.Add(-slack),
 		NotAfter:                    earlier(now.Add(intermediateLife), root.cert.NotAfter),
 		KeyUsage:                    x509.KeyUsageCertSign | x509.KeyUsageCRLSign | x509.KeyUsageDigitalSignature,
@@ -204,9 +206,10 @@ func selfSigned(now time.Time, node, dc string) (certDER []byte, key *ecdsa.Priv
 }
 
 // newCSR asks for a certificate for key; the DNS name carries datacenter and
-// domain, the URI (of a server) the node.
-func newCSR(key crypto.Signer, node, dc, domain string) ([]byte, error) {
-	tmpl := &x509.CertificateRequest{DNSNames: []string{"server." + dc + "." + domain}}
+// domain, the URI (of a server) the node, and subject the name that an intermediate
+// shall keep, if any.
+func newCSR(key crypto.Signer, node, dc, domain string, subject []byte) ([]byte, error) {
+	tmpl := &x509.CertificateRequest{DNSNames: []string{"server." + dc + "." + domain}, RawSubject: subject}
 	if node != "" {
 		tmpl.URIs = []*url.URL{name{role: roleServer, node: node, datacenter: dc, trustDomain: "csr"}.uri()}
 	}
@@ -218,6 +221,8 @@ type request struct {
 	pub    *ecdsa.PublicKey
 	node   string // "" for an intermediate
 	domain string
+	// subject is the name that an intermediate shall keep, nil for a new one.
+	subject []byte
 }
 
 // readCSR checks that the sender holds the key, and that the request is for dc.
@@ -244,6 +249,12 @@ func readCSR(der []byte, dc string) (request, error) {
 	r.domain, ok = strings.CutPrefix(csr.DNSNames[0], "server."+dc+".")
 	if !ok || !dnsLabels(r.domain) {
 		return request{}, fmt.Errorf("%w: DNS name %q is not of datacenter %s", errBadCSR, csr.DNSNames[0], dc)
+	}
+	if name := csr.Subject.CommonName; name != "" {
+		if len(csr.Subject.Names) != 1 || len(name) > 128 || !strings.HasPrefix(name, "landbridge "+dc+" ") {
+			return request{}, fmt.Errorf("%w: subject %q is not of datacenter %s", errBadCSR, printable(name), dc)
+		}
+		r.subject = csr.RawSubject
 	}
 	if len(csr.URIs) > 0 {
 		who, err := nameOf(&x509.Certificate{URIs: csr.URIs})

@@ -267,7 +267,7 @@ func (a *Authority) intermediateCSR(rec *store.Trust) ([]byte, error) {
 	if err != nil {
 		return nil, store.Errorf(store.KindInternal, "own intermediate: %w", err)
 	}
-	csr, err := newCSR(key, "", a.cfg.Datacenter, a.cfg.Domain)
+	csr, err := newCSR(key, "", a.cfg.Datacenter, a.cfg.Domain, nil)
 	if err != nil {
 		return nil, store.Errorf(store.KindInternal, "certificate request: %w", err)
 	}

@@ -3,6 +3,7 @@ package trust
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
 	"crypto/x509"
 	"slices"
 	"strings"
@@ -38,9 +39,9 @@ func (a *Authority) EstablishLeadership(ctx context.Context) error {
 			next = rec.Clone()
 			next.Primary = a.cfg.Datacenter
 		default:
-			if a.cfg.PrimaryDatacenter != "" && rec.Primary != "" && a.cfg.PrimaryDatacenter != rec.Primary {
+			if want := a.configured(rec); want != "" && rec.Primary != "" && want != rec.Primary {
 				a.log.Error("primary_datacenter does not match the federation this datacenter is part of",
-					"configured", a.cfg.PrimaryDatacenter, "primary", rec.Primary)
+					"configured", want, "primary", rec.Primary)
 			}
 			return nil
 		}
@@ -90,16 +91,32 @@ func (a *Authority) firstRecord(old *store.Trust) (*store.Trust, error) {
 	return rec, nil
 }
 
-// newIntermediate gives rec an intermediate with a new key below its own root.
+// nextKey is the key and the name of the next intermediate: new ones, but the present
+// ones while chains below several roots are shown (uncrossed).
+func nextKey(rec *store.Trust) (key *ecdsa.PrivateKey, keyDER, subject []byte, err error) {
+	if rec.Intermediate == nil || !uncrossed(rec) {
+		key, keyDER, err = newKey()
+		return key, keyDER, nil, err
+	}
+	cert, err := x509.ParseCertificate(rec.Intermediate)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	key, err = parseKey(rec.IntermediateKey)
+	return key, rec.IntermediateKey, cert.RawSubject, err
+}
+
+// newIntermediate gives rec an intermediate below its own root.
 func (a *Authority) newIntermediate(rec *store.Trust, root issuer, now time.Time) error {
-	key, keyDER, err := newKey()
+	key, keyDER, subject, err := nextKey(rec)
 	if err != nil {
 		return store.Errorf(store.KindInternal, "intermediate: %w", err)
 	}
-	der, err := signIntermediate(now, root, key.Public(), a.cfg.Datacenter, a.cfg.Domain)
+	der, err := signIntermediate(now, root, key.Public(), a.cfg.Datacenter, a.cfg.Domain, subject)
 	if err != nil {
 		return store.Errorf(store.KindInternal, "intermediate: %w", err)
 	}
+	keepAlternate(rec, rec.Intermediate)
 	rec.Intermediate, rec.IntermediateKey = der, keyDER
 	setDatacenter(rec, store.TrustDatacenter{Name: a.cfg.Datacenter, ClusterID: a.cfg.State.ClusterID(), KeyHash: keyHash(key.Public())})
 	a.metrics.issued.WithLabelValues("intermediate").Inc()
@@ -127,6 +144,12 @@ func setDatacenter(rec *store.Trust, dc store.TrustDatacenter) bool {
 
 // replace writes rec if the record is still the one it was made from.
 func (a *Authority) replace(ctx context.Context, rec *store.Trust) error {
+	return a.propose(ctx, rec, nil)
+}
+
+// propose is replace. With replica, this datacenter owns the shared ACLs from then on,
+// if their replication has written nothing since that version.
+func (a *Authority) propose(ctx context.Context, rec *store.Trust, replica *uint64) error {
 	if old := a.cfg.State.Trust(); rec.RootKey != nil && (old == nil || !sharedEqual(old, rec)) {
 		// Whoever holds the root counts what changes for all. If old is not what rec
 		// was made from, nothing is written below.
@@ -135,8 +158,18 @@ func (a *Authority) replace(ctx context.Context, rec *store.Trust) error {
 		}
 		rec.Revision++
 	}
-	cmd := store.TrustCommand{Trust: *rec}
-	res, err := a.cfg.Apply(ctx, store.Command{Kind: store.CmdTrust, Payload: cmd.AppendWire(nil)})
+	var cmd store.Command
+	if rec.Promotion == nil && rec.Claim == nil {
+		c := store.TrustCommand{Trust: *rec}
+		cmd = store.Command{Kind: store.CmdTrust, Payload: c.AppendWire(nil)}
+	} else {
+		c := store.PromotionCommand{Trust: *rec, Owns: rec.Promotion != nil && rec.Promotion.Primary == a.cfg.Datacenter}
+		if replica != nil {
+			c.Begins, c.ReplicaVersion = true, *replica
+		}
+		cmd = store.Command{Kind: store.CmdPromotion, Payload: c.AppendWire(nil)}
+	}
+	res, err := a.cfg.Apply(ctx, cmd)
 	switch {
 	case err != nil:
 		return err
@@ -221,7 +254,7 @@ func (a *Authority) tidy(rec *store.Trust, done bool, now time.Time) (*store.Tru
 			next.Datacenters[own].Root, changed = rec.Roots[0].ID, true
 		}
 		if rotating(next) > 0 && len(waitingFor(next)) == 0 {
-			next.Roots = dropReplaced(next.Roots)
+			next.Roots, next.Alternates = dropReplaced(next.Roots), nil
 			changed = true
 			a.log.Info("rotation of the root is complete: the replaced root is dropped", "root", next.Roots[0].ID)
 		}
@@ -258,11 +291,11 @@ func (a *Authority) renewIntermediate(ctx context.Context, rec *store.Trust) err
 			return err
 		}
 	} else {
-		key, keyDER, err := newKey()
+		key, keyDER, subject, err := nextKey(rec)
 		if err != nil {
 			return store.Errorf(store.KindInternal, "intermediate: %w", err)
 		}
-		csr, err := newCSR(key, "", a.cfg.Datacenter, a.cfg.Domain)
+		csr, err := newCSR(key, "", a.cfg.Datacenter, a.cfg.Domain, subject)
 		if err != nil {
 			return store.Errorf(store.KindInternal, "intermediate: %w", err)
 		}
@@ -308,7 +341,7 @@ func (a *Authority) facts(rec *store.Trust, other string) facts {
 		datacenter: a.cfg.Datacenter,
 		node:       a.cfg.Node,
 		clusterID:  a.cfg.State.ClusterID(),
-		configured: a.cfg.PrimaryDatacenter,
+		configured: a.configured(rec),
 	}
 	if rec == nil || len(rec.Roots) == 0 {
 		return f
@@ -323,7 +356,7 @@ func (a *Authority) facts(rec *store.Trust, other string) facts {
 }
 
 func (a *Authority) party(rec *store.Trust, other string) *party {
-	return &party{facts: a.facts(rec, other), known: rec.Datacenters}
+	return &party{facts: a.facts(rec, other), known: rec.Datacenters, promotion: rec.Promotion}
 }
 
 // take puts a grant into a copy of our record, if it is one: a root that signed
@@ -335,8 +368,11 @@ func (a *Authority) take(next *store.Trust, g *grant) error {
 	if len(g.roots) == 0 || g.federationID == "" {
 		return bad("not complete")
 	}
-	if a.cfg.PrimaryDatacenter != "" && a.cfg.PrimaryDatacenter != g.primary {
-		return store.Errorf(store.KindConflict, "primary_datacenter of %s is %q, the federation's is %q", a.cfg.Datacenter, a.cfg.PrimaryDatacenter, g.primary)
+	if want := a.configured(next); want != "" && want != g.primary {
+		return store.Errorf(store.KindConflict, "primary_datacenter of %s is %q, the federation's is %q%s", a.cfg.Datacenter, want, g.primary, since(g.promotion))
+	}
+	if term(g.promotion) < TermOf(next) && next.FederationID == g.federationID {
+		return bad("its primary is of term %d, and ours of term %d", term(g.promotion), TermOf(next))
 	}
 	if err := validDatacenter(g.primary); err != nil {
 		return bad("%w", err)
@@ -377,7 +413,12 @@ func (a *Authority) take(next *store.Trust, g *grant) error {
 		return err
 	}
 	next.FederationID, next.Primary, next.Roots = g.federationID, g.primary, withProvisional(list, next.Roots, next.FederationID != g.federationID)
-	next.Revoked, next.Revision, next.Pruned, next.Tokens = g.revoked, g.revision, g.pruned, nil
+	next.Revoked, next.Revision, next.Pruned, next.Tokens, next.Promotion = g.revoked, g.revision, g.pruned, nil, g.promotion
+	if was, err := x509.ParseCertificate(next.Intermediate); err == nil && bytes.Equal(was.RawSubjectPublicKeyInfo, inter.RawSubjectPublicKeyInfo) && bytes.Equal(was.RawSubject, inter.RawSubject) {
+		keepAlternate(next, next.Intermediate)
+	} else {
+		next.Alternates = nil
+	}
 	next.Intermediate = bytes.Clone(g.intermediate)
 	next.Datacenters = g.datacenters
 	if next.Primary != a.cfg.Datacenter {

@@ -255,6 +255,7 @@ type grant struct {
 	revoked      []store.TrustRevocation
 	revision     uint64
 	pruned       uint64
+	promotion    *store.Promotion // of primary, nil if there was none
 }
 
 func (g *grant) append(b []byte) []byte {
@@ -274,7 +275,11 @@ func (g *grant) append(b []byte) []byte {
 		b = wire.Message(b, 7, g.revoked[i].AppendWire)
 	}
 	b = wire.Uint(b, 8, g.revision)
-	return wire.Uint(b, 9, g.pruned)
+	b = wire.Uint(b, 9, g.pruned)
+	if g.promotion != nil {
+		b = wire.Message(b, 10, g.promotion.AppendWire)
+	}
+	return b
 }
 
 func (g *grant) decode(b []byte) error {
@@ -316,6 +321,11 @@ func (g *grant) decode(b []byte) error {
 			g.revision = d.Uint()
 		case 9:
 			g.pruned = d.Uint()
+		case 10:
+			g.promotion = new(store.Promotion)
+			if err := g.promotion.DecodeWire(d.Bytes()); err != nil {
+				return err
+			}
 		}
 	}
 	return d.Err()

@@ -12,6 +12,8 @@ type metrics struct {
 	failures     *prometheus.CounterVec
 	enrollments  *prometheus.CounterVec
 	refusedPeers prometheus.Counter
+
+	term, configured, claim, rival prometheus.Gauge
 }
 
 // What an enrolment can end in, on either side.
@@ -46,6 +48,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "TLS handshakes on server channels refused for the peer's certificate.",
 		}),
 	}
+	gauge := func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+		reg.MustRegister(g)
+		return g
+	}
+	m.term = gauge("landbridge_trust_term", "Term of the primary datacenter: how often one was promoted.")
+	m.configured = gauge("landbridge_trust_primary_overruled_state", "1 while primary_datacenter in the configuration is not the primary, since another datacenter was promoted.")
+	m.claim = gauge("landbridge_trust_claim_state", "1 while another datacenter was promoted and that is not accepted here.")
+	m.rival = gauge("landbridge_trust_rival_state", "1 while two datacenters were promoted in the same term.")
 	reg.MustRegister(m.expires, m.issued, m.failures, m.enrollments, m.refusedPeers)
 	for _, c := range []string{"root", "intermediate", "server"} {
 		m.expires.WithLabelValues(c)

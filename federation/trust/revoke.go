@@ -45,11 +45,22 @@ func (rs revocations) check(who name, certs []*x509.Certificate) error {
 		switch {
 		case strings.EqualFold(r.Node, who.node) && createdAt(certs[0]) < r.LiftedUnix:
 			return fmt.Errorf("certificate of %s is from before its eviction", who)
-		case r.Node == "" && len(certs) > 1 && createdAt(certs[1]) < r.LiftedUnix:
+		case r.Node == "" && len(certs) > 1 && issuedAt(certs) < r.LiftedUnix:
 			return fmt.Errorf("datacenter %s was evicted and has not joined again (landbridge wan join)", r.Datacenter)
 		}
 	}
 	return nil
+}
+
+// issuedAt is when the newest of the presented intermediates was made that signed the
+// leaf: others may have been put beside it.
+func issuedAt(certs []*x509.Certificate) (at int64) {
+	for _, c := range certs[1:] {
+		if _, _, err := datacenterOf(c); err == nil && certs[0].CheckSignatureFrom(c) == nil {
+			at = max(at, createdAt(c))
+		}
+	}
+	return at
 }
 
 // madeAfter is the earliest moment from which a certificate of a server counts.
@@ -178,7 +189,7 @@ func (a *Authority) evict(next *store.Trust, m *evictRequest, now time.Time) (ch
 			"%s leads the primary datacenter, which has to tell the others: hand the leadership over first (landbridge operator raft transfer-leader)", who)
 	case !known && i < 0:
 		return false, store.Errorf(store.KindNotFound, "no datacenter %q in this federation", m.datacenter)
-	case i >= 0 && next.Revoked[i].LiftedUnix == 0:
+	case i >= 0 && next.Revoked[i].LiftedUnix == 0 && !m.forget:
 		return false, nil
 	case i < 0 && len(next.Revoked) >= maxRevoked:
 		return false, store.Errorf(store.KindConflict, "%d servers are evicted already: evict whole datacenters, or take evictions back", len(next.Revoked))
@@ -187,6 +198,9 @@ func (a *Authority) evict(next *store.Trust, m *evictRequest, now time.Time) (ch
 		next.Revoked = append(next.Revoked, store.TrustRevocation{Node: m.node, Datacenter: m.datacenter})
 	}
 	next.Revoked[i].Unix, next.Revoked[i].LiftedUnix = now.Unix(), 0
+	if m.forget {
+		next.Revoked[i].LiftedUnix = now.Unix() + 1
+	}
 	slices.SortFunc(next.Revoked, func(x, y store.TrustRevocation) int {
 		return cmp.Or(strings.Compare(x.Datacenter, y.Datacenter), strings.Compare(x.Node, y.Node))
 	})
@@ -199,7 +213,7 @@ func (a *Authority) evict(next *store.Trust, m *evictRequest, now time.Time) (ch
 
 // sharedEqual compares what all datacenters share of two records.
 func sharedEqual(a, b *store.Trust) bool {
-	return a.FederationID == b.FederationID && a.Primary == b.Primary && a.Pruned == b.Pruned &&
+	return a.FederationID == b.FederationID && a.Primary == b.Primary && TermOf(a) == TermOf(b) && a.Pruned == b.Pruned &&
 		slices.EqualFunc(a.Roots, b.Roots, func(x, y store.TrustRoot) bool {
 			return x.ID == y.ID && bytes.Equal(x.Cross, y.Cross) && x.Provisional == y.Provisional
 		}) &&

@@ -227,6 +227,9 @@ func (a *Authority) RotateHandler(ctx context.Context, req *rpc.Request) (*rpc.R
 		}
 		err = a.rotateRoot(ctx, rec)
 	case RotateIntermediate:
+		if uncrossed(rec) {
+			return nil, store.Errorf(store.KindConflict, "the intermediate of datacenter %s keeps its key while the root from before a promotion is trusted; landbridge wan ca status in %s says whom that waits for", a.cfg.Datacenter, rec.Primary)
+		}
 		err = a.renewIntermediate(ctx, rec)
 	case RotateServers:
 		next := rec.Clone()
@@ -237,7 +240,7 @@ func (a *Authority) RotateHandler(ctx context.Context, req *rpc.Request) (*rpc.R
 			return nil, store.Errorf(store.KindNotFound, "no replaced root is trusted any more")
 		}
 		next := rec.Clone()
-		next.Roots = dropReplaced(next.Roots)
+		next.Roots, next.Alternates = dropReplaced(next.Roots), nil
 		next.Pruned++
 		if err = a.replace(ctx, next); err == nil {
 			a.log.Warn("replaced root dropped by an operator", "root", rec.Roots[0].ID, "not_done", strings.Join(waitingFor(rec), ","))

@@ -266,7 +266,7 @@ func TestEvict(t *testing.T) {
 		}
 		time.Sleep(2 * confirmEvery)
 		evict := func(at *dc, node, dc string, undo bool) error {
-			m := evictRequest{node, dc, undo}
+			m := evictRequest{node: node, datacenter: dc, undo: undo}
 			_, err := at.lead().ask(rpc.TrustEvict, "", m.append)
 			w.announce()
 			return err

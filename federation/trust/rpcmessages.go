@@ -252,13 +252,15 @@ func (m *confirmRequest) decode(b []byte) error {
 type evictRequest struct {
 	node, datacenter string
 	undo             bool
+	forget           bool // a datacenter is evicted, and may join again at once as another cluster
 }
 
 func (m *evictRequest) append(b []byte) []byte {
 	b = wire.Uint(b, 1, enrollVersion)
 	b = wire.String(b, 2, m.node)
 	b = wire.String(b, 3, m.datacenter)
-	return wire.Bool(b, 4, m.undo)
+	b = wire.Bool(b, 4, m.undo)
+	return wire.Bool(b, 5, m.forget)
 }
 
 func (m *evictRequest) decode(b []byte) error {
@@ -274,6 +276,8 @@ func (m *evictRequest) decode(b []byte) error {
 			m.datacenter = d.String()
 		case 4:
 			m.undo = d.Bool()
+		case 5:
+			m.forget = d.Bool()
 		}
 	}
 	return versioned(version, d.Err())
@@ -342,6 +346,67 @@ func (m *tokenRequest) decode(b []byte) error {
 				return store.Errorf(store.KindInvalid, "more than %d addresses", maxTokenAddresses)
 			}
 			m.addresses = append(m.addresses, d.String())
+		}
+	}
+	return versioned(version, d.Err())
+}
+
+// promoteRequest is the body of Trust.Promote.
+type promoteRequest struct {
+	force bool // although the primary answers
+}
+
+func (m *promoteRequest) append(b []byte) []byte {
+	return wire.Bool(wire.Uint(b, 1, enrollVersion), 2, m.force)
+}
+
+func (m *promoteRequest) decode(b []byte) error {
+	version := uint64(0)
+	d := wire.NewDecoder(b)
+	for d.Next() {
+		switch d.Field {
+		case 1:
+			version = d.Uint()
+		case 2:
+			m.force = d.Bool()
+		}
+	}
+	return versioned(version, d.Err())
+}
+
+// followRequest is the body of Trust.Follow.
+type followRequest struct{ datacenter string }
+
+func (m *followRequest) append(b []byte) []byte      { return appendOne(b, m.datacenter) }
+func (m *followRequest) decode(b []byte) (err error) { m.datacenter, err = decodeOne(b); return err }
+
+// pullRequest is the body of Trust.Pull where a promotion was heard of.
+type pullRequest struct {
+	datacenter string
+	term       uint64
+	primary    string
+}
+
+func (m *pullRequest) append(b []byte) []byte {
+	b = wire.Uint(b, 1, enrollVersion)
+	b = wire.String(b, 2, m.datacenter)
+	b = wire.Uint(b, 3, m.term)
+	return wire.String(b, 4, m.primary)
+}
+
+func (m *pullRequest) decode(b []byte) error {
+	version := uint64(0)
+	d := wire.NewDecoder(b)
+	for d.Next() {
+		switch d.Field {
+		case 1:
+			version = d.Uint()
+		case 2:
+			m.datacenter = d.String()
+		case 3:
+			m.term = d.Uint()
+		case 4:
+			m.primary = d.String()
 		}
 	}
 	return versioned(version, d.Err())

@@ -17,6 +17,12 @@ func (s storeState) Trust() *store.Trust {
 
 func (s storeState) ClusterID() string { return s.st.ClusterID() }
 
+func (s storeState) Cluster() store.Cluster { return s.st.Cluster() }
+
+func (s storeState) ACLReplica() store.ACLReplica { return s.st.ACLReplica() }
+
+func (s storeState) Index() store.Index { return s.st.Index() }
+
 func (s storeState) Watch() Watch { return &storeWatch{s.st, s.st.NewWatch()} }
 
 type storeWatch struct {

@@ -28,6 +28,10 @@ type CAStatus struct {
 	Datacenters     []CADatacenter
 	Revoked         []CARevocation
 	Tokens          []CAToken `json:",omitempty"` // in the primary
+	// Promotion is how Primary became that, Claim one that is not accepted here.
+	Promotion, Claim *Promotion `json:",omitempty"`
+	// Configured is primary_datacenter where a promotion overrules it.
+	Configured string `json:",omitempty"`
 }
 
 // CACert is a certificate in use.
@@ -80,6 +84,10 @@ func (a *Authority) caStatus(rec *store.Trust) *CAStatus {
 		Datacenter: a.cfg.Datacenter, Node: a.cfg.Node, Mode: "built-in",
 		FederationID: rec.FederationID, Primary: rec.Primary, Revision: rec.Revision, Unauthenticated: a.insecure.Load(),
 		Datacenters: []CADatacenter{}, Revoked: []CARevocation{},
+	}
+	s.Promotion, s.Claim = shownPromotion(rec.Promotion, true), shownPromotion(rec.Claim, false)
+	if rec.Promotion != nil && a.cfg.PrimaryDatacenter != rec.Primary {
+		s.Configured = a.cfg.PrimaryDatacenter
 	}
 	if a.operator.on() {
 		s.Mode = "operator"
@@ -164,6 +172,18 @@ func EvictBody(node, datacenter string, undo bool) []byte {
 
 // RotateBody is the body of Trust.Rotate.
 func RotateBody(what string) []byte { return (&rotateRequest{what}).append(nil) }
+
+// ForgetBody is the body of Trust.Evict for a datacenter whose data is lost: its name is
+// free, and its certificates stay refused.
+func ForgetBody(datacenter string) []byte {
+	return (&evictRequest{datacenter: datacenter, forget: true}).append(nil)
+}
+
+// PromoteBody is the body of Trust.Promote.
+func PromoteBody(force bool) []byte { return (&promoteRequest{force}).append(nil) }
+
+// FollowBody is the body of Trust.Follow.
+func FollowBody(dc string) []byte { return (&followRequest{dc}).append(nil) }
 
 // TokenBody is the body of Trust.Token; zero values leave the choice to the server.
 func TokenBody(datacenter string, life time.Duration, addresses []string) []byte {

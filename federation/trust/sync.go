@@ -97,6 +97,14 @@ func (a *Authority) PullHandler(ctx context.Context, req *rpc.Request) (*rpc.Res
 	if !a.cfg.IsLeader() {
 		return nil, store.ErrNoLeader
 	}
+	if len(req.Body) > 0 {
+		var m pullRequest
+		if err := m.decode(req.Body); err != nil {
+			return nil, invalid(err)
+		}
+		a.AnnouncedTerm(m.datacenter, m.term, m.primary)
+		return &rpc.Response{KnownLeader: true}, nil
+	}
 	return &rpc.Response{KnownLeader: true}, a.pull(ctx)
 }
 
@@ -113,24 +121,24 @@ func (a *Authority) pull(ctx context.Context) error {
 	if rec.RootKey != nil || rec.Primary == "" {
 		return nil
 	}
-	req := &rpc.Request{Method: rpc.TrustSync, Datacenter: rec.Primary, SourceDC: a.cfg.Datacenter, NoHold: true}
-	resp, err := a.cfg.Call.Do(ctx, req)
+	read := store.Default
+	g, err := a.askShared(ctx, rec.Primary, read)
 	if store.KindOf(err) == store.KindNoLeader {
-		req.Consistency = store.Stale // the last it knew is better than nothing
-		resp, err = a.cfg.Call.Do(ctx, req)
+		read = store.Stale // the last it knew is better than nothing
+		g, err = a.askShared(ctx, rec.Primary, read)
 	}
 	if err != nil {
 		return err
 	}
-	var g grant
-	if err := g.decode(resp.Body); err != nil {
-		return invalid(err)
-	}
-	if req.Consistency == store.Default {
+	if read == store.Default {
 		// What was announced beyond this was a lie, or of a past that was undone.
 		a.announced.Store(g.revision)
 	}
-	next, err := follows(rec, &g, time.Now())
+	if t := term(g.promotion); t > highest(rec) {
+		a.AnnouncedTerm(rec.Primary, t, g.primary)
+		return nil
+	}
+	next, err := follows(rec, g, time.Now())
 	if err != nil || next == nil {
 		return err
 	}
@@ -141,11 +149,27 @@ func (a *Authority) pull(ctx context.Context) error {
 	return nil
 }
 
+// askShared asks a datacenter for what all share.
+func (a *Authority) askShared(ctx context.Context, dc string, read store.Consistency) (*grant, error) {
+	resp, err := a.cfg.Call.Do(ctx, &rpc.Request{Method: rpc.TrustSync, Datacenter: dc, SourceDC: a.cfg.Datacenter, NoHold: true, Consistency: read})
+	if err != nil {
+		return nil, err
+	}
+	g := new(grant)
+	if err := g.decode(resp.Body); err != nil {
+		return nil, invalid(err)
+	}
+	return g, nil
+}
+
 // follows returns the record with the primary's version, nil if that is the one it
 // has.
 func follows(rec *store.Trust, g *grant, now time.Time) (*store.Trust, error) {
 	if g.federationID != rec.FederationID || g.primary != rec.Primary {
 		return nil, store.Errorf(store.KindConflict, "datacenter %s is of federation %s (primary %s), this one of %s", rec.Primary, g.federationID, g.primary, rec.FederationID)
+	}
+	if t := term(g.promotion); t != TermOf(rec) {
+		return nil, store.Errorf(store.KindConflict, "datacenter %s is the primary of term %d, ours is of term %d", g.primary, t, TermOf(rec))
 	}
 	if now := shared(rec); now.revision == g.revision && bytes.Equal(now.append(nil), g.append(nil)) {
 		return nil, nil // as nearly always
@@ -160,6 +184,9 @@ func follows(rec *store.Trust, g *grant, now time.Time) (*store.Trust, error) {
 	next := rec.Clone()
 	next.Roots = withProvisional(list, rec.Roots, false)
 	next.Revoked, next.Datacenters, next.Revision, next.Pruned = g.revoked, g.datacenters, g.revision, g.pruned
+	if !uncrossed(next) {
+		next.Alternates = nil
+	}
 	if sharedEqual(rec, next) && rec.Revision == next.Revision {
 		return nil, nil
 	}
@@ -168,7 +195,7 @@ func follows(rec *store.Trust, g *grant, now time.Time) (*store.Trust, error) {
 
 // shared is what a datacenter is told: of us, without an intermediate.
 func shared(rec *store.Trust) *grant {
-	g := &grant{federationID: rec.FederationID, primary: rec.Primary, datacenters: rec.Datacenters, revoked: rec.Revoked, revision: rec.Revision, pruned: rec.Pruned}
+	g := &grant{federationID: rec.FederationID, primary: rec.Primary, datacenters: rec.Datacenters, revoked: rec.Revoked, revision: rec.Revision, pruned: rec.Pruned, promotion: rec.Promotion}
 	for i := range rec.Roots {
 		if r := &rec.Roots[i]; !r.Provisional {
 			g.roots = append(g.roots, r.DER)

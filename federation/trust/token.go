@@ -153,6 +153,9 @@ func (a *Authority) TokenHandler(ctx context.Context, req *rpc.Request) (*rpc.Re
 			}
 			return a.pass(ctx, req, dc)
 		}
+		if err := a.fencedError(); err != nil {
+			return nil, err
+		}
 		if a.operator.on() {
 			return nil, store.Errorf(store.KindConflict, "datacenter %s uses certificates of an operator (tls.internal_rpc): they, not tokens, let datacenters join", a.cfg.Datacenter)
 		}

@@ -57,13 +57,16 @@ func newRoots(rec *store.Trust) (*roots, error) {
 	return r, nil
 }
 
+// crossOf is what is shown with our certificates: roots certified by those they
+// replaced, and the intermediate below a root that could certify none.
 func crossOf(rec *store.Trust) (list [][]byte) {
 	for i := range rec.Roots {
 		if rec.Roots[i].Cross != nil {
 			list = append(list, rec.Roots[i].Cross)
 		}
 	}
-	return list
+	list = append(list, rec.Alternates...)
+	return list[:min(len(list), maxRotations)] // others refuse longer chains
 }
 
 func rootsOf(ders [][]byte) (*roots, error) {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,6 +34,7 @@ type world struct {
 	wg    sync.WaitGroup
 	mu    sync.Mutex // guards dcs where servers run: tests alone write
 	dcs   map[string]*dc
+	all   []*dc       // also those that nobody reaches
 	lazy  atomic.Bool // see route
 	// mangle, if set, may change what the dialing side of an enrolment sees.
 	mangle func(EnrollConn) EnrollConn
@@ -47,6 +49,8 @@ type dc struct {
 	leader  atomic.Int32 // index, -1 = none
 	// refuse, if set, fails writes.
 	refuse func(*store.Trust) error
+	// refuseWrite is the same for promotions; it may be set while servers run.
+	refuseWrite atomic.Pointer[func(*store.Command) error]
 }
 
 type server struct {
@@ -136,6 +140,8 @@ func (w *world) set(name string, d *dc) {
 	defer w.mu.Unlock()
 	if w.dcs[name] = d; d == nil {
 		delete(w.dcs, name)
+	} else if !slices.Contains(w.all, d) {
+		w.all = append(w.all, d)
 	}
 }
 
@@ -146,7 +152,7 @@ func (w *world) get(name string) *dc {
 }
 
 func (w *world) stop() {
-	for _, d := range w.dcs {
+	for _, d := range w.all {
 		for _, s := range d.servers {
 			s.cancel()
 			<-s.done
@@ -154,7 +160,7 @@ func (w *world) stop() {
 	}
 	w.wg.Wait()
 	if w.t.Failed() {
-		for _, d := range w.dcs {
+		for _, d := range w.all {
 			for _, s := range d.servers {
 				w.t.Logf("log of %s:\n%s", s.self(), s.logs.tail())
 			}
@@ -167,6 +173,11 @@ func (d *dc) lead() *server { return d.servers[d.leader.Load()] }
 func (s *server) leads() bool { return int(s.dc.leader.Load()) == s.index }
 
 func (d *dc) apply(cmd store.Command) (store.Result, error) {
+	if refuse := d.refuseWrite.Load(); refuse != nil && cmd.Kind == store.CmdPromotion {
+		if err := (*refuse)(&cmd); err != nil {
+			return store.Result{}, err
+		}
+	}
 	if d.refuse != nil && cmd.Kind == store.CmdTrust {
 		var c store.TrustCommand
 		if err := c.DecodeWire(cmd.Payload); err != nil {
@@ -225,6 +236,12 @@ func (s *server) route(ctx context.Context, req *rpc.Request) (*rpc.Response, er
 		return l.RotateHandler(ctx, &r)
 	case rpc.TrustToken:
 		return l.TokenHandler(ctx, &r)
+	case rpc.TrustPromotion:
+		return l.PromotionHandler(ctx, &r)
+	case rpc.TrustPromote:
+		return l.PromoteHandler(ctx, &r)
+	case rpc.TrustFollow:
+		return l.FollowHandler(ctx, &r)
 	}
 	return nil, store.Errorf(store.KindInternal, "method %d", req.Method)
 }
@@ -341,12 +358,24 @@ func (w *world) evict(node, dc string) {
 	w.announce()
 }
 
-// announce tells all servers which version the primary has, as gossip does, and
-// gives them time to get it.
+// announce tells all servers what the others announce, as gossip does, and gives them
+// time to follow.
 func (w *world) announce() {
-	for _, d := range w.dcs {
-		for _, s := range d.servers {
-			s.Announced("dc1", w.dcs["dc1"].lead().Revision())
+	for _, from := range w.dcs {
+		if from.leader.Load() < 0 {
+			continue
+		}
+		revision := from.lead().Revision()
+		term, primary := from.lead().Term()
+		for _, d := range w.dcs {
+			for _, s := range d.servers {
+				if revision > 0 {
+					s.Announced(from.name, revision)
+				}
+				if term > 0 {
+					s.AnnouncedTerm(from.name, term, primary)
+				}
+			}
 		}
 	}
 	time.Sleep(5 * time.Second)

@@ -14,8 +14,11 @@ import (
 // ACL is what the methods about access control need.
 type ACL struct {
 	// Primary is the datacenter that owns policies, roles and global tokens; its
-	// own name there.
-	Primary string
+	// own name there. Promotions change it.
+	Primary func() string
+	// Fenced says why this datacenter, although the primary, writes nothing that is
+	// shared; nil: nothing forbids it.
+	Fenced func() error
 	// LocalTokens: a secondary may have tokens of its own.
 	LocalTokens bool
 	// Node, DefaultPolicy and DownPolicy are shown with expanded tokens.
@@ -37,7 +40,7 @@ type ACL struct {
 var aclMethods = []rpc.MethodID{rpc.ACLApply, rpc.ACLTokenGet, rpc.ACLTokenSelf, rpc.ACLTokenList, rpc.ACLPolicyGet, rpc.ACLPolicyByName,
 	rpc.ACLPolicyList, rpc.ACLRoleGet, rpc.ACLRoleByName, rpc.ACLRoleList, rpc.ACLBindingRuleGet, rpc.ACLBindingRuleList,
 	rpc.ACLAuthMethodGet, rpc.ACLAuthMethodList, rpc.ACLBootstrap, rpc.ACLLogin, rpc.ACLLogout, rpc.ACLReplicationStatus,
-	rpc.ACLAuthorize, rpc.ACLTemplates}
+	rpc.ACLAuthorize, rpc.ACLTemplates, rpc.ACLReapply}
 
 // HandleACL sets the methods about access control; with nil they say that it is off.
 func (s *Set) HandleACL(cfg *ACL) {
@@ -67,6 +70,7 @@ func (s *Set) HandleACL(cfg *ACL) {
 	s.Handle(rpc.ACLLogin, s.audited("login", "token", a.login))
 	s.Handle(rpc.ACLLogout, s.audited("logout", "token", a.logout))
 	s.Handle(rpc.ACLReplicationStatus, a.replication)
+	s.Handle(rpc.ACLReapply, s.audited("reapply", "", a.reapply))
 	s.Handle(rpc.ACLAuthorize, a.authorize)
 	s.Handle(rpc.ACLTemplates, a.templates)
 }
@@ -78,7 +82,15 @@ type access struct {
 	failures failures
 }
 
-func (a *access) primary() bool { return a.Primary == a.set.cfg.Datacenter }
+func (a *access) primary() bool { return a.Primary() == a.set.cfg.Datacenter }
+
+// mayShare is an error if shared records cannot be written in this primary.
+func (a *access) mayShare() error {
+	if a.Fenced == nil {
+		return nil
+	}
+	return a.Fenced()
+}
 
 // toPrimary runs the request in the datacenter that owns global records.
 func (a *access) toPrimary(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
@@ -86,7 +98,7 @@ func (a *access) toPrimary(ctx context.Context, req *rpc.Request) (*rpc.Response
 		return nil, store.ErrNoPath
 	}
 	next := *req
-	next.Datacenter = a.Primary
+	next.Datacenter = a.Primary()
 	next.Bearer = nil
 	next.Hops++
 	return a.set.cfg.Remote.Do(ctx, &next)
@@ -145,6 +157,9 @@ func validUUID(id string) bool {
 func (a *access) bootstrap(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
 	if !a.primary() {
 		return nil, &store.Error{Kind: store.KindInvalid, Message: store.ErrACLOff.Message}
+	}
+	if err := a.mayShare(); err != nil {
+		return nil, err
 	}
 	secret := string(req.Body)
 	switch {
@@ -261,4 +276,27 @@ func (a *access) templates(_ context.Context, req *rpc.Request) (*rpc.Response, 
 	p := synthetic(rules, "synthetic policy generated from templated policy: "+t.Name, nil)
 	resp := a.set.response(req, 1)
 	return resp, finish(req, resp, p.JSON())
+}
+
+// reapply writes, in the primary, a record as another datacenter had it before a
+// promotion: Body is a store.ACLChange, a set or a deletion.
+func (a *access) reapply(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+	var ch store.ACLChange
+	if err := ch.DecodeWire(req.Body); err != nil {
+		return nil, store.Errorf(store.KindInvalid, "ACL.Reapply: %w", err)
+	}
+	if !a.primary() {
+		return nil, store.Errorf(store.KindConflict, "datacenter %s does not own the ACLs, %s does", a.set.cfg.Datacenter, a.Primary())
+	}
+	if err := a.mayShare(); err != nil {
+		return nil, err
+	}
+	t, _ := ch.Record.(*store.ACLToken)
+	if ch.Op != store.ACLSet && ch.Op != store.ACLDelete || t != nil && t.Local {
+		return nil, store.Errorf(store.KindInvalid, "ACL.Reapply: neither a shared record nor a deletion")
+	}
+	if err := a.commit(ctx, ch); err != nil {
+		return nil, err
+	}
+	return a.yes(), nil
 }

@@ -26,6 +26,11 @@ func (a *access) login(ctx context.Context, req *rpc.Request) (*rpc.Response, er
 		next.Query.Name = onlyGlobal
 		return a.toPrimary(ctx, &next)
 	}
+	if m == nil || m.Global() {
+		if err := a.mayShare(); err != nil {
+			return nil, err
+		}
+	}
 	if m == nil || req.Query.Name == onlyGlobal && !m.Global() {
 		return nil, store.Errorf(store.KindPermissionDenied, "ACL not found: auth method %q not found", in.Method)
 	}
@@ -88,6 +93,11 @@ func (a *access) logout(ctx context.Context, req *rpc.Request) (*rpc.Response, e
 	}
 	if t = living(t); t == nil {
 		return nil, store.ErrACLNotFound
+	}
+	if !t.Local {
+		if err := a.mayShare(); err != nil {
+			return nil, err
+		}
 	}
 	if t.AuthMethod == "" {
 		return nil, store.Errorf(store.KindPermissionDenied, "Permission denied: token wasn't created via login")

@@ -61,14 +61,21 @@ func (a *access) carryOut(ctx context.Context, req *rpc.Request, r *store.ACLReq
 // elsewhere is whether the request is the primary's to carry out: all but what
 // exists, or is to exist, in this datacenter alone.
 func (a *access) elsewhere(r *store.ACLRequest) (bool, error) {
-	if a.primary() {
-		return false, nil
+	primary := a.primary()
+	all, err := a.isShared(r, primary)
+	if primary && all && err == nil {
+		return false, a.mayShare()
 	}
+	return all, err
+}
+
+// isShared is whether the request is about a record of all datacenters.
+func (a *access) isShared(r *store.ACLRequest, primary bool) (bool, error) {
 	st := a.set.state
 	switch r.Kind {
 	case store.ACLTokens:
 		if t, ok := r.Record.(*store.ACLToken); ok && r.Op == store.ACLCreate {
-			if t.Local && !a.LocalTokens {
+			if t.Local && !primary && !a.LocalTokens {
 				return false, store.Errorf(store.KindInvalid, "Cannot create local tokens in datacenter %q: acl.enable_token_replication is not set there", a.set.cfg.Datacenter)
 			}
 			return !t.Local, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,28 +27,36 @@ type ACLCopy interface {
 	Approve(ctx context.Context, id string) (int, error)
 	// Undo goes back to a time, the zero one being as far as it can.
 	Undo(ctx context.Context, since time.Time) (store.ACLUndone, error)
+	// Unseen lists, as json, changes that a promoted primary never saw. Reapply has
+	// write carry out in the primary those with some ids, all for none, and Discard
+	// forgets them.
+	Unseen() []byte
+	Reapply(ctx context.Context, ids []string, write func(context.Context, store.ACLChange) error) ([]byte, error)
+	Discard(ctx context.Context, ids []string) ([]byte, error)
 }
 
 // HandleReplicationOff has the methods of ACL replication say that ACLs are off.
 func (s *Set) HandleReplicationOff() {
 	for _, m := range []rpc.MethodID{rpc.ACLFollow, rpc.ACLTrees, rpc.ACLLeaves, rpc.ACLRows,
-		rpc.ACLReplicationDetail, rpc.ACLReplicationApprove, rpc.ACLReplicationUndo} {
+		rpc.ACLReplicationDetail, rpc.ACLReplicationApprove, rpc.ACLReplicationUndo,
+		rpc.ACLUnseen, rpc.ACLUnseenApply, rpc.ACLUnseenDiscard} {
 		s.Handle(m, func(context.Context, *rpc.Request) (*rpc.Response, error) { return nil, store.ErrACLOff })
 	}
 }
 
-// HandleACLSource sets the methods for secondary datacenters; with nil they say that
-// this is one itself.
-func (s *Set) HandleACLSource(src ACLSource) {
-	if src == nil {
-		for _, m := range []rpc.MethodID{rpc.ACLFollow, rpc.ACLTrees, rpc.ACLLeaves, rpc.ACLRows} {
-			s.Handle(m, func(context.Context, *rpc.Request) (*rpc.Response, error) {
-				return nil, store.Errorf(store.KindInvalid, "datacenter %q does not own the ACLs: its own copy comes from another one, so primary_datacenter differs", s.cfg.Datacenter)
-			})
+// HandleACLSource sets the methods for secondary datacenters. While owns is false they
+// say that this is one itself.
+func (s *Set) HandleACLSource(src ACLSource, owns func() bool) {
+	may := func() error {
+		if owns() {
+			return nil
 		}
-		return
+		return store.Errorf(store.KindInvalid, "datacenter %q does not own the ACLs: its own copy comes from another one, so primary_datacenter differs, or another datacenter was promoted", s.cfg.Datacenter)
 	}
 	ask := func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+		if err := may(); err != nil {
+			return nil, err
+		}
 		body, err := src.Ask(ctx, req.Method, req.Body, req.Query.Name)
 		if err != nil {
 			return nil, err
@@ -60,9 +69,17 @@ func (s *Set) HandleACLSource(src ACLSource) {
 	s.Handle(rpc.ACLLeaves, ask)
 	s.Handle(rpc.ACLRows, ask)
 	s.Handle(rpc.ACLFollow, func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+		if err := may(); err != nil {
+			return nil, err
+		}
 		resp := s.response(req, 0)
-		resp.Stream = newFeed(ctx, s, req, func(ctx context.Context, w io.Writer, may func() error) error {
-			return src.Follow(ctx, req.Body, req.Query.Name, w, may)
+		resp.Stream = newFeed(ctx, s, req, func(ctx context.Context, w io.Writer, allowed func() error) error {
+			return src.Follow(ctx, req.Body, req.Query.Name, w, func() error {
+				if err := may(); err != nil {
+					return err
+				}
+				return allowed()
+			})
 		})
 		return resp, nil
 	})
@@ -125,9 +142,15 @@ func (c *counter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// HandleACLCopy sets the methods for operators of a secondary datacenter; in the
-// primary, where c is nil, they say that there is no copy.
-func (s *Set) HandleACLCopy(c ACLCopy) {
+// HandleACLCopy sets the methods for operators of a secondary datacenter. Where primary
+// names this one, they say that there is no copy.
+func (s *Set) HandleACLCopy(copy ACLCopy, primary func() string) {
+	now := func() ACLCopy {
+		if primary() == s.cfg.Datacenter {
+			return nil
+		}
+		return copy
+	}
 	answer := func(req *rpc.Request, v any) (*rpc.Response, error) {
 		body, err := json.Marshal(v)
 		if err != nil {
@@ -137,6 +160,7 @@ func (s *Set) HandleACLCopy(c ACLCopy) {
 		return resp, finish(req, resp, body)
 	}
 	s.Handle(rpc.ACLReplicationDetail, func(_ context.Context, req *rpc.Request) (*rpc.Response, error) {
+		c := now()
 		if c == nil {
 			return answer(req, struct{ Enabled bool }{})
 		}
@@ -145,6 +169,7 @@ func (s *Set) HandleACLCopy(c ACLCopy) {
 	})
 	none := store.Errorf(store.KindBadRequest, "datacenter %q has no copy of another datacenter's ACLs", s.cfg.Datacenter)
 	s.Handle(rpc.ACLReplicationApprove, s.audited("approve-deletions", "", func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+		c := now()
 		if c == nil {
 			return nil, none
 		}
@@ -155,6 +180,7 @@ func (s *Set) HandleACLCopy(c ACLCopy) {
 		return answer(req, struct{ Deleted int }{n})
 	}))
 	s.Handle(rpc.ACLReplicationUndo, s.audited("undo-deletions", "", func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+		c := now()
 		if c == nil {
 			return nil, none
 		}
@@ -171,5 +197,42 @@ func (s *Set) HandleACLCopy(c ACLCopy) {
 			return nil, err
 		}
 		return answer(req, done)
+	}))
+	ids := func(req *rpc.Request) []string {
+		return strings.FieldsFunc(req.Query.Name, func(r rune) bool { return r == ',' })
+	}
+	reply := func(req *rpc.Request, body []byte, err error) (*rpc.Response, error) {
+		if err != nil {
+			return nil, err
+		}
+		resp := s.response(req, 0)
+		return resp, finish(req, resp, body)
+	}
+	s.Handle(rpc.ACLUnseen, func(_ context.Context, req *rpc.Request) (*rpc.Response, error) {
+		c := now()
+		if c == nil {
+			return answer(req, struct{ Primary string }{primary()})
+		}
+		return reply(req, c.Unseen(), nil)
+	})
+	s.Handle(rpc.ACLUnseenDiscard, s.audited("discard-unseen", "", func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+		c := now()
+		if c == nil {
+			return nil, none
+		}
+		body, err := c.Discard(ctx, ids(req))
+		return reply(req, body, err)
+	}))
+	s.Handle(rpc.ACLUnseenApply, s.audited("apply-unseen", "", func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
+		c := now()
+		if c == nil {
+			return nil, none
+		}
+		body, err := c.Reapply(ctx, ids(req), func(ctx context.Context, ch store.ACLChange) error {
+			_, err := s.cfg.Remote.Do(ctx, &rpc.Request{Method: rpc.ACLReapply, Datacenter: primary(), SourceDC: s.cfg.Datacenter, Token: req.Token,
+				Hops: req.Hops + 1, Body: ch.AppendWire(nil)})
+			return err
+		})
+		return reply(req, body, err)
 	}))
 }

@@ -372,7 +372,7 @@ func TestElsewhere(t *testing.T) {
 		primary.token("global", func(t *store.ACLToken) { t.Policies = links("p1", "p2") })
 		primary.token("local", func(t *store.ACLToken) { t.Local, t.Policies = true, links("p1") })
 		secondary.token("own", func(t *store.ACLToken) { t.Local = true })
-		r := NewRemote(RemoteConfig{Do: &far{s: primary.resolver(nil)}, Datacenter: "dc2", Ask: "dc1", TTL: time.Minute, Down: DownExtend, Logger: slog.New(slog.DiscardHandler)})
+		r := NewRemote(RemoteConfig{Do: &far{s: primary.resolver(nil)}, Datacenter: "dc2", Ask: func() string { return "dc1" }, TTL: time.Minute, Down: DownExtend, Logger: slog.New(slog.DiscardHandler)})
 		defer r.Stop(t.Context())
 		s := secondary.resolver(func(c *Config) { c.Datacenter, c.Elsewhere = "dc2", r })
 		if who := mustResolve(t, s, "global"); !who.Can(acl.Operator, "", acl.Read) || who.Can(acl.Keyring, "", acl.Read) {

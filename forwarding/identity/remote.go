@@ -37,9 +37,9 @@ func ParseDownPolicy(word string) (DownPolicy, error) {
 
 // RemoteConfig is what a Remote needs.
 type RemoteConfig struct {
-	Do         rpc.Doer // the dispatcher
-	Datacenter string   // of the asker: rules may be limited to datacenters
-	Ask        string   // the datacenter that is asked; "": the own
+	Do         rpc.Doer      // the dispatcher
+	Datacenter string        // of the asker: rules may be limited to datacenters
+	Ask        func() string // the datacenter that is asked; nil or "": the own
 	Defaults   acl.Defaults
 	// TTL is how long an answer holds: the shortest of acl.token_ttl, policy_ttl and
 	// role_ttl.
@@ -104,6 +104,13 @@ func NewRemote(cfg RemoteConfig) *Remote {
 		pending: make(map[secretHash]*question)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
+}
+
+func (r *Remote) asked() string {
+	if r.cfg.Ask == nil {
+		return ""
+	}
+	return r.cfg.Ask()
 }
 
 // Stop ends the questions under way.
@@ -231,7 +238,7 @@ func (r *Remote) keep(hash secretHash, h *held) {
 // be behind. An error is that nobody answered.
 func (r *Remote) fetch(ctx context.Context, secret string, have *held) (*held, error) {
 	req := rpc.Request{
-		Method: rpc.ACLResolve, Datacenter: r.cfg.Ask, SourceDC: r.cfg.Datacenter, Token: secret,
+		Method: rpc.ACLResolve, Datacenter: r.asked(), SourceDC: r.cfg.Datacenter, Token: secret,
 		Consistency: store.Stale, Representation: rpc.Records,
 	}
 	if have != nil {

@@ -41,6 +41,10 @@ const (
 	StatusBootstrap MethodID = 43
 	MemberMissed    MethodID = 44 // Query.Name = client agent whose session ended: the leader looks whether it is there
 
+	TrustPromote          MethodID = 38 // Body = trust's own message: the datacenter becomes the primary; json
+	TrustFollow           MethodID = 45 // the same: it accepts that another one is; json
+	TrustPromotion        MethodID = 46 // the answer's Body = store.Promotion, the highest that is known
+	TrustPromotionPlan    MethodID = 39 // what is known before a promotion; json
 	TrustHolder           MethodID = 47 // Body = trust's own message: whether a server asked for a certificate
 	TrustStatus           MethodID = 48 // what the server that answers knows of certificates; json
 	TrustPull             MethodID = 49 // the leader asks the primary for news
@@ -147,6 +151,12 @@ const (
 	ACLReplicationDetail  MethodID = 194
 	ACLReplicationApprove MethodID = 195
 	ACLReplicationUndo    MethodID = 196
+	// Changes from before a promotion that the primary never saw, json; and what an
+	// operator does about those whose ids, with commas between, are Query.Name, or all.
+	ACLUnseen        MethodID = 197
+	ACLUnseenApply   MethodID = 198
+	ACLUnseenDiscard MethodID = 199
+	ACLReapply       MethodID = 181 // Body = store.ACLChange: the primary writes it as it is
 
 	// What datacenters with a copy of keys ask their source (acl_replication/kv): Body is
 	// a question, and the answer a record, of package kv. KVFollow answers with
@@ -319,6 +329,10 @@ var methods = [...]Method{
 	{ID: TrustToken, Name: "Trust.Token", Write: true, Where: Leader, Resource: OperatorResource, Rights: Whole, Access: acl.Write},
 	{ID: TrustEvict, Name: "Trust.Evict", Write: true, Where: Leader, Repeatable: true, Resource: OperatorResource, Rights: Whole, Access: acl.Write},
 	{ID: TrustRotate, Name: "Trust.Rotate", Write: true, Where: Leader, Resource: OperatorResource, Rights: Whole, Access: acl.Write},
+	{ID: TrustPromotion, Name: "Trust.Promotion", Where: AnyServer, Repeatable: true, Resource: ServerResource, Rights: Servers},
+	{ID: TrustPromotionPlan, Name: "Trust.PromotionPlan", Where: Leader, Repeatable: true, Resource: OperatorResource, Rights: Whole},
+	{ID: TrustPromote, Name: "Trust.Promote", Write: true, Where: Leader, Resource: OperatorResource, Rights: Whole, Access: acl.Write},
+	{ID: TrustFollow, Name: "Trust.Follow", Write: true, Where: Leader, Resource: OperatorResource, Rights: Whole, Access: acl.Write},
 	{ID: TrustStatus, Name: "Trust.Status", Where: AnyServer, Repeatable: true, Resource: OperatorResource, Rights: Whole},
 	{ID: FederationPeers, Name: "Federation.Peers", Where: AnyServer, LocalOnly: true, Repeatable: true, Resource: ServerResource, Rights: Servers},
 
@@ -389,6 +403,10 @@ var methods = [...]Method{
 	{ID: ACLRows, Name: "ACL.Rows", Where: Leader, Repeatable: true, Resource: ManagementResource, Rights: ByBody},
 	{ID: ACLReplicationDetail, Name: "ACL.ReplicationDetail", Where: Leader, Repeatable: true, Resource: ManagementResource, Rights: Whole},
 	{ID: ACLReplicationApprove, Name: "ACL.ReplicationApprove", Write: true, Where: Leader, Resource: ManagementResource, Rights: Whole, Access: acl.Write},
+	{ID: ACLUnseen, Name: "ACL.Unseen", Where: Leader, Repeatable: true, Resource: ManagementResource, Rights: Whole},
+	{ID: ACLUnseenApply, Name: "ACL.UnseenApply", Write: true, Where: Leader, Resource: ManagementResource, Rights: Whole, Access: acl.Write},
+	{ID: ACLUnseenDiscard, Name: "ACL.UnseenDiscard", Write: true, Where: Leader, Resource: ManagementResource, Rights: Whole, Access: acl.Write},
+	{ID: ACLReapply, Name: "ACL.Reapply", Write: true, Where: Leader, Repeatable: true, Resource: ManagementResource, Rights: Whole, Access: acl.Write},
 	{ID: ACLReplicationUndo, Name: "ACL.ReplicationUndo", Write: true, Where: Leader, Resource: ManagementResource, Rights: Whole, Access: acl.Write},
 	{ID: KVFollow, Name: "KV.Follow", Where: Leader, Repeatable: true, Blocking: true, Stream: true, Resource: KeyResource, Rights: ByBody},
 	{ID: KVTrees, Name: "KV.Trees", Where: Leader, Repeatable: true, Resource: KeyResource, Rights: ByBody},

@@ -11,8 +11,9 @@ import (
 
 // ACL is what a leader does for access control.
 type ACL struct {
-	// Primary: this datacenter owns the ACLs. Others get theirs from it.
-	Primary bool
+	// Primary: this datacenter owns the ACLs. Others get theirs from it. It is asked
+	// anew at each use.
+	Primary func() bool
 	// InitialManagement is the secret of the first token; "" waits for a bootstrap.
 	InitialManagement string
 }
@@ -28,7 +29,7 @@ const (
 // runACL makes what every datacenter with ACLs has, and then deletes tokens whose
 // time is over.
 func (l *Leader) runACL(ctx context.Context) {
-	if l.cfg.ACL.Primary && !l.until(ctx, Task{"access control", l.establishACL}) {
+	if l.cfg.ACL.Primary() && !l.until(ctx, Task{"access control", l.establishACL}) {
 		return
 	}
 	w := l.cfg.State.NewWatch()
@@ -60,7 +61,7 @@ func (l *Leader) runACL(ctx context.Context) {
 // delete.
 func (l *Leader) expireTokens(ctx context.Context) error {
 	for {
-		list := l.cfg.State.ACLExpired(time.Now(), expireBatch, !l.cfg.ACL.Primary)
+		list := l.cfg.State.ACLExpired(time.Now(), expireBatch, !l.cfg.ACL.Primary())
 		if len(list) == 0 {
 			return nil
 		}

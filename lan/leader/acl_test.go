@@ -32,7 +32,7 @@ func TestACLDuties(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			st := state.New()
 			l := &Leader{metrics: newMetrics(nil), cfg: Config{State: st, Consensus: applier{st: st}, Logger: slog.New(slog.DiscardHandler),
-				ACL: &ACL{Primary: primary, InitialManagement: "the first secret"}}}
+				ACL: &ACL{Primary: func() bool { return primary }, InitialManagement: "the first secret"}}}
 			lead := func() (stop func()) {
 				ctx, cancel := context.WithCancel(t.Context())
 				done := make(chan struct{})

@@ -27,6 +27,9 @@ type aclTables struct {
 	// deleted of late, the oldest first.
 	replica store.ACLReplica
 	trash   []aclTrash
+	// unseen is what a promoted primary never saw, in the order in which it was found.
+	// The slice is replaced, never changed.
+	unseen []store.ACLUnseen
 	// replicating while a command of the primary's changes is applied.
 	replicating bool
 }
@@ -122,6 +125,9 @@ func (s *Store) applyACL(c *store.ACLCommand) (bool, *store.Error) {
 	if c.Replica != nil && c.Replica.Version != s.acl.replica.Version {
 		return false, store.Errorf(store.KindNoLeader, "the state of ACL replication is at version %d, not %d: another leader has taken over", s.acl.replica.Version, c.Replica.Version)
 	}
+	if c.Replicated && s.acl.replica.Owned {
+		return false, store.Errorf(store.KindNoLeader, "this datacenter owns the ACLs now: nothing is replicated to it")
+	}
 	changed := s.begin()
 	before, trash := s.acl.log.end(), len(s.acl.trash)
 	s.acl.replicating = c.Replicated
@@ -146,10 +152,11 @@ func (s *Store) applyACL(c *store.ACLCommand) (bool, *store.Error) {
 	if c.Replica != nil {
 		s.setReplica(*c.Replica)
 	}
+	s.keepUnseen(c)
 	if any {
 		s.aclChanged()
 	}
-	return any || c.Replica != nil, nil
+	return any || c.Replica != nil || len(c.Seen) > 0, nil
 }
 
 // aclChanged makes a change known that lasts.

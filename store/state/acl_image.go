@@ -16,12 +16,13 @@ type aclSnapshot struct {
 	indexes  aclIndexes
 	replica  store.ACLReplica
 	trash    []aclTrash
+	unseen   []store.ACLUnseen
 }
 
 // snapshot copies the trees; the caller holds what Store.Snapshot does.
 func (a *aclTables) snapshot() aclSnapshot {
 	return aclSnapshot{a.tokens.tree.Copy(), a.policies.tree.Copy(), a.roles.tree.Copy(), a.rules.tree.Copy(),
-		a.methods.tree.Copy(), a.indexes(), a.replica, a.trash}
+		a.methods.tree.Copy(), a.indexes(), a.replica, a.trash, a.unseen}
 }
 
 // encode writes policies and roles before what leads to them, methods before their
@@ -40,6 +41,9 @@ func (a *aclSnapshot) encode(e *encoder) {
 	}
 	for i := range a.trash {
 		e.add(recordACLTrash, a.trash[i].appendWire)
+	}
+	for i := range a.unseen {
+		e.add(recordACLUnseen, a.unseen[i].AppendWire)
 	}
 }
 

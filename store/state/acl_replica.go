@@ -154,6 +154,43 @@ func (s *Store) undoACL(u *store.ACLUndo) bool {
 	return done.Restored > 0
 }
 
+// keepUnseen does what a command says of changes that the primary never saw.
+func (s *Store) keepUnseen(c *store.ACLCommand) {
+	if len(c.Unseen) == 0 && len(c.Seen) == 0 {
+		return
+	}
+	type id struct {
+		kind store.ACLKind
+		key  string
+	}
+	gone, have := map[id]bool{}, map[id]bool{}
+	for i := range c.Seen {
+		gone[id{c.Seen[i].Kind, lower(c.Seen[i].Key)}] = true
+	}
+	var next []store.ACLUnseen
+	for _, u := range s.acl.unseen {
+		if k := (id{u.Kind, u.Key}); !gone[k] {
+			have[k] = true
+			next = append(next, u)
+		}
+	}
+	for _, u := range c.Unseen {
+		if k := (id{u.Kind, u.Key}); !have[k] && u.Record != nil {
+			have[k] = true
+			next = append(next, u)
+		}
+	}
+	s.acl.unseen = next
+}
+
+// ACLUnseen returns what is kept of changes that the promoted primary never saw. It
+// must not be changed.
+func (s *Store) ACLUnseen() []store.ACLUnseen {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.acl.unseen
+}
+
 // ACLView is all ACL records at one position. It never changes.
 type ACLView struct {
 	Index                   store.Index

@@ -39,16 +39,56 @@ func (s *Store) Trust(w *Watch) (store.Index, *store.Trust) {
 }
 
 func (s *Store) applyTrust(c *store.TrustCommand) (bool, *store.Error) {
+	return s.setTrust(&c.Trust)
+}
+
+// setTrust replaces the record by one that was made from it. A term of primacy never
+// goes back.
+func (s *Store) setTrust(t *store.Trust) (bool, *store.Error) {
 	var have store.Index
 	if s.trust != nil {
 		have = s.trust.ModifyIndex
 	}
-	if c.Trust.ModifyIndex != have {
+	if t.ModifyIndex != have {
 		return false, nil
 	}
-	c.Trust.ModifyIndex = s.index
-	s.trust = &c.Trust
+	if s.trust != nil && term(t.Promotion) < term(s.trust.Promotion) {
+		return false, store.Errorf(store.KindConflict, "datacenter %s became the primary in term %d, a record of term %d comes too late", s.trust.Primary, term(s.trust.Promotion), term(t.Promotion))
+	}
+	t.ModifyIndex = s.index
+	s.trust = t
 	s.change(watchTrust, "")
+	return true, nil
+}
+
+func term(p *store.Promotion) uint64 {
+	if p == nil {
+		return 0
+	}
+	return p.Term
+}
+
+// applyPromotion is applyTrust, and in the same step says who owns the shared ACLs.
+func (s *Store) applyPromotion(c *store.PromotionCommand) (bool, *store.Error) {
+	a := s.acl
+	if c.Begins && c.ReplicaVersion != a.replica.Version {
+		return false, store.Errorf(store.KindConflict, "ACL replication has gone on meanwhile; try again")
+	}
+	ok, err := s.setTrust(&c.Trust)
+	if !ok || err != nil {
+		return ok, err
+	}
+	switch {
+	case c.Owns && (c.Begins || !a.replica.Owned):
+		// Whoever is followed later is another source than the one of before.
+		s.setReplica(store.ACLReplica{Version: a.replica.Version, Owned: true})
+		if a.bootstrapped == 0 && a.policies.len() > 0 {
+			// It has its tokens: nobody shall make a first one without any.
+			a.bootstrapped = s.index
+		}
+	case !c.Owns && a.replica.Owned:
+		s.setReplica(store.ACLReplica{Version: a.replica.Version})
+	}
 	return true, nil
 }
 

@@ -50,6 +50,7 @@ const (
 	recordACLIndexes     RecordKind = 35 // of the tables, and of the last bootstrap
 	recordACLReplica     RecordKind = 36
 	recordACLTrash       RecordKind = 37 // what replication deleted
+	recordACLUnseen      RecordKind = 38 // what a promoted primary never saw
 
 	recordKVReplica RecordKind = 40
 )
@@ -345,6 +346,13 @@ func (im *Image) Add(kind RecordKind, record []byte) error {
 		return im.acl.replica.DecodeWire(record)
 	case recordACLTrash:
 		return im.addACLTrash(record)
+	case recordACLUnseen:
+		var u store.ACLUnseen
+		if err := u.DecodeWire(record); err != nil {
+			return err
+		}
+		im.acl.unseen = append(im.acl.unseen, u)
+		return nil
 	case recordKVReplica:
 		return im.addKVReplica(record)
 	}

@@ -101,7 +101,7 @@ func Known(k store.CommandKind) bool {
 	switch k {
 	case store.CmdCluster, store.CmdKV, store.CmdRegister, store.CmdDeregister, store.CmdTrust, store.CmdAutopilot,
 		store.CmdSession, store.CmdTxn, store.CmdQuery, store.CmdCoordinates, store.CmdACL, store.CmdACLBootstrap,
-		store.CmdKVReplicate:
+		store.CmdKVReplicate, store.CmdPromotion:
 		return true
 	}
 	return false
@@ -175,6 +175,12 @@ func (s *Store) apply(cmd *store.Command) (bool, *store.Error) {
 			return false, malformed("trust", err)
 		}
 		return s.applyTrust(c)
+	case store.CmdPromotion:
+		c := new(store.PromotionCommand)
+		if err := c.DecodeWire(cmd.Payload); err != nil {
+			return false, malformed("promotion", err)
+		}
+		return s.applyPromotion(c)
 	case store.CmdAutopilot:
 		c := new(store.AutopilotCommand)
 		if err := c.DecodeWire(cmd.Payload); err != nil {

@@ -47,6 +47,16 @@ func (c *call) printCA(st *client.CAStatus, now time.Time) {
 	if st.Unauthenticated {
 		c.println("WARNING:       a join without authentication was made since this server started")
 	}
+	if p := st.Promotion; p != nil {
+		c.printf("Term:          %d, since %s, in place of %s\n", p.Term, day(p.At), printable(p.Former))
+	}
+	if p := st.Claim; p != nil {
+		c.printf("WARNING:       %s was promoted in place of %s at %s (term %d), which is not accepted here: landbridge federation follow %s\n",
+			printable(p.Primary), printable(p.Former), day(p.At), p.Term, printable(p.Primary))
+	}
+	if st.Configured != "" {
+		c.printf("WARNING:       primary_datacenter = %q in the configuration is out of date\n", printable(st.Configured))
+	}
 	short := func(id string) string { return printable(id[:min(len(id), 16)]) }
 	rows := [][]string{{"Certificate", "ID", "Made", "Expires", "State"}}
 	add := func(what string, x *client.CACert, state string) {

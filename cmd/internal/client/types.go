@@ -150,6 +150,40 @@ type CAStatus struct {
 		Expires            time.Time
 		Datacenter, UsedBy string
 	}
+	Promotion, Claim *Promotion
+	Configured       string // primary_datacenter, where a promotion overrules it
+}
+
+// Promotion is how a datacenter became the primary.
+type Promotion struct {
+	Primary, Former string
+	Term            uint64
+	At              time.Time
+	Root            string
+	Accessor        string
+	Accepted        bool
+}
+
+// PromotionPlan is the body of /v1/internal/federation/promotion.
+type PromotionPlan struct {
+	Datacenter, Primary       string
+	Term                      uint64
+	Refused                   string
+	PrimaryAnswers            bool
+	PrimaryError, Copy        string
+	Position                  uint64
+	LastSuccess               time.Time
+	LagSeconds                float64
+	Held, TokensWithoutSecret int
+	Datacenters               []string
+	Root                      string
+}
+
+// UnseenList is the body of /v1/internal/federation/unseen.
+type UnseenList struct {
+	Primary, Former string
+	Term            uint64
+	Changes         []struct{ Change, Kind, ID, Name string }
 }
 
 // CACert is a certificate of CAStatus.
