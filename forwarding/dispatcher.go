@@ -394,6 +394,14 @@ func (d *Dispatcher) toServer(ctx context.Context, req *rpc.Request, m *rpc.Meth
 		}
 		d.metrics.serverErr.Inc()
 		switch answered := rpc.Answered(err); {
+		case answered && rpc.Stopping(err):
+			d.cfg.LAN.Failed(p)
+		case answered && store.KindOf(err) == store.KindNoPath:
+			// It may have started a moment ago, and not have heard of the others yet.
+			if elsewhere++; elsewhere > 1 || len(servers) < 2 {
+				return nil, err
+			}
+			continue
 		case answered && req.Datacenter != "" && req.Datacenter != d.cfg.Datacenter:
 			return nil, err // it has tried all servers there
 		case !answered && unanswered(err):

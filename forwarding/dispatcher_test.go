@@ -292,6 +292,47 @@ func TestClientAgentStaysWithAServerThatAnswers(t *testing.T) {
 	})
 }
 
+// A server that is about to stop, or has just started, is not the last word on another
+// datacenter: another one is asked.
+func TestClientAgentAsksAnotherServerOnTheWay(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		err  error // of s1
+	}{
+		{"about to stop", store.Errorf(store.KindUnreachable, "this server is stopping, the call was not run")},
+		{"just started", store.ErrNoPath},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			asked := 0
+			ours, theirs := rpctest.Pipe()
+			srv := rpc.NewServer(rpc.ServerConfig{
+				Handler: rpc.DoerFunc(func(context.Context, *rpc.Request) (*rpc.Response, error) { asked++; return nil, c.err }),
+				Logger:  slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+			})
+			served := make(chan error)
+			go func() { served <- srv.ServeSession(t.Context(), theirs, rpc.FromLAN, "c1") }()
+			client := rpc.NewClient(ours, rpc.ClientConfig{Name: "s1", Lanes: 1})
+			w := newWorld()
+			w.servers = []Peer{{Name: "s1"}, {Name: "s2"}}
+			w.answer["s1"] = client.Do
+			away := write
+			away.Datacenter = "dc2"
+			resp, err := w.dispatcher(t, false, false).Do(t.Context(), &away)
+			if err != nil || string(resp.Body) != "s2" || asked != 1 {
+				t.Errorf("%s: got %v, %v after %d calls of s1; want an answer of s2", c.name, resp, err, asked)
+			}
+			// Nobody knows the way.
+			w.answer["s2"] = client.Do
+			asked = 0
+			if _, err = w.dispatcher(t, false, false).Do(t.Context(), &away); store.KindOf(err) != store.KindOf(c.err) || c.err == store.ErrNoPath && asked != 2 {
+				t.Errorf("%s: of both: %v after %d calls", c.name, err, asked)
+			}
+			_ = client.Close()
+			<-served
+		})
+	}
+}
+
 func TestOtherDatacenters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, c := range []struct {

@@ -84,7 +84,7 @@ func (l *load) run(stop <-chan struct{}, once func(i int) string) {
 		select {
 		case <-stop:
 			return
-		case <-time.After(5 * time.Millisecond):
+		case <-time.After(10 * time.Millisecond):
 		}
 		bad := once(i)
 		l.mu.Lock()

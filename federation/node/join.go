@@ -312,17 +312,14 @@ func (s *server) inWAN(ctx context.Context) (err error) {
 			s.n.fail(err)
 		}
 	}()
-	told := make(chan struct{})
-	go func() {
-		defer close(told)
-		s.announce(ctx)
-	}()
+	// It ends with ctx and is not waited for: while memberlist ends it is stuck for as
+	// long as a change of tags may take to be told, five seconds.
+	go s.announce(ctx)
 	defer func() {
 		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		err = errors.Join(err, w.pool.Stop(stopCtx))
 		<-dirDone
-		<-told
 		w.meeting.Wait() // bounded by ctx
 	}()
 	events, cancel := w.pool.Subscribe()

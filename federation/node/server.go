@@ -46,9 +46,10 @@ type server struct {
 	leader                   *leader.Leader
 	boot                     *leader.Bootstrapper
 	rivals                   *leader.Rivals
-	rivalsChanged            chan struct{}  // one slot: members may have changed
-	lanSessions, wanSessions sync.WaitGroup // those being served
-	missed                   *missed        // client agents whose sessions ended
+	rivalsChanged            chan struct{} // one slot: members may have changed
+	lanSessions, wanSessions sessions
+	drainLAN                 func(context.Context) error
+	missed                   *missed // client agents whose sessions ended
 
 	outlook   outlook
 	authority *trust.Authority
@@ -390,19 +391,19 @@ func (s *server) roots(ctx context.Context, req *rpc.Request) (*rpc.Response, er
 
 // serveLAN answers a session that another agent of this datacenter opened.
 func (s *server) serveLAN(ctx context.Context, sess rpc.Session, peer string) {
-	s.lanSessions.Add(1)
-	defer s.lanSessions.Done()
-	if err := s.rpc.ServeSession(ctx, sess, rpc.FromLAN, peer); err != nil {
-		s.n.log.Debug("LAN session ended", "peer", peer, "err", err)
-	}
+	s.lanSessions.serve(ctx, func() {
+		if err := s.rpc.ServeSession(ctx, sess, rpc.FromLAN, peer); err != nil {
+			s.n.log.Debug("LAN session ended", "peer", peer, "err", err)
+		}
+	})
 }
 
 func (s *server) serveWAN(ctx context.Context, sess rpc.Session, peer string) {
-	s.wanSessions.Add(1)
-	defer s.wanSessions.Done()
-	if err := s.rpc.ServeSession(ctx, sess, rpc.FromWAN, peer); err != nil {
-		s.n.log.Debug("WAN session ended", "peer", peer, "err", err)
-	}
+	s.wanSessions.serve(ctx, func() {
+		if err := s.rpc.ServeSession(ctx, sess, rpc.FromWAN, peer); err != nil {
+			s.n.log.Debug("WAN session ended", "peer", peer, "err", err)
+		}
+	})
 }
 
 func (s *server) datacenters() []string {

@@ -122,6 +122,11 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	}
 	n.stack.push("probes", n.dispatcher.Stop)
 	n.stack.push("views", n.views.Stop)
+	if n.srv != nil {
+		// Agents that ask this server go to others before it forgets the way to other
+		// datacenters.
+		n.stack.push("calls from the LAN", n.srv.drainLAN)
+	}
 	for _, a := range n.cfg.DNSAddrs {
 		addr, err := n.dns.Listen(a.AddrPort.String())
 		if err != nil {
@@ -179,7 +184,8 @@ func (s *server) startLAN(ctx context.Context) error {
 	n := s.n
 	life, cancel := context.WithCancel(context.Background())
 	s.port.OnSession(func(sess rpc.Session, peer string) { s.serveLAN(life, sess, peer) })
-	n.stack.push("LAN sessions", drain(cancel, &s.lanSessions))
+	s.drainLAN = s.lanSessions.drain(cancel)
+	n.stack.push("LAN sessions", s.drainLAN)
 	if err := s.port.Start(ctx); err != nil {
 		return fmt.Errorf("server port: %w", err)
 	}
@@ -232,7 +238,7 @@ func (s *server) startWAN(ctx context.Context) error {
 		s.serveWAN(life, sess, peer)
 	})
 	w.endpoint.OnEnroll(func(conn *transportEnrollConn) { s.authority.ServeEnroll(life, conn) })
-	n.stack.push("WAN sessions", drain(cancel, &s.wanSessions))
+	n.stack.push("WAN sessions", s.wanSessions.drain(cancel))
 	if err := w.endpoint.Start(ctx); err != nil {
 		return fmt.Errorf("WAN socket: %w", err)
 	}
@@ -286,13 +292,33 @@ func (n *Node) Stop(ctx context.Context) error {
 	return n.stack.stop(ctx)
 }
 
+// sessions are those that other agents opened and that are being served.
+type sessions struct {
+	mu      sync.Mutex // held while one is added and while the end of all begins
+	serving sync.WaitGroup
+}
+
+// serve runs f. A session that comes after the end of all has begun ends with ctx at
+// once, its caller told to go elsewhere, and nobody waits for it but its port.
+func (s *sessions) serve(ctx context.Context, f func()) {
+	s.mu.Lock()
+	if ctx.Err() == nil {
+		s.serving.Add(1)
+		defer s.serving.Done()
+	}
+	s.mu.Unlock()
+	f()
+}
+
 // drain ends sessions in good order: calls under way are answered, and callers are
-// told to go elsewhere, before their port closes.
-func drain(cancel context.CancelFunc, sessions *sync.WaitGroup) func(context.Context) error {
+// told to go elsewhere, before their port closes. What it returns may be called again.
+func (s *sessions) drain(cancel context.CancelFunc) func(context.Context) error {
 	return func(ctx context.Context) error {
+		s.mu.Lock()
 		cancel()
+		s.mu.Unlock()
 		done := make(chan struct{})
-		go func() { defer close(done); sessions.Wait() }()
+		go func() { defer close(done); s.serving.Wait() }()
 		select {
 		case <-done:
 			return nil

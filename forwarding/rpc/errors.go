@@ -81,10 +81,16 @@ func Answered(err error) bool {
 	return errors.As(err, &a)
 }
 
-// Stopping says whether a call failed because its server is about to stop, or its
-// session was given up for a better one: the server is not to blame.
+// Stopping says whether a call was not run because the server it was for is about to
+// stop (it was not sent, or the server said so), or failed because its session was
+// given up for a better one: the server is not to blame.
 func Stopping(err error) bool {
-	return errors.Is(err, errPeerStopping) || errors.Is(err, errRetired)
+	var a answered
+	if !errors.As(err, &a) {
+		return errors.Is(err, errPeerStopping) || errors.Is(err, errRetired)
+	}
+	var e *store.Error
+	return errors.As(a.error, &e) && e.Kind == errStopping.Kind && e.Message == errStopping.Message
 }
 
 func clip(b []byte) string { return string(b[:min(len(b), maxErrorText)]) }
