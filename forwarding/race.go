@@ -24,6 +24,8 @@ const maxTries = 4
 //   - What must not be repeated is sent again only if it surely did not leave.
 //   - The first answer counts, the other calls are cancelled. An answer that a
 //     server could not reach somebody, or has no leader, sends the call elsewhere.
+//   - A large answer counts from when its server begins to give it: it is not
+//     fetched twice.
 //   - While no server shows a sign of life a call waits for path.until, not longer.
 type race struct {
 	d    *Dispatcher
@@ -57,6 +59,7 @@ type try struct {
 	dial   *dial   // of a call in a goroutine of its own
 	over   bool
 	hedge  bool
+	comes  bool // its answer is being fetched
 }
 
 // dial is a call whose connection is being made.
@@ -128,6 +131,10 @@ func (r *race) run(ctx context.Context) (*rpc.Response, error) {
 			return nil, r.ended(ctx)
 		}
 		r.now = time.Now()
+		if i >= 0 && o.Arriving() {
+			r.arriving(i)
+			continue
+		}
 		if i >= 0 {
 			resp, err := r.list[i].Finish(o)
 			if resp, err, done := r.settle(ctx, &r.list[i], resp, err); done {
@@ -208,6 +215,25 @@ func (r *race) apart(ctx context.Context, t *try, peer Peer, conn rpc.Doer) {
 	}) {
 		end(nil, store.Errorf(store.KindUnreachable, "this agent is stopping"))
 	}
+}
+
+// arriving keeps the try whose answer is being fetched. The others are given up, and
+// their servers may be asked again if that one goes silent.
+func (r *race) arriving(i int) {
+	r.list[i].comes = true
+	n := 0
+	for j := range r.list[:r.n] {
+		t := &r.list[j]
+		if j != i && !t.over {
+			t.Cancel()
+			r.leave(t)
+			continue
+		}
+		r.list[n] = *t
+		n++
+	}
+	clear(r.list[n:r.n])
+	r.n = n
 }
 
 func (r *race) tried(s *server) bool {
@@ -374,7 +400,7 @@ func (r *race) lookCall(ctx context.Context, t *try) {
 		}
 		return
 	}
-	if !r.hedged && r.path.others(r.tried) && r.path.budget.take() {
+	if !r.hedged && !t.comes && r.path.others(r.tried) && r.path.budget.take() {
 		r.hedged = true
 		if r.send(ctx, true) {
 			r.path.hedges.Add(1)

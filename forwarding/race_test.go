@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -59,7 +60,7 @@ func newFaraway(t *testing.T, servers int) *faraway {
 		w.servers[s.name] = s
 		w.peers = append(w.peers, Peer{Name: s.name})
 	}
-	w.pool = rpc.NewPool(rpc.PoolConfig{Dial: w.dial, DialTimeout: 1500 * time.Millisecond, Client: rpc.ClientConfig{Lanes: 8, Compress: true}})
+	w.pool = rpc.NewPool(rpc.PoolConfig{Dial: w.dial, DialTimeout: 1500 * time.Millisecond, Client: rpc.ClientConfig{Lanes: 8, Compress: true, Bulk: 2}})
 	local := newWorld()
 	local.leader = "self"
 	w.d = New(Config{
@@ -521,6 +522,66 @@ func TestHedges(t *testing.T) {
 			t.Errorf("a server that answers pings was left out: %+v", st)
 		}
 	})
+}
+
+// A large answer takes its server longer than the hedge waits. Its bytes come once, and
+// from the other server when its own falls silent meanwhile.
+func TestLargeAnswersAreFetchedOnce(t *testing.T) {
+	for _, freezes := range []bool{false, true} {
+		t.Run(fmt.Sprintf("freezes %v", freezes), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newFaraway(t, 2)
+				w.warm()
+				body := make([]byte, 1<<20)
+				rand.NewChaCha8([32]byte{}).Read(body)
+				first := make(chan *farServer, 2)
+				w.each(func(s *farServer) {
+					s.mu.Lock()
+					defer s.mu.Unlock()
+					s.answer = func(ctx context.Context, _ *rpc.Request) (*rpc.Response, error) {
+						select {
+						case first <- s:
+						default:
+						}
+						select {
+						case <-time.After(300 * time.Millisecond):
+							return &rpc.Response{Body: body}, nil
+						case <-ctx.Done():
+							return nil, ctx.Err()
+						}
+					}
+				})
+				if freezes {
+					go func() {
+						s := <-first
+						time.Sleep(300*time.Millisecond + farRTT) // the caller knows that it comes, and has asked for it
+						s.freeze(true)
+					}()
+				}
+				from, took, err := w.call(&stale)
+				if err != nil || from != string(body) || took > 2*time.Second {
+					t.Fatalf("%d bytes after %s: %v", len(from), took, err)
+				}
+				time.Sleep(farRTT)
+				st, _ := w.d.Remote("dc2")
+				if st.Hedges != 1 || (st.Resends > 0) != freezes {
+					t.Errorf("%d hedges, %d resends", st.Hedges, st.Resends)
+				}
+				var gave, left int64
+				w.each(func(s *farServer) {
+					s.mu.Lock()
+					defer s.mu.Unlock()
+					if len(s.links) > 1 {
+						gave++
+					}
+					left += s.gone.Load()
+				})
+				if !freezes && (gave != 1 || left != 1) {
+					t.Errorf("%d servers gave the answer, %d were told that nobody waits", gave, left)
+				}
+			})
+		})
+	}
 }
 
 // Every fifth answer is late. If packets get lost that is why, and what is late is sent

@@ -100,9 +100,10 @@ type Client struct {
 }
 
 type call struct {
-	done  chan Outcome // holds 1; each call in a lane's map gets exactly one
+	done  chan Outcome // holds 2; each call in a lane's map gets exactly one end
 	start uint64       // the frame's position in its lane
 	tick  time.Time    // not zero: a ping of the liveness check, nobody waits
+	told  bool         // that its answer is laid apart, or nobody wants to know; guarded by its lane's lock
 }
 
 // NewClient makes a client over sess and takes it over: Close ends it. The
@@ -120,7 +121,7 @@ func NewClient(sess Session, cfg ClientConfig) *Client {
 		c.cfg.Metrics = NewClientMetrics(nil)
 	}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
-	c.calls.New = func() any { return &call{done: make(chan Outcome, 1)} }
+	c.calls.New = func() any { return &call{done: make(chan Outcome, 2)} }
 	c.lanes = make([]*clientLane, cfg.Lanes)
 	for i := range c.lanes {
 		c.lanes[i] = newClientLane(c)
@@ -318,12 +319,13 @@ func (c *Client) newID() uint32 {
 // lane returns the lane of an id.
 func (c *Client) lane(id uint32) *clientLane { return c.lanes[id%uint32(len(c.lanes))] }
 
-// enqueue has one frame sent in a lane. The call waits there under the id.
-func (c *Client) enqueue(ctx context.Context, m *Method, frame []byte, typ byte) (*clientLane, uint32, *call, error) {
+// enqueue has one frame sent in a lane. The call waits there under the id. With tell
+// it hears of its answer before that is here, if it is laid apart.
+func (c *Client) enqueue(ctx context.Context, m *Method, frame []byte, typ byte, tell bool) (*clientLane, uint32, *call, error) {
 	id := c.newID()
 	lane := c.lane(id)
 	k := c.calls.Get().(*call)
-	k.tick = time.Time{}
+	k.tick, k.told = time.Time{}, !tell
 	id, err := lane.submit(ctx, m, id, k, frame, typ)
 	if err != nil {
 		c.calls.Put(k)
@@ -334,7 +336,7 @@ func (c *Client) enqueue(ctx context.Context, m *Method, frame []byte, typ byte)
 
 // roundTrip sends one frame in a lane and waits for the frame with its id.
 func (c *Client) roundTrip(ctx context.Context, m *Method, frame []byte, typ byte) (Outcome, error) {
-	lane, id, k, err := c.enqueue(ctx, m, frame, typ)
+	lane, id, k, err := c.enqueue(ctx, m, frame, typ, false)
 	if err != nil {
 		return Outcome{}, err
 	}

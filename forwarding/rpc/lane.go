@@ -103,6 +103,16 @@ func (l *clientLane) deliver(id uint32, k *call, r Outcome) {
 	}
 }
 
+// tell lets k know that its answer is laid apart, if it still waits under id.
+func (l *clientLane) tell(id uint32, k *call) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.calls[id] == k && !k.told {
+		k.told = true
+		k.done <- Outcome{typ: frameApart}
+	}
+}
+
 // forget takes k out, whose caller has gone, and has the server told. mine is
 // false if somebody else took it first and is about to send on k.done; sent
 // says whether its frame had been handed to the connection.
@@ -198,6 +208,7 @@ func (l *clientLane) read(conn net.Conn) {
 		case frameResponse, frameError, framePong:
 		case frameApart:
 			if k := l.find(h.id); k != nil && l.c.cfg.bulk != nil {
+				l.tell(h.id, k)
 				l.c.spawn(func() { l.c.fetchAnswer(l, h.id, k, payload) })
 			}
 			continue

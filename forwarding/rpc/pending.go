@@ -36,6 +36,10 @@ type Outcome struct {
 	handed  bool
 }
 
+// Arriving says that this is not the call's end yet, nor for Finish: the server has
+// answered, and the answer, which is large, is being fetched.
+func (r *Outcome) Arriving() bool { return r.typ == frameApart }
+
 // ErrNoLane is Begin's answer to a call that does not fit in a lane: with a stream
 // of bytes, or a large body.
 var ErrNoLane = errors.New("the call needs a stream of its own")
@@ -57,7 +61,7 @@ func (c *Client) Begin(ctx context.Context, req *Request, p *Pending) error {
 		return ErrNoLane
 	}
 	heard := c.Heard()
-	lane, id, k, err := c.enqueue(ctx, m, b, frameRequest)
+	lane, id, k, err := c.enqueue(ctx, m, b, frameRequest, true)
 	if err != nil {
 		c.leaveCall()
 		return err
@@ -77,8 +81,9 @@ func (p *Pending) Handed(cancel context.CancelFunc) (end func(*Response, error))
 // Begun says whether the call is under way.
 func (p *Pending) Begun() bool { return p.done != nil }
 
-// Done gives the call's end, once. It is nil, which blocks for ever, while nothing
-// is pending.
+// Done gives the call's end, once, and before it, from a client with connections for
+// bulk, that a large answer is Arriving. It is nil, which blocks for ever, while
+// nothing is pending.
 func (p *Pending) Done() <-chan Outcome { return p.done }
 
 // Quiet says that nothing at all came from the server since the call began. It is
@@ -124,9 +129,13 @@ func (p *Pending) Cancel() (sent bool) {
 		return true
 	}
 	sent, mine := q.lane.forget(q.id, q.k)
-	if !mine {
-		<-q.done // on its way from the reader to us
-		sent = true
+	for !mine { // its end is on its way from the reader to us
+		r := <-q.done
+		sent, mine = true, !r.Arriving()
+	}
+	select {
+	case <-q.done: // that it is arriving
+	default:
 	}
 	q.c.calls.Put(q.k)
 	q.c.leaveCall()
