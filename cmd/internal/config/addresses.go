@@ -222,9 +222,18 @@ func (c *Config) resolve(m Machine) ([]string, error) {
 	return r.warnings, errors.Join(r.errs...)
 }
 
+// firstOf resolves keys that name one address each, of the family that a key's
+// suffix says, and takes the first that is set.
 func (r *resolver) firstOf(keys []string, values ...string) (first netip.Addr) {
 	for i, v := range values {
-		if a := r.single(keys[i], v, true); a.IsValid() && !first.IsValid() {
+		a := r.single(keys[i], v, true)
+		switch {
+		case !a.IsValid():
+		case strings.HasSuffix(keys[i], "_ipv4") && !a.Is4():
+			r.bad("%s must be an IPv4 address, is %s", keys[i], a)
+		case strings.HasSuffix(keys[i], "_ipv6") && !a.Is6():
+			r.bad("%s must be an IPv6 address, is %s", keys[i], a)
+		case !first.IsValid():
 			first = a
 		}
 	}

@@ -272,6 +272,9 @@ func TestErrors(t *testing.T) {
 		{"verify without CA", []string{"-hcl", "tls { internal_rpc { verify_incoming = true } }"}, "tls.internal_rpc.verify_incoming is set, and there is no ca_file or ca_path"},
 		{"https without cert", []string{"-https-port=8501"}, "ports.https is 8501, and tls.https has no cert_file and key_file"},
 		{"same ports", []string{"-http-port=8300"}, "ports.server port 8300 already configured for ports.http"},
+		{"sidecar ports", []string{"-hcl", "ports { sidecar_min_port = 22000 }"}, "ports.sidecar_min_port 22000 is above ports.sidecar_max_port 21255"},
+		{"advertise family", []string{"-hcl", `advertise_addr_ipv4 = "::1"`}, "advertise_addr_ipv4 must be an IPv4 address, is ::1"},
+		{"WAN advertise family", []string{"-hcl", `advertise_addr_wan_ipv6 = "10.0.0.1"`}, "advertise_addr_wan_ipv6 must be an IPv6 address, is 10.0.0.1"},
 		{"bind name", []string{"-bind=localhost"}, `bind_addr: "localhost" is not an IP address`},
 		{"format", []string{"-config-format=toml"}, "-config-format must be hcl or json"},
 	} {

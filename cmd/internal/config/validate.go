@@ -197,6 +197,9 @@ func (k *checker) checkPorts(c *Config) {
 			k.bad("%s: invalid port: %d", p.key, p.port)
 		}
 	}
+	if c.Ports.SidecarMax > 0 && c.Ports.SidecarMin > c.Ports.SidecarMax { // 0 is off
+		k.bad("ports.sidecar_min_port %d is above ports.sidecar_max_port %d", c.Ports.SidecarMin, c.Ports.SidecarMax)
+	}
 	// Numbers that share a protocol must differ; 0 lets the system choose.
 	type use struct{ proto, key string }
 	seen := map[string]string{}
