@@ -37,12 +37,14 @@ type known struct {
 // until marks gauges of ours that are a time, and shown as what is left until then.
 var until = map[string]bool{"landbridge_trust_certificate_expiry_timestamp_seconds": true}
 
+// endpointSeconds is what api.http is read off, whole.
+const endpointSeconds = "landbridge_httpapi_endpoint_seconds"
+
 func knownNames() []known {
 	const (
-		writes    = "landbridge_endpoint_write_seconds"
-		endpoints = "landbridge_httpapi_endpoint_seconds"
-		records   = "landbridge_store_records"
-		blocked   = "landbridge_agent_blocked_registrations_total"
+		writes  = "landbridge_endpoint_write_seconds"
+		records = "landbridge_store_records"
+		blocked = "landbridge_agent_blocked_registrations_total"
 	)
 	list := []known{
 		{leaders, "autopilot.healthy", "landbridge_leader_autopilot_healthy_state", nil},
@@ -83,7 +85,7 @@ func knownNames() []known {
 		{counter, "rpc.cross-dc", "landbridge_forwarding_remote_seconds", nil},
 		{counter, "rpc.rate_limit.exceeded", "landbridge_forwarding_limited_requests_total", nil},
 		{gauge, "rpc.queries_blocking", "landbridge_endpoint_blocking_queries", nil},
-		{sample, "api.http", endpoints, map[string]string{"method": "method", "path": "path"}},
+		{sample, "api.http", endpointSeconds, map[string]string{"method": "method", "path": "path"}},
 		{gauge, "cache.entries_count", "landbridge_view_views", nil},
 
 		{sample, "acl.ResolveToken", "landbridge_identity_ask_seconds", nil},
@@ -120,7 +122,7 @@ func knownNames() []known {
 		"catalog_services": "v1_catalog_services", "catalog_service_nodes": "v1_catalog_service__",
 		"catalog_node_services": "v1_catalog_node__", "catalog_node_service_list": "v1_catalog_node-services__",
 	} {
-		list = append(list, known{counter, "client.api." + name, endpoints + "{path=" + path + "}", nil})
+		list = append(list, known{counter, "client.api." + name, endpointSeconds + "{path=" + path + "}", nil})
 	}
 	slices.SortFunc(list, func(x, y known) int { return strings.Compare(x.name, y.name) })
 	return list

@@ -102,7 +102,7 @@ consul_api_http_sum{method="PUT",path="v1_kv__"} 4
 consul_api_http_count{method="PUT",path="v1_kv__"} 2
 `
 	if err := testutil.GatherAndCompare(b, strings.NewReader(want), "consul_server_isLeader", "consul_rpc_request", "consul_rpc_request_error",
-		"consul_raft_state_candidate", "consul_kvs_apply", "consul_txn_apply", "consul_api_http", "consul_state_nodes"); err != nil {
+		"consul_raft_state_candidate", "consul_kvs_apply", "consul_txn_apply", "consul_api_http", "consul_state_nodes", endpointSeconds); err != nil {
 		t.Error(err)
 	}
 	autopilot := func(text string) string {

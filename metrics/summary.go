@@ -72,10 +72,12 @@ func number32(f float32) number {
 	return number(v)
 }
 
-// Gather returns our own series and the known names, for Prometheus.
+// Gather returns our own series and the known names, for Prometheus. Of endpoints it
+// has the known name only, which says the same as our own, five series for each.
 func (b *Bridge) Gather() ([]*dto.MetricFamily, error) {
 	families, err := b.cfg.Gatherer.Gather()
 	byName := familiesByName(families)
+	families = slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return f.GetName() == endpointSeconds })
 	for _, f := range shownFamilies(b.cfg.Prefix, knownValues(b.names, byName)) {
 		if byName[f.GetName()] == nil { // else raft, memberlist or serf reports to it
 			families = append(families, f)

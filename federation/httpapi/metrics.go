@@ -105,7 +105,7 @@ func (m *metrics) observe(f family, status int, seconds *measure.Timing, took ti
 
 var (
 	familySeconds = prometheus.NewDesc("landbridge_httpapi_request_seconds",
-		"Time to answer HTTP requests, by family of endpoints; without blocking queries and streams.", []string{"family"}, nil)
+		"Time to answer HTTP requests, by family of endpoints, of those that were asked; without blocking queries and streams.", []string{"family"}, nil)
 	endpointSeconds = prometheus.NewDesc("landbridge_httpapi_endpoint_seconds",
 		"Time to answer HTTP requests, by endpoint, of those that were asked; without blocking queries and streams.", []string{"method", "path"}, nil)
 )
@@ -135,7 +135,9 @@ func (t *timings) Collect(ch chan<- prometheus.Metric) {
 		}
 	})
 	for f := range all {
-		ch <- all[f].Histogram(familySeconds, family(f).String())
+		if all[f].Count() > 0 || family(f) == famOther { // so that it exists from the start
+			ch <- all[f].Histogram(familySeconds, family(f).String())
+		}
 	}
 }
 

@@ -1,6 +1,8 @@
 package endpoint
 
 import (
+	"sync/atomic"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"landbridge/forwarding/rpc"
@@ -8,18 +10,13 @@ import (
 )
 
 type metrics struct {
-	ok, failed [maxMethod]prometheus.Counter // by method; nil for unknown ones
-	seconds    [maxMethod]*measure.Timing    // of writes and what is as dear; nil for all others
-	blocking   prometheus.Gauge
-	wakeups    prometheus.Counter
-	failover   struct{ ok, empty, failed prometheus.Counter }
+	methods  byMethod
+	blocking prometheus.Gauge
+	wakeups  prometheus.Counter
+	failover struct{ ok, empty, failed prometheus.Counter }
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
-	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "landbridge_endpoint_requests_total",
-		Help: "Requests this server answered itself, by method and outcome.",
-	}, []string{"method", "outcome"})
 	m := &metrics{
 		blocking: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "landbridge_endpoint_blocking_queries",
@@ -32,10 +29,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	for _, d := range rpc.Methods() {
 		if d.Write || d.ID == rpc.TxnRead || d.ID == rpc.QueryExecute {
-			m.seconds[d.ID] = new(measure.Timing)
+			m.methods[d.ID].seconds = new(measure.Timing)
 		}
-		m.ok[d.ID] = requests.WithLabelValues(d.Name, "ok")
-		m.failed[d.ID] = requests.WithLabelValues(d.Name, "error")
 	}
 	failovers := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "landbridge_endpoint_query_failovers_total",
@@ -44,24 +39,39 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.failover.ok = failovers.WithLabelValues("ok")
 	m.failover.empty = failovers.WithLabelValues("empty")
 	m.failover.failed = failovers.WithLabelValues("error")
-	reg.MustRegister(failovers, requests, m.blocking, m.wakeups, (*timings)(&m.seconds))
+	reg.MustRegister(failovers, m.blocking, m.wakeups, &m.methods)
 	return m
 }
 
-var writeSeconds = prometheus.NewDesc("landbridge_endpoint_write_seconds",
-	"Time this server took to answer writes, and reads that are as dear, by method.", []string{"method"}, nil)
+var (
+	requestsDesc = prometheus.NewDesc("landbridge_endpoint_requests_total",
+		"Requests this server answered itself, by method and outcome; of methods that were asked for.", []string{"method", "outcome"}, nil)
+	writeSeconds = prometheus.NewDesc("landbridge_endpoint_write_seconds",
+		"Time this server took to answer writes, and reads that are as dear, by method; of methods that were asked for.", []string{"method"}, nil)
+)
 
-// timings shows durations when it is scraped.
-type timings [maxMethod]*measure.Timing
+// byMethod is what is counted of each method. It is shown of those that were asked
+// for, a dozen of all, and of KV.Apply, so that both families exist from the start.
+type byMethod [maxMethod]struct {
+	ok, failed atomic.Uint64
+	seconds    *measure.Timing // of writes and what is as dear; nil for all others
+}
 
-func (t *timings) Describe(ch chan<- *prometheus.Desc) { ch <- writeSeconds }
+func (t *byMethod) Describe(ch chan<- *prometheus.Desc) { ch <- requestsDesc; ch <- writeSeconds }
 
-func (t *timings) Collect(ch chan<- prometheus.Metric) {
-	for id, timing := range t {
-		if timing != nil {
+func (t *byMethod) Collect(ch chan<- prometheus.Metric) {
+	for _, d := range rpc.Methods() {
+		m := &t[d.ID]
+		ok, failed := m.ok.Load(), m.failed.Load()
+		if ok+failed == 0 && d.ID != rpc.KVApply {
+			continue
+		}
+		ch <- prometheus.MustNewConstMetric(requestsDesc, prometheus.CounterValue, float64(ok), d.Name, "ok")
+		ch <- prometheus.MustNewConstMetric(requestsDesc, prometheus.CounterValue, float64(failed), d.Name, "error")
+		if m.seconds != nil {
 			var s measure.Timings
-			s.Add(timing)
-			ch <- s.Summary(writeSeconds, rpc.Lookup(rpc.MethodID(id)).Name)
+			s.Add(m.seconds)
+			ch <- s.Summary(writeSeconds, d.Name)
 		}
 	}
 }

@@ -242,10 +242,11 @@ func (s *Set) Do(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
 	if f == nil {
 		return nil, store.Errorf(store.KindNotBuilt, "%s is not built yet", m.Name)
 	}
+	counted := &s.metrics.methods[req.Method]
 	if s.cfg.Tokens != nil {
 		own, err := s.identify(ctx, m, req)
 		if err != nil {
-			s.metrics.failed[req.Method].Inc()
+			counted.failed.Add(1)
 			var who *acl.Bearer
 			if own != nil {
 				who = own.Bearer
@@ -256,21 +257,20 @@ func (s *Set) Do(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
 		req = own
 	}
 	var begin time.Time
-	timing := s.metrics.seconds[req.Method]
-	if timing != nil {
+	if counted.seconds != nil {
 		begin = time.Now()
 	}
 	resp, err := f(ctx, req)
-	if timing != nil {
-		timing.Observe(time.Since(begin))
+	if counted.seconds != nil {
+		counted.seconds.Observe(time.Since(begin))
 	}
 	if err != nil {
-		s.metrics.failed[req.Method].Inc()
+		counted.failed.Add(1)
 		if !audits(req.Method) {
 			s.refused(req, req.Bearer, err)
 		}
 		return nil, err
 	}
-	s.metrics.ok[req.Method].Inc()
+	counted.ok.Add(1)
 	return resp, nil
 }

@@ -504,13 +504,32 @@ func TestRenewNeedsTheLease(t *testing.T) {
 
 func TestMetricsLint(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	newMetrics(reg)
+	m := newMetrics(reg)
 	problems, err := testutil.GatherAndLint(reg)
 	if err != nil || len(problems) > 0 {
 		t.Errorf("%v, %v", problems, err)
 	}
-	if n, err := testutil.GatherAndCount(reg, "landbridge_endpoint_requests_total"); err != nil || n != 2*len(rpc.Methods()) {
-		t.Errorf("%d series from the start, %v; want two for each of %d methods", n, err, len(rpc.Methods()))
+	names := []string{"landbridge_endpoint_requests_total", "landbridge_endpoint_write_seconds"}
+	if n, err := testutil.GatherAndCount(reg, names...); err != nil || n != 3 {
+		t.Errorf("%d series from the start, %v; want those of KV.Apply", n, err)
+	}
+	m.methods[rpc.KVGet].failed.Add(1)
+	m.methods[rpc.TxnApply].ok.Add(2)
+	const want = `
+# HELP landbridge_endpoint_requests_total Requests this server answered itself, by method and outcome; of methods that were asked for.
+# TYPE landbridge_endpoint_requests_total counter
+landbridge_endpoint_requests_total{method="KV.Apply",outcome="error"} 0
+landbridge_endpoint_requests_total{method="KV.Apply",outcome="ok"} 0
+landbridge_endpoint_requests_total{method="KV.Get",outcome="error"} 1
+landbridge_endpoint_requests_total{method="KV.Get",outcome="ok"} 0
+landbridge_endpoint_requests_total{method="Txn.Apply",outcome="error"} 0
+landbridge_endpoint_requests_total{method="Txn.Apply",outcome="ok"} 2
+`
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), names[0]); err != nil {
+		t.Error(err)
+	}
+	if n, err := testutil.GatherAndCount(reg, names[1]); err != nil || n != 2 {
+		t.Errorf("%d methods have durations, %v; want the two that write", n, err)
 	}
 }
 

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"errors"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -70,27 +71,28 @@ type serverMetrics struct {
 	unknown  *methodMetrics
 }
 
+// methodMetrics makes the series of a method with its first call, and those of its
+// failures with the first of them: a server is asked a dozen of all methods.
 type methodMetrics struct {
-	name    string
-	ok      prometheus.Counter
-	ends    *prometheus.CounterVec // the others'
-	times   *prometheus.HistogramVec
-	seconds atomic.Pointer[prometheus.Observer]
+	name  string
+	calls *prometheus.CounterVec
+	times *prometheus.HistogramVec // by family of methods, what stands before the dot
+	made  atomic.Pointer[methodSeries]
 }
 
-func (m *methodMetrics) end(outcome string) { m.ends.WithLabelValues(m.name, outcome).Inc() }
+type methodSeries struct {
+	ok      prometheus.Counter
+	seconds prometheus.Observer
+}
 
-// observe counts how long a call took. The series of a method are made by its first
-// call, and those of its failures by the first of them: a server is asked a dozen of
-// all methods, and each has a series for every bucket and outcome.
-func (m *methodMetrics) observe(took time.Duration) {
-	o := m.seconds.Load()
-	if o == nil {
-		first := m.times.WithLabelValues(m.name)
-		m.seconds.Store(&first)
-		o = &first
+func (m *methodMetrics) series() *methodSeries {
+	s := m.made.Load()
+	if s == nil {
+		family, _, _ := strings.Cut(m.name, ".")
+		s = &methodSeries{m.calls.WithLabelValues(m.name, "ok"), m.times.WithLabelValues(family)}
+		m.made.Store(s)
 	}
-	(*o).Observe(took.Seconds())
+	return s
 }
 
 func newServerMetrics(reg prometheus.Registerer) *serverMetrics {
@@ -100,9 +102,9 @@ func newServerMetrics(reg prometheus.Registerer) *serverMetrics {
 	}, []string{"method", "outcome"})
 	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "landbridge_rpc_server_seconds",
-		Help:    "Time a call of another agent took here; blocking queries count their wait.",
+		Help:    "Time calls of other agents took here, by family of methods; blocking queries count their wait.",
 		Buckets: []float64{.0001, .0005, .002, .01, .05, .25, 1, 5, 30, 300},
-	}, []string{"method"})
+	}, []string{"family"})
 	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "landbridge_rpc_server_refused_total",
 		Help: "Calls and streams refused before they ran: calls (too many run), bytes (requests hold too much memory), streams, stopping, denied, protocol.",
@@ -126,18 +128,11 @@ func newServerMetrics(reg prometheus.Registerer) *serverMetrics {
 	for _, r := range []string{"calls", "bytes", "streams", "stopping", "denied", "protocol"} {
 		m.refused[r] = refused.WithLabelValues(r)
 	}
-	method := func(name string) *methodMetrics {
-		return &methodMetrics{
-			name:  name,
-			ok:    calls.WithLabelValues(name, "ok"),
-			ends:  calls,
-			times: seconds,
-		}
-	}
 	for _, d := range Methods() {
-		m.calls[d.ID] = method(d.Name)
+		m.calls[d.ID] = &methodMetrics{name: d.Name, calls: calls, times: seconds}
 	}
-	m.unknown = method("unknown")
+	m.unknown = &methodMetrics{name: "unknown", calls: calls, times: seconds}
+	m.unknown.series() // the families exist from the start
 	if reg != nil {
 		reg.MustRegister(calls, seconds, refused, m.sessions, m.apart, m.inFlight)
 	}
@@ -149,15 +144,16 @@ func (m *serverMetrics) observe(d *Method, err error, gone bool, took time.Durat
 	if d != nil {
 		c = m.calls[d.ID]
 	}
+	s := c.series()
 	switch {
 	case gone:
-		c.end("cancelled")
+		c.calls.WithLabelValues(c.name, "cancelled").Inc()
 	case err == nil:
-		c.ok.Inc()
+		s.ok.Inc()
 	case store.KindOf(err) == store.KindTimeout:
-		c.end("timeout")
+		c.calls.WithLabelValues(c.name, "timeout").Inc()
 	default:
-		c.end("error")
+		c.calls.WithLabelValues(c.name, "error").Inc()
 	}
-	c.observe(took)
+	s.seconds.Observe(took.Seconds())
 }
