@@ -16,8 +16,8 @@
 // asked; slow repeatable reads are sent to a second one, within 2 % and what share
 // of packets is lost; a server that shows no sign of life leaves the pick, the calls
 // that wait on it move, and it returns after an answered probe. When all are silent, or
-// none has a leader, calls fail at once until a probe says otherwise. What waits is
-// bounded per datacenter.
+// none has a leader for longer than a hand-over takes, calls fail at once until a probe
+// says otherwise. What waits is bounded per datacenter.
 // Dispatcher.Remotes tells it all. docs/decisions/0014 has the reasons.
 //
 // A Dispatcher is safe for concurrent use. A healthy call runs in its caller's

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"landbridge/forwarding/rpc"
 	"landbridge/store"
 )
 
@@ -28,6 +29,12 @@ const (
 	pingMargin = 30 * time.Millisecond
 	// askedLately is how long after the last call servers are probed that do not answer.
 	askedLately = 10 * time.Second
+	// leaderGrace is how long, after a server said that its datacenter has no leader, a
+	// call waits for one, which a hand-over takes a fraction of; three round trips if
+	// that is longer.
+	leaderGrace = 400 * time.Millisecond
+	// leaderSpread is what those calls are spread over when there is one.
+	leaderSpread = 10 * time.Millisecond
 )
 
 // path is the way to one datacenter: its servers as calls find them, what answers
@@ -56,6 +63,9 @@ type path struct {
 	down       *outage       // no server answers
 	leaderless *outage       // those that answer have no leader
 	asking     bool          // somebody finds out whether there is a leader
+	awaiting   int           // calls that wait for one
+	found      time.Time     // when a server last told of one, while somebody was asking
+	hurry      chan struct{} // tells who asks that the first call waits
 	changed    chan struct{} // closed and replaced when anything above changes
 }
 
@@ -89,6 +99,7 @@ type server struct {
 	lastAnswer       atomic.Int64
 	lastErr          atomic.Pointer[failure]
 	leaderless       atomic.Bool
+	seeking          atomic.Bool // it is asked whether there is a leader
 	out              atomic.Bool // mirrors silent
 	route            string      // of an answer of it
 	rttNow           atomic.Int64
@@ -122,7 +133,7 @@ func (d *Dispatcher) path(dc string) *path {
 	if v, ok := d.paths.Load(dc); ok {
 		return v.(*path)
 	}
-	p := &path{d: d, dc: dc, servers: map[string]*server{}, changed: make(chan struct{}), outcomes: d.metrics.datacenter(dc)}
+	p := &path{d: d, dc: dc, servers: map[string]*server{}, changed: make(chan struct{}), hurry: make(chan struct{}, 1), outcomes: d.metrics.datacenter(dc)}
 	v, _ := d.paths.LoadOrStore(dc, p)
 	return v.(*path)
 }
@@ -194,20 +205,13 @@ func (p *path) pick(tried func(*server) bool, needLeader, any bool) *server {
 func (p *path) others(tried func(*server) bool) bool { return p.pick(tried, false, false) != nil }
 
 // enter counts a call in, unless it would wait for nothing or too many wait
-// already. leave counts it out.
-func (p *path) enter(blocks, needLeader bool) error {
+// already. It may wait for a leader itself. leave counts the call out.
+func (p *path) enter(ctx context.Context, req *rpc.Request, m *rpc.Method, blocks bool) error {
 	now := time.Now()
 	asleep := !p.asked(now)
 	p.lastUse.Store(now.UnixNano())
 	p.calls.Add(1)
 	p.budget.earn(max(p.share.Load(), 1))
-	if p.state.Load() != uint32(BreakerClosed) {
-		if err := p.refuse(now, asleep, needLeader); err != nil {
-			p.refused.Add(1)
-			p.outcomes.refused.Inc()
-			return err
-		}
-	}
 	n, most := &p.inFlight, int64(maxRemoteCalls)
 	if blocks {
 		n, most = &p.blocking, maxRemoteBlocking
@@ -217,6 +221,14 @@ func (p *path) enter(blocks, needLeader bool) error {
 		p.refused.Add(1)
 		p.outcomes.refused.Inc()
 		return store.Errorf(store.KindRateLimited, "rpc error getting client: dc %q: %d calls wait for it already", p.dc, most)
+	}
+	if p.state.Load() != uint32(BreakerClosed) {
+		if err := p.refuse(ctx, req, needsLeader(req, m), now, asleep); err != nil {
+			n.Add(-1)
+			p.refused.Add(1)
+			p.outcomes.refused.Inc()
+			return err
+		}
 	}
 	return nil
 }
@@ -232,7 +244,7 @@ func (p *path) leave(blocks bool) {
 // refuse is the error of a call that the breaker holds back. While probes sleep,
 // since nobody asked for long, they are woken and the call goes on: what was is no
 // news of what is.
-func (p *path) refuse(now time.Time, asleep, needLeader bool) error {
+func (p *path) refuse(ctx context.Context, req *rpc.Request, needLeader bool, now time.Time, asleep bool) error {
 	p.mu.Lock()
 	down, leaderless := p.down, p.leaderless
 	if down != nil && asleep {
@@ -246,10 +258,63 @@ func (p *path) refuse(now time.Time, asleep, needLeader bool) error {
 		return store.Errorf(store.KindUnreachable, "rpc error getting client: dc %q unreachable for %s", p.dc, since(down.since, now))
 	case leaderless != nil && needLeader && asleep:
 		p.seek()
-	case leaderless != nil && needLeader:
-		return store.Errorf(store.KindNoLeader, "rpc error making call: dc %q: %s for %s", p.dc, store.ErrNoLeader.Message, since(leaderless.since, now))
+	case leaderless != nil && needLeader && !p.awaitLeader(ctx, req, now):
+		return store.Errorf(store.KindNoLeader, "rpc error making call: dc %q: %s for %s", p.dc, store.ErrNoLeader.Message, since(leaderless.since, time.Now()))
 	}
 	return nil
+}
+
+// awaitLeader waits until a server tells of a leader, and false means in vain: the
+// grace is over, which began when the call first learned that there is none, or with
+// what is known of all servers. Who waits asks nobody: seekLeader does for all.
+func (p *path) awaitLeader(ctx context.Context, req *rpc.Request, first time.Time) bool {
+	if req.NoHold {
+		return false
+	}
+	now := time.Now()
+	rtt := p.rtt(now)
+	grace := min(max(leaderGrace, 3*rtt), p.d.cfg.HoldTimeout)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	end := first.Add(grace)
+	if o := p.leaderless; o != nil && o.since.Add(grace-rtt).Before(end) {
+		end = o.since.Add(grace - rtt) // all said so a round trip after the first
+	}
+	if !now.Before(end) {
+		return false
+	}
+	if p.awaiting++; p.awaiting == 1 {
+		p.seekLocked()
+		select {
+		case p.hurry <- struct{}{}:
+		default:
+		}
+	}
+	defer func() { p.awaiting-- }()
+	t := time.NewTimer(end.Sub(now))
+	defer t.Stop()
+	for there := false; ; {
+		changed := p.changed
+		p.mu.Unlock()
+		over := false
+		select {
+		case <-changed:
+		case <-t.C:
+			over = true
+		case <-ctx.Done():
+			over = true
+		case <-p.d.ctx.Done():
+			over = true
+		}
+		p.mu.Lock()
+		switch {
+		case over:
+			return there && ctx.Err() == nil
+		case !there && p.found.After(now):
+			there = true
+			t.Reset(rand.N(leaderSpread))
+		}
+	}
 }
 
 // since is how long something lasts, for a text.

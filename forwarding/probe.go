@@ -2,8 +2,8 @@ package forwarding
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"landbridge/forwarding/rpc"
@@ -12,6 +12,9 @@ import (
 
 // probeEvery is the pause between two probes of a server, at most.
 const probeEvery = 250 * time.Millisecond
+
+// hurriedEvery is the pause between two questions for the leader while calls wait.
+const hurriedEvery = 25 * time.Millisecond
 
 // asked says whether somebody asked for the datacenter lately.
 func (p *path) asked(now time.Time) bool {
@@ -89,71 +92,85 @@ func (p *path) try(ctx context.Context, s *server) error {
 }
 
 // seek finds out whether the datacenter has a leader, as its servers know: soon
-// after one of them said that there is none, and again until there is one or
-// nobody asks.
+// after one of them said that there is none, and again until all that answer know one
+// or nobody asks.
 func (p *path) seek() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.seekLocked()
+}
+
+func (p *path) seekLocked() {
 	if !p.asking {
 		p.asking = p.d.spawn(p.seekLeader)
 	}
 }
 
+// seekLeader is the goroutine of seek. A server that does not answer delays no other.
 func (p *path) seekLeader(ctx context.Context) {
-	for ctx.Err() == nil {
-		var known, missing atomic.Int64
-		var all sync.WaitGroup
+	var all sync.WaitGroup
+	defer all.Wait()
+	t := time.NewTimer(probeEvery)
+	defer t.Stop()
+	for {
 		for _, s := range p.roster() {
-			if !s.out.Load() {
-				all.Go(func() { p.lookFor(ctx, s, &known, &missing) })
+			if !s.out.Load() && s.seeking.CompareAndSwap(false, true) {
+				all.Go(func() {
+					defer s.seeking.Store(false)
+					if has, err := p.hasLeader(ctx, s); err == nil {
+						p.setLeaderless(s, !has)
+					}
+				})
 			}
 		}
-		all.Wait()
 		p.mu.Lock()
-		over := missing.Load() == 0 && known.Load() > 0 || !p.asked(time.Now())
-		if over {
-			p.asking = false
+		pause := probeEvery
+		if p.awaiting > 0 {
+			pause = hurriedEvery/2 + rand.N(hurriedEvery)
 		}
 		p.mu.Unlock()
-		if over {
-			return
-		}
-		t := time.NewTimer(probeEvery)
+		t.Reset(pause)
 		select {
 		case <-t.C:
+		case <-p.hurry:
 		case <-ctx.Done():
-			t.Stop()
 		}
+		p.mu.Lock()
+		if ctx.Err() != nil || p.awaiting == 0 && (!p.missesLocked() || !p.asked(time.Now())) {
+			p.asking = false
+			p.mu.Unlock()
+			return
+		}
+		p.mu.Unlock()
 	}
-	p.mu.Lock()
-	p.asking = false
-	p.mu.Unlock()
 }
 
-// lookFor asks one server, and counts what it says.
-func (p *path) lookFor(ctx context.Context, s *server, known, missing *atomic.Int64) {
-	has, err := p.hasLeader(ctx, s)
-	switch {
-	case err != nil:
-		return
-	case has:
-		known.Add(1)
-	default:
-		missing.Add(1)
+// missesLocked is whether a server that answers knows of no leader; mu is held.
+func (p *path) missesLocked() bool {
+	for _, s := range p.servers {
+		if !s.silent && s.leaderless.Load() {
+			return true
+		}
 	}
-	p.setLeaderless(s, !has)
+	return false
 }
 
 // setLeaderless notes whether a server knows of no leader.
 func (p *path) setLeaderless(s *server, less bool) {
-	if s.leaderless.Load() == less {
+	if less && s.leaderless.Load() {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s.leaderless.Store(less)
-	p.settleLocked()
-	p.noteLocked()
+	if !less {
+		p.found = time.Now()
+	}
+	if s.leaderless.Swap(less) != less {
+		p.settleLocked()
+		p.noteLocked()
+	} else if p.awaiting > 0 {
+		p.noteLocked()
+	}
 }
 
 // hasLeader asks a server whether it knows a leader.

@@ -45,7 +45,8 @@ type race struct {
 	changed    <-chan struct{} // of path, nil while the call is young
 	list       [maxTries]try   // those from n on are free
 	n          int
-	said       error // an answer of a server that sent the call elsewhere
+	leaderless time.Time // when a server first said that it knows of no leader; zero: none did
+	said       error     // an answer of a server that sent the call elsewhere
 }
 
 // try is the call's way to one server.
@@ -82,7 +83,7 @@ func (d *Dispatcher) newRace(p *path, req *rpc.Request, m *rpc.Method) *race {
 	r.quick = m.Repeatable && !blocks
 	r.needLeader = needsLeader(req, m)
 	r.hedged, r.fixed, r.resent, r.n, r.said, r.changed = false, false, 0, 0, nil, nil
-	r.start, r.judge = time.Now(), time.Time{}
+	r.start, r.judge, r.leaderless = time.Now(), time.Time{}, time.Time{}
 	r.now = r.start
 	return r
 }
@@ -440,6 +441,9 @@ func (r *race) settle(ctx context.Context, t *try, resp *rpc.Response, err error
 	case ctx.Err() != nil || kind == store.KindTimeout:
 		return nil, err, true
 	case answered && kind == store.KindNoLeader && r.needLeader:
+		if r.leaderless.IsZero() {
+			r.leaderless = r.now
+		}
 		r.path.setLeaderless(s, true)
 		r.path.seek()
 		if r.underway() == 0 && r.path.state.Load() == uint32(BreakerLeaderless) {

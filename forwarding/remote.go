@@ -43,12 +43,11 @@ func (d *Dispatcher) remote(ctx context.Context, req *rpc.Request, m *rpc.Method
 		}
 		return nil, store.Errorf(store.KindUnreachable, "rpc error getting client: dc %q: no server is reachable", dc)
 	}
-	blocks := m.Blocking && req.MinIndex > 0
-	if err := p.enter(blocks, needsLeader(req, m)); err != nil {
+	blocks, start := m.Blocking && req.MinIndex > 0, time.Now()
+	if err := p.enter(ctx, req, m, blocks); err != nil {
 		return nil, err
 	}
 	defer p.leave(blocks)
-	start := time.Now()
 	resp, tried, err := d.ask(ctx, p, req, m)
 	p.outcomes.observe(err, time.Since(start))
 	if err != nil {
@@ -65,6 +64,7 @@ func (d *Dispatcher) ask(ctx context.Context, p *path, req *rpc.Request, m *rpc.
 		return d.inTurn(ctx, p, req, m)
 	}
 	retry := d.newRetry(req, m, nil)
+	var leaderless time.Time // when a server first said so
 	for {
 		r := d.newRace(p, retry.next(), m)
 		resp, err := r.run(ctx)
@@ -72,7 +72,14 @@ func (d *Dispatcher) ask(ctx context.Context, p *path, req *rpc.Request, m *rpc.
 		if err != nil {
 			tried = r.attempts()
 		}
+		if leaderless.IsZero() {
+			leaderless = r.leaderless
+		}
 		r.free()
+		// A hand-over is no outage, and the others may have been about to stop.
+		if err != nil && !leaderless.IsZero() && retryable(req, m, err) && p.awaitLeader(ctx, req, leaderless) {
+			continue
+		}
 		// A blocking query outlives a rolling restart: each server in turn dies while
 		// the query waits there, and those that died first are long back. One that
 		// has not waited yet is told at once.

@@ -34,9 +34,8 @@ func (r *region) ip(host int) string { return fmt.Sprintf("127.9.%d.%d", r.net, 
 // TestRollingUpgrade restarts the nine servers of three datacenters one after the
 // other, leaders last, as `operator upgrade-check` allows, while client agents read
 // and write, over HTTP and DNS, in their own datacenter and in the others: no read
-// fails but what meets the moment between two leaders, and writes pause no longer than
-// a change of leader takes. TestUpgrade has two releases; here both are this one, whose
-// servers have to stop well, too.
+// fails, and writes pause no longer than a change of leader takes. TestUpgrade has two
+// releases; here both are this one, whose servers have to stop well, too.
 func TestRollingUpgrade(t *testing.T) {
 	dir := t.TempDir()
 	regions := []*region{{dc: "dc1", net: 101}, {dc: "dc2", net: 102}, {dc: "dc3", net: 103}}
@@ -134,12 +133,6 @@ func TestRollingUpgrade(t *testing.T) {
 				t.Errorf("%s paused for %s", name, l.longest)
 			}
 			continue
-		}
-		// Between two leaders a datacenter may tell others that it has none.
-		all := len(l.failed)
-		l.failed = slices.DeleteFunc(l.failed, func(f string) bool { return strings.Contains(f, "No cluster leader") })
-		if less := all - len(l.failed); less > 0 && int64(less) > l.good.Load()/20 {
-			t.Errorf("%s: %d met no leader", name, less)
 		}
 		if len(l.failed) > 0 {
 			t.Errorf("%s: %d failed, the first: %s", name, len(l.failed), l.failed[0])
