@@ -607,14 +607,17 @@ func TestHedges(t *testing.T) {
 			}
 		}
 		slow.mu.Unlock()
-		var quick atomic.Int64
+		var quick, late atomic.Int64
 		const calls = 2000
 		w.load(&stale, 100, calls/100*time.Second, func(_ string, took time.Duration, err error) {
 			if err != nil || took > 600*time.Millisecond+2*farRTT {
 				t.Errorf("%v after %s", err, took)
 			}
-			if took < 600*time.Millisecond {
+			switch {
+			case took < 600*time.Millisecond:
 				quick.Add(1)
+			case took < 600*time.Millisecond+farRTT:
+				late.Add(1) // won when the slow server had just ended
 			}
 		})
 		time.Sleep(farRTT) // the last loser hears of it
@@ -622,10 +625,10 @@ func TestHedges(t *testing.T) {
 		if most := uint64((calls+200)/50 + hedgeBurst/hedgeCost); st.Hedges == 0 || st.Hedges > most {
 			t.Errorf("%d calls were hedged, at most %d may be", st.Hedges, most)
 		}
-		if st.HedgesWon == 0 || slow.gone.Load() != int64(st.HedgesWon) {
+		if st.HedgesWon == 0 || slow.gone.Load() > int64(st.HedgesWon) || slow.gone.Load()+late.Load() < int64(st.HedgesWon) {
 			t.Errorf("%d hedges won, %d losers were cancelled", st.HedgesWon, slow.gone.Load())
 		}
-		if quick.Load() < int64(st.HedgesWon) {
+		if quick.Load()+late.Load() < int64(st.HedgesWon) {
 			t.Errorf("%d hedges won, but only %d answers were quick", st.HedgesWon, quick.Load())
 		}
 		if st.Resends > 0 || st.Servers[2].Silent {
