@@ -11,7 +11,7 @@ import (
 // known to be committed: a version byte and the index, little endian. So a server
 // that restarts among servers that do not answer knows how far it may apply what it
 // has. Followers hear of a commit with the append after it, so two appends
-// may be missing.
+// may be missing, which have many entries each on a follower that was behind.
 const knownVersion = 1
 
 // knownScan bounds the entries looked at for the newest such mark: an append has
