@@ -253,27 +253,31 @@ func TestClientAgentRotates(t *testing.T) {
 	})
 }
 
+// behindASession is the world of a client agent whose server s1 answers by do over a
+// real session, until end; s2 answers by its name.
+func behindASession(t *testing.T, do rpc.DoerFunc) (w *world, client *rpc.Client, end func()) {
+	ours, theirs := rpctest.Pipe()
+	srv := rpc.NewServer(rpc.ServerConfig{Handler: do, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
+	served := make(chan error)
+	go func() { served <- srv.ServeSession(t.Context(), theirs, rpc.FromLAN, "c1") }()
+	client = rpc.NewClient(ours, rpc.ClientConfig{Name: "s1", Lanes: 1})
+	w = newWorld()
+	w.servers = []Peer{{Name: "s1"}, {Name: "s2"}}
+	w.answer["s1"] = client.Do
+	return w, client, func() { _ = client.Close(); <-served }
+}
+
 // A server that answers that it could not reach somebody is not at fault: a client
 // agent stays with it, and takes its word on another datacenter.
 func TestClientAgentStaysWithAServerThatAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0
-		ours, theirs := rpctest.Pipe()
-		srv := rpc.NewServer(rpc.ServerConfig{
-			Handler: rpc.DoerFunc(func(_ context.Context, req *rpc.Request) (*rpc.Response, error) {
-				if asked++; asked > 1 {
-					return &rpc.Response{}, nil
-				}
-				return nil, store.Errorf(store.KindUnreachable, "nobody is there")
-			}),
-			Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+		w, client, end := behindASession(t, func(context.Context, *rpc.Request) (*rpc.Response, error) {
+			if asked++; asked > 1 {
+				return &rpc.Response{}, nil
+			}
+			return nil, store.Errorf(store.KindUnreachable, "nobody is there")
 		})
-		served := make(chan error)
-		go func() { served <- srv.ServeSession(t.Context(), theirs, rpc.FromLAN, "c1") }()
-		client := rpc.NewClient(ours, rpc.ClientConfig{Name: "s1", Lanes: 1})
-		w := newWorld()
-		w.servers = []Peer{{Name: "s1"}, {Name: "s2"}}
-		w.answer["s1"] = client.Do
 		away := write
 		away.Datacenter = "dc2"
 		_, err := w.dispatcher(t, false, false).Do(t.Context(), &away)
@@ -284,8 +288,7 @@ func TestClientAgentStaysWithAServerThatAnswers(t *testing.T) {
 		if _, err := w.dispatcher(t, false, false).Do(t.Context(), &write); err != nil || asked != 2 {
 			t.Errorf("got %v after %d calls of s1, want an answer of the second", err, asked)
 		}
-		_ = client.Close()
-		<-served
+		end()
 		if _, err := client.Do(t.Context(), &write); err == nil || rpc.Answered(err) {
 			t.Errorf("a closed client gives %v, want an error that is no answer", err)
 		}
@@ -304,17 +307,7 @@ func TestClientAgentAsksAnotherServerOnTheWay(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			asked := 0
-			ours, theirs := rpctest.Pipe()
-			srv := rpc.NewServer(rpc.ServerConfig{
-				Handler: rpc.DoerFunc(func(context.Context, *rpc.Request) (*rpc.Response, error) { asked++; return nil, c.err }),
-				Logger:  slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
-			})
-			served := make(chan error)
-			go func() { served <- srv.ServeSession(t.Context(), theirs, rpc.FromLAN, "c1") }()
-			client := rpc.NewClient(ours, rpc.ClientConfig{Name: "s1", Lanes: 1})
-			w := newWorld()
-			w.servers = []Peer{{Name: "s1"}, {Name: "s2"}}
-			w.answer["s1"] = client.Do
+			w, client, end := behindASession(t, func(context.Context, *rpc.Request) (*rpc.Response, error) { asked++; return nil, c.err })
 			away := write
 			away.Datacenter = "dc2"
 			resp, err := w.dispatcher(t, false, false).Do(t.Context(), &away)
@@ -327,8 +320,7 @@ func TestClientAgentAsksAnotherServerOnTheWay(t *testing.T) {
 			if _, err = w.dispatcher(t, false, false).Do(t.Context(), &away); store.KindOf(err) != store.KindOf(c.err) || c.err == store.ErrNoPath && asked != 2 {
 				t.Errorf("%s: of both: %v after %d calls", c.name, err, asked)
 			}
-			_ = client.Close()
-			<-served
+			end()
 		})
 	}
 }

@@ -12,7 +12,9 @@
 //
 // What all datacenters share, roots, members and evictions, is the primary's to
 // change; the others follow it (sync.go). Roots replace each other without an
-// interruption (rotate.go), and evicted servers are refused (revoke.go).
+// interruption (rotate.go), and evicted servers are refused (revoke.go). When the
+// primary is gone, another datacenter is promoted (promotion.go), and the others
+// follow that one with its new root (succession.go).
 //
 // # Promises
 //
@@ -21,7 +23,9 @@
 //     signed by the intermediate of the datacenter it names, below a root in
 //     this datacenter's record, directly or by roots that replaced it. This holds on
 //     resumed sessions too.
-//   - A root is taken over only if one that is trusted here certified it.
+//   - A root is taken over only if one that is trusted here certified it, or with a
+//     promotion of a higher term: signed by a member's intermediate, and, with
+//     ACLs on, for an operator's token that is good here or by an operator's word.
 //   - Nothing about a joiner is stored before it proved itself and no refusal
 //     applies.
 //   - A datacenter's record changes only by compare-and-set on what the decision

@@ -76,7 +76,8 @@ func (a *Authority) succession(ctx context.Context, rec *store.Trust, k *keeper,
 		if h.term <= highest(rec) {
 			a.heard.CompareAndSwap(h, nil)
 		} else if !a.cfg.IsLeader() {
-			return a.tellLeader(ctx, k, h, now)
+			msg := pullRequest{h.dc, h.term, h.primary}
+			return a.askLeader(ctx, &k.heardSince, now, msg.append)
 		} else if err := a.takeNote(ctx, rec, h); err != nil {
 			return claimEvery, err
 		} else {
@@ -101,22 +102,6 @@ func (a *Authority) succession(ctx context.Context, rec *store.Trust, k *keeper,
 		return claimEvery, err
 	}
 	return 0, nil
-}
-
-// tellLeader passes hearsay on: the leader may not take part in the WAN.
-func (a *Authority) tellLeader(ctx context.Context, k *keeper, h *heardTerm, now time.Time) (time.Duration, error) {
-	if k.heardSince.IsZero() {
-		k.heardSince = now
-	}
-	if wait := askLeaderAfter - now.Sub(k.heardSince); wait > 0 {
-		return wait, nil
-	}
-	k.heardSince = now
-	ctx, cancel := context.WithTimeout(ctx, callTime)
-	defer cancel()
-	none := func([]byte) error { return nil }
-	msg := pullRequest{h.dc, h.term, h.primary}
-	return askLeaderAfter, a.call(ctx, rpc.TrustPull, "", msg.append, none, a.PullHandler)
 }
 
 // takeNote gets a promotion that was heard of and keeps it as a claim, which fences the

@@ -61,18 +61,7 @@ func (a *Authority) keepUp(ctx context.Context, rec *store.Trust, k *keeper, now
 			k.behindSince = time.Time{}
 			return longestSleep, nil
 		}
-		if k.behindSince.IsZero() {
-			k.behindSince = now
-		}
-		if wait := askLeaderAfter - now.Sub(k.behindSince); wait > 0 {
-			return wait, nil
-		}
-		// It may not take part in the WAN, and so hear of nothing.
-		k.behindSince = now
-		ctx, cancel := context.WithTimeout(ctx, callTime)
-		defer cancel()
-		none := func([]byte) error { return nil }
-		return askLeaderAfter, a.call(ctx, rpc.TrustPull, "", func(b []byte) []byte { return b }, none, a.PullHandler)
+		return a.askLeader(ctx, &k.behindSince, now, func(b []byte) []byte { return b })
 	}
 	every := pullEvery
 	if behind {
@@ -90,6 +79,21 @@ func (a *Authority) keepUp(ctx context.Context, rec *store.Trust, k *keeper, now
 		return pullPause, err
 	}
 	return pullPause, nil
+}
+
+// askLeader has the leader pull, with what msg says was heard, unless it heard of it
+// by itself within askLeaderAfter of since: it may not take part in the WAN.
+func (a *Authority) askLeader(ctx context.Context, since *time.Time, now time.Time, msg func([]byte) []byte) (time.Duration, error) {
+	if since.IsZero() {
+		*since = now
+	}
+	if wait := askLeaderAfter - now.Sub(*since); wait > 0 {
+		return wait, nil
+	}
+	*since = now
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	return askLeaderAfter, a.call(ctx, rpc.TrustPull, "", msg, func([]byte) error { return nil }, a.PullHandler)
 }
 
 // PullHandler answers Trust.Pull on the leader.
