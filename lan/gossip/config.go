@@ -93,12 +93,14 @@ type Config struct {
 
 	// SnapshotFile remembers the members, so that a restarted agent finds the
 	// pool by itself; "" for none. After a leave it does so only with
-	// RejoinAfterLeave.
+	// RejoinAfterLeave. serf writes it, and may keep its last lines back for as long
+	// as nothing changes: SnapshotFile + ".members", where the servers and a few others
+	// are, is there after a kill, too.
 	SnapshotFile     string
 	RejoinAfterLeave bool
-	// Sparse keeps no more in the file than where the servers and a few others are,
-	// and costs nothing while they stay. Events that were fired while the agent was
-	// down do not reach it when it is back.
+	// Sparse does without serf's, whose place the other file takes, and costs nothing
+	// while the members stay. Events that were fired while the agent was down do not
+	// reach it when it is back.
 	Sparse bool
 	// Greet is with how many of the first members heard of the full state is
 	// exchanged, beside those joined.

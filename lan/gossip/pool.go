@@ -112,7 +112,7 @@ func (p *Pool) Start(context.Context) error {
 	life, end := context.WithCancel(context.Background())
 	p.serf, p.end, p.greeted = s, end, 0
 	p.dialer, _ = conf.MemberlistConfig.Transport.(memberlist.NodeAwareTransport)
-	if p.cfg.Sparse && p.cfg.SnapshotFile != "" {
+	if p.cfg.SnapshotFile != "" {
 		select {
 		case <-p.left: // of the time before Renew
 		default:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"strings"
@@ -22,22 +23,40 @@ const (
 	rejoinAtOnce = 3
 )
 
-// previous returns the members of the snapshot, name to address, none without a
-// file. serf reads the same lines, unless Config.Sparse is set, and tries each member
-// once when it starts.
+// previous returns the members that the files of SnapshotFile tell of, name to
+// address. serf reads the same lines of its own, and tries each member once when it
+// starts.
 func (c *Config) previous() (map[string]string, error) {
 	if c.SnapshotFile == "" {
 		return nil, nil
 	}
-	f, err := os.Open(c.SnapshotFile)
+	members, err := c.readMembers(c.SnapshotFile)
+	if c.Sparse || err != nil {
+		return members, err
+	}
+	remembered, err := c.readMembers(c.membersFile())
+	maps.Copy(members, remembered)
+	return members, err
+}
+
+// membersFile is where remember writes.
+func (c *Config) membersFile() string {
+	if c.Sparse {
+		return c.SnapshotFile
+	}
+	return c.SnapshotFile + ".members"
+}
+
+func (c *Config) readMembers(file string) (map[string]string, error) {
+	members := make(map[string]string)
+	f, err := os.Open(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return members, nil
 	}
 	if err != nil {
-		return nil, err
+		return members, err
 	}
 	defer f.Close()
-	members := make(map[string]string)
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		kind, rest, _ := strings.Cut(lines.Text(), ": ")

@@ -2,6 +2,7 @@ package gossip_test
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -40,6 +41,27 @@ func testSnapshotRejoins(t *testing.T, sparse bool) {
 			t.Errorf("after a leave: %d members, want 1: it must not rejoin by itself", n)
 		}
 		stop(t, b)
+	})
+}
+
+// What is on disk when an agent is killed is enough, also when the pool formed at once
+// and nothing happened since, of which serf writes nothing.
+func TestSnapshotOfKilledAgent(t *testing.T) {
+	dir, killed := t.TempDir(), t.TempDir()
+	gossiptest.Bubble(t, func(t *testing.T) {
+		net := gossiptest.NewNetwork(1)
+		a := agent(t, net, 1)
+		b := agent(t, net, 2, func(c *gossip.Config) { c.SnapshotFile = filepath.Join(dir, "local.snapshot") })
+		defer stop(t, a)
+		join(t, b, 1)
+		time.Sleep(5 * time.Second)
+		if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		stop(t, b)
+		b = agent(t, net, 2, func(c *gossip.Config) { c.SnapshotFile = filepath.Join(killed, "local.snapshot") })
+		defer stop(t, b)
+		until(t, 10*time.Second, "n2 found the pool by itself", func() bool { return status(b, "n1") == gossip.Alive })
 	})
 }
 

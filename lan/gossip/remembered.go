@@ -12,18 +12,18 @@ import (
 )
 
 const (
-	// rememberMost bounds the members that a Config.Sparse snapshot names.
+	// rememberMost bounds the members that the file names.
 	rememberMost = 64
 	// rememberPause is between a change and the writing of the file, so that a pool
 	// that forms costs one or two writes.
 	rememberPause = 2 * time.Second
 )
 
-// remembered is the snapshot of an agent that needs no more of it than the way back
-// into the pool: where the servers are, and some others. serf's own holds all members
-// and the clocks of events, and looks after them twice a second for ever. The lines
-// are the same, so that an agent may become a server, and one of another version read
-// them. One goroutine owns it, but for store.
+// remembered is the way back into the pool: where the servers are, and some others.
+// serf's own snapshot holds all members and the clocks of events, looks after them
+// twice a second for ever, and has what it wrote last in memory until something else
+// happens. The lines are the same, so that a client agent may become a server, and one
+// of another version read them. One goroutine owns it, but for store.
 type remembered struct {
 	file    string
 	rejoin  bool              // after a leave, too
@@ -34,7 +34,7 @@ type remembered struct {
 }
 
 func newRemembered(c *Config) *remembered {
-	return &remembered{file: c.SnapshotFile, rejoin: c.RejoinAfterLeave, members: make(map[string]string), servers: make(map[string]bool)}
+	return &remembered{file: c.membersFile(), rejoin: c.RejoinAfterLeave, members: make(map[string]string), servers: make(map[string]bool)}
 }
 
 // note takes over an event. A server takes the place of another member.
