@@ -465,7 +465,7 @@ func TestBlockingQueriesMove(t *testing.T) {
 			return func(_ context.Context, req *rpc.Request) (*rpc.Response, error) {
 				waits = append(waits, req.Wait.Round(time.Second))
 				time.Sleep(after)
-				return nil, store.Errorf(store.KindUnreachable, "gone")
+				return nil, store.Errorf(store.KindUnreachable, "gone: %w", rpc.ErrLost)
 			}
 		}
 		w.answer["s1"], w.answer["s2"] = dies(time.Minute), dies(time.Minute)
@@ -494,6 +494,35 @@ func TestBlockingQueriesMove(t *testing.T) {
 	})
 }
 
+// Where servers die more often than the hold time-out lasts, a blocking query goes on as
+// long as it waits at each for a while.
+func TestBlockingQueriesOutliveManyDeaths(t *testing.T) {
+	for _, c := range []struct {
+		lives time.Duration
+		ends  bool
+	}{{2 * time.Second, false}, {giveUp / 2, true}} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			w.servers = []Peer{{Name: "s1"}, {Name: "s2"}}
+			deaths := 0
+			for _, p := range w.servers {
+				w.answer[p.Name] = func(context.Context, *rpc.Request) (*rpc.Response, error) {
+					time.Sleep(c.lives)
+					if deaths == 30 {
+						return &rpc.Response{}, nil
+					}
+					deaths++
+					return nil, store.Errorf(store.KindUnreachable, "gone: %w", rpc.ErrLost)
+				}
+			}
+			req := with(read, func(r *rpc.Request) { r.MinIndex, r.Wait = 5, 5*time.Minute })
+			if _, err := w.dispatcher(t, false, false).Do(t.Context(), req); (err != nil) != c.ends {
+				t.Errorf("servers that live %s: %d deaths, %v", c.lives, deaths, err)
+			}
+		})
+	}
+}
+
 // TestBlockingQueriesOutliveARollingRestart has every server of the other
 // datacenter die while the query waits there; the first one is back by then.
 func TestBlockingQueriesOutliveARollingRestart(t *testing.T) {
@@ -515,16 +544,19 @@ func TestBlockingQueriesOutliveARollingRestart(t *testing.T) {
 		if _, err := w.dispatcher(t, true, true).Do(t.Context(), req); err != nil || len(died) != 2 || len(w.calls) < 3 {
 			t.Errorf("tried %q: %v", w.trace(), err)
 		}
-		// One that has not waited yet is told at once.
+		// One that has not waited yet waits for a sign of life, like any call.
 		for name := range w.answer {
 			w.answer[name] = fails(store.KindUnreachable, "gone")
 		}
-		start := time.Now()
-		if _, err := w.dispatcher(t, true, true).Do(t.Context(), req); store.KindOf(err) != store.KindUnreachable {
-			t.Errorf("got %v", err)
-		}
-		if took := time.Since(start); took > 0 {
-			t.Errorf("took %s, want no time", took)
+		for _, index := range []store.Index{5, 0} {
+			req.MinIndex = index
+			start := time.Now()
+			if _, err := w.dispatcher(t, true, true).Do(t.Context(), req); store.KindOf(err) != store.KindUnreachable {
+				t.Errorf("index %d: %v", index, err)
+			}
+			if took := time.Since(start); took != giveUp {
+				t.Errorf("index %d: took %s, want %s", index, took, giveUp)
+			}
 		}
 	})
 }

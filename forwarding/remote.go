@@ -80,10 +80,18 @@ func (d *Dispatcher) ask(ctx context.Context, p *path, req *rpc.Request, m *rpc.
 		if err != nil && !leaderless.IsZero() && retryable(req, m, err) && p.awaitLeader(ctx, req, leaderless) {
 			continue
 		}
+		if err == nil || !unanswered(err) {
+			return resp, tried, err
+		}
 		// A blocking query outlives a rolling restart: each server in turn dies while
-		// the query waits there, and those that died first are long back. One that
-		// has not waited yet is told at once.
-		if err == nil || !retry.waits() || !unanswered(err) || !retry.waited() || !retry.again(ctx, err, p.changes()) {
+		// the query waits there, and those that died first are long back. Any other call
+		// waits for one of them no longer than for a sign of life.
+		retry.hold = d.cfg.HoldTimeout
+		if !retry.moves() {
+			now := time.Now()
+			retry.hold = p.limit(now, now).Sub(now)
+		}
+		if !retry.again(ctx, err, p.changes()) {
 			return resp, tried, err
 		}
 	}

@@ -2,6 +2,7 @@ package forwarding
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -33,8 +34,8 @@ func retryable(req *rpc.Request, m *rpc.Method, err error) bool {
 }
 
 // retry paces the attempts of one request inside the hold time-out, which begins
-// with the first failure, and again when a blocking query was waiting for longer
-// than that: it moves to another server like one that was just sent.
+// with the first failure, and again when a blocking query was waiting meanwhile: it
+// moves to another server like one that was just sent.
 type retry struct {
 	req   *rpc.Request
 	m     *rpc.Method
@@ -67,8 +68,23 @@ func (r *retry) next() *rpc.Request {
 
 func (r *retry) waits() bool { return r.m.Blocking && r.req.MinIndex > 0 }
 
-// waited is whether a blocking query was waiting already, or is being moved.
-func (r *retry) waited() bool { return !r.until.IsZero() || time.Since(r.began) > giveUp }
+// moves is whether a blocking query was waiting already, or is being moved.
+func (r *retry) moves() bool {
+	return r.waits() && (!r.until.IsZero() || time.Since(r.began) > giveUp)
+}
+
+// lived is whether a blocking query was waiting at a server that was well until then:
+// it ended, or stopped to lead.
+func (r *retry) lived(now time.Time, err error) bool {
+	lasted := now.Sub(r.began)
+	switch {
+	case !r.waits():
+		return false
+	case rpc.Answered(err):
+		return lasted > 2*r.hold // it holds requests itself
+	}
+	return lasted > giveUp && (errors.Is(err, rpc.ErrLost) || store.KindOf(err) == store.KindNoLeader)
+}
 
 const (
 	firstPause = 10 * time.Millisecond
@@ -86,7 +102,7 @@ func (r *retry) again(ctx context.Context, err error, changed <-chan struct{}) b
 	if r.req.NoHold || !retryable(r.req, r.m, err) {
 		return false
 	}
-	if now := time.Now(); r.until.IsZero() || r.waits() && now.Sub(r.began) > r.hold {
+	if now := time.Now(); r.until.IsZero() || r.lived(now, err) {
 		r.until, r.pause = now.Add(r.hold), firstPause
 	}
 	if r.limited || store.KindOf(err) == store.KindBusy {

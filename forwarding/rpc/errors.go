@@ -93,6 +93,17 @@ func Stopping(err error) bool {
 	return errors.As(a.error, &e) && e.Kind == errStopping.Kind && e.Message == errStopping.Message
 }
 
+// ErrLost is in the chain of a client's error when the call had been handed to its
+// connection, and that ended without an answer.
+var ErrLost = errors.New("connection lost")
+
+// lost is ErrLost and why, in the words of why.
+type lost struct{ cause error }
+
+func (l lost) Error() string        { return l.cause.Error() }
+func (l lost) Unwrap() error        { return l.cause }
+func (l lost) Is(target error) bool { return target == ErrLost }
+
 func clip(b []byte) string { return string(b[:min(len(b), maxErrorText)]) }
 
 // errNotSent says that a call never left this process.
@@ -103,6 +114,7 @@ func (c *Client) errNotSent(m *Method, cause error) error {
 // errLost says that the answer of a call that was handed to the connection will
 // not come.
 func (c *Client) errLost(m *Method, cause error) error {
+	cause = lost{cause}
 	if m.Repeatable {
 		return store.Errorf(store.KindUnreachable, "%s to %s got no answer: %w", m.Name, c.peer, cause)
 	}
