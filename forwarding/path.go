@@ -440,10 +440,10 @@ func (p *path) silence(s *server, since time.Time, why string) {
 		return
 	}
 	s.silent, s.since = true, since
-	s.out.Store(true)
 	s.watch = watch{}
 	p.probeLocked(s)
 	p.settleLocked()
+	s.out.Store(true) // who sees it knows the limit of an outage, too
 	p.noteLocked()
 	p.mu.Unlock()
 	p.d.metrics.silenced.Inc()

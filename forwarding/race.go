@@ -36,6 +36,7 @@ type race struct {
 	quick      bool // may be sent twice, and is sent again when its server goes silent
 	needLeader bool
 	hedged     bool
+	mute       bool // it ended without a sign of life of any server in time
 	fixed      bool // it stays where it is until that connection ends
 	resent     int
 
@@ -82,7 +83,7 @@ func (d *Dispatcher) newRace(p *path, req *rpc.Request, m *rpc.Method) *race {
 	r.req.Hops++
 	r.quick = m.Repeatable && !blocks
 	r.needLeader = needsLeader(req, m)
-	r.hedged, r.fixed, r.resent, r.n, r.said, r.changed = false, false, 0, 0, nil, nil
+	r.hedged, r.mute, r.fixed, r.resent, r.n, r.said, r.changed = false, false, false, 0, 0, nil, nil
 	r.start, r.judge, r.leaderless = time.Now(), time.Time{}, time.Time{}
 	r.now = r.start
 	return r
@@ -163,6 +164,9 @@ func (r *race) send(ctx context.Context, hedge bool) bool {
 	r.n++
 	*t = try{server: s, began: r.now, hedge: hedge}
 	s.inFlight.Add(1)
+	if s.out.Load() && r.changed == nil {
+		r.changed = r.path.changes() // has arm watch the limit
+	}
 	peer := *s.peer.Load()
 	conn := r.d.cfg.WAN.Ready(peer)
 	client, ok := conn.(beginner)
@@ -318,7 +322,9 @@ func (r *race) look(ctx context.Context) error {
 		r.d.metrics.resends.Inc()
 		return nil
 	}
-	if !r.now.Before(r.path.limit(r.start, r.now)) {
+	// The limit may be that of an outage which is just over.
+	if !r.now.Before(r.path.limit(r.start, r.now)) && !r.waiting() && (r.n == maxTries || !r.path.others(r.tried)) {
+		r.mute = true
 		return r.verdict(store.Errorf(store.KindUnreachable, "rpc error making call: no server answers"))
 	}
 	return nil

@@ -75,6 +75,7 @@ func (d *Dispatcher) ask(ctx context.Context, p *path, req *rpc.Request, m *rpc.
 		if leaderless.IsZero() {
 			leaderless = r.leaderless
 		}
+		mute := r.mute
 		r.free()
 		// A hand-over is no outage, and the others may have been about to stop.
 		if err != nil && !leaderless.IsZero() && retryable(req, m, err) && p.awaitLeader(ctx, req, leaderless) {
@@ -86,9 +87,12 @@ func (d *Dispatcher) ask(ctx context.Context, p *path, req *rpc.Request, m *rpc.
 		// A blocking query outlives a rolling restart: each server in turn dies while
 		// the query waits there, and those that died first are long back. Any other call
 		// waits for one of them no longer than for a sign of life.
-		retry.hold = d.cfg.HoldTimeout
-		if !retry.moves() {
-			now := time.Now()
+		switch now := time.Now(); {
+		case retry.moves():
+			retry.hold = d.cfg.HoldTimeout
+		case mute:
+			return resp, tried, err
+		default:
 			retry.hold = p.limit(now, now).Sub(now)
 		}
 		if !retry.again(ctx, err, p.changes()) {
