@@ -65,7 +65,7 @@ func (a *Authority) accept(ctx context.Context, conn EnrollConn) (dc, result str
 	if rec == nil || len(rec.Roots) == 0 {
 		return dc, endedError, store.ErrNoLeader
 	}
-	r := &reply{version: enrollVersion, mode: mode, facts: a.facts(rec, dc)}
+	r := &reply{mode: mode, facts: a.facts(rec, dc)}
 	if err := a.verdict(ctx, rec, h, r); err != nil {
 		return dc, refusalOutcome(store.KindOf(err)), err
 	}
@@ -155,7 +155,7 @@ func (a *Authority) acceptGrant(ctx context.Context, conn EnrollConn, rec *store
 	if err := a.awaitRoot(ctx, rep.root); err != nil {
 		return err
 	}
-	if err := writeFrame(conn, (&reply{version: enrollVersion, outcome: outcomeDone}).append); err != nil {
+	if err := writeFrame(conn, (&reply{outcome: outcomeDone}).append); err != nil {
 		return store.Errorf(store.KindUnreachable, "enrolment of %s: %w", h.facts.datacenter, err)
 	}
 	return nil
@@ -163,7 +163,7 @@ func (a *Authority) acceptGrant(ctx context.Context, conn EnrollConn, rec *store
 
 // answerRefusal tells the peer why, as far as it still listens.
 func answerRefusal(conn EnrollConn, err error) {
-	r := reply{version: enrollVersion, outcome: outcomeRefused, kind: store.KindOf(err), text: printable(err.Error())}
+	r := reply{outcome: outcomeRefused, kind: store.KindOf(err), text: printable(err.Error())}
 	if writeFrame(conn, r.append) == nil {
 		drain(conn)
 	}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"encoding/hex"
+	"reflect"
 	"testing"
 	"time"
 
@@ -22,41 +24,78 @@ var noCall = rpc.DoerFunc(func(context.Context, *rpc.Request) (*rpc.Response, er
 
 func noDial(context.Context, string) (EnrollConn, error) { return nil, store.ErrNoPath }
 
-// message is any of the package's messages.
-type message interface {
+// body is any of the messages.
+type body interface {
 	append([]byte) []byte
 	decode([]byte) error
 }
 
-func messages() []message {
-	return []message{new(hello), new(reply), new(signServerRequest), new(signServerReply), new(signIntermediateRequest), new(signIntermediateReply), new(joinRequest), new(joinReply)}
-}
-
-func full() []message {
+// full are all messages, each with all fields set.
+func full() []body {
 	f := facts{datacenter: "dc1", node: "n1", clusterID: "c", configured: "dc2", primary: "dc3", root: []byte("r"), others: 4}
-	g := grant{federationID: "f", primary: "dc1", roots: [][]byte{{1}, {2}}, intermediate: []byte{3}, datacenters: []store.TrustDatacenter{{Name: "dc1", ClusterID: "c", KeyHash: "k"}}}
-	return []message{
-		&hello{version: 1, mode: modeKey, proof: []byte("p"), facts: f, csr: []byte("c"), unproven: true},
-		&reply{version: 1, outcome: outcomeGranted, mode: modeKey, proof: []byte("p"), facts: f, csr: []byte("c"), grant: &g, kind: store.KindConflict, text: "no"},
+	g := grant{
+		federationID: "f", primary: "dc1", roots: [][]byte{{1}, {2}}, intermediate: []byte{3}, datacenters: []store.TrustDatacenter{{Name: "dc1", ClusterID: "c", KeyHash: "k"}},
+		crosses: [][]byte{{4}}, revoked: []store.TrustRevocation{{Node: "n2", Datacenter: "dc2"}}, revision: 5, pruned: 6, promotion: &store.Promotion{Term: 2},
+	}
+	return []body{
+		&hello{mode: modeKey, proof: []byte("p"), facts: f, csr: []byte("c"), unproven: true, token: "t"},
+		&reply{outcome: outcomeGranted, mode: modeKey, proof: []byte("p"), facts: f, csr: []byte("c"), grant: &g, kind: store.KindConflict, text: "no"},
 		&signServerRequest{csr: []byte("c"), node: "n", root: "r"},
 		&signServerReply{leaf: []byte("l"), intermediate: []byte("i")},
-		&signIntermediateRequest{csr: []byte("c"), subject: f, renewal: true, dialed: true},
+		&signIntermediateRequest{csr: []byte("c"), subject: f, renewal: true, dialed: true, token: "t"},
 		&signIntermediateReply{outcome: outcomeGranted, grant: g},
-		&joinRequest{address: "a", adopt: &g, index: 7},
-		&joinReply{root: "r"},
+		&joinRequest{address: "a", adopt: &g, index: 7, token: "t"},
+		&joinReply{root: "r", address: "a", notHere: true},
+		&confirmRequest{datacenter: "dc1", root: "r"},
+		&evictRequest{node: "n", datacenter: "dc1", undo: true, forget: true},
+		&rotateRequest{what: "root"},
+		&holderRequest{keyHash: "k"},
+		&tokenRequest{datacenter: "dc1", seconds: 60, addresses: []string{"a:1", "b:2"}},
+		&promoteRequest{force: true},
+		&followRequest{datacenter: "dc1"},
+		&pullRequest{datacenter: "dc1", term: 2, primary: "dc2"},
 	}
 }
 
-func TestMessagesRoundTrip(t *testing.T) {
+// messages are the same, empty.
+func messages() []body {
+	all := full()
+	for i, m := range all {
+		all[i] = reflect.New(reflect.TypeOf(m).Elem()).Interface().(body)
+	}
+	return all
+}
+
+// onTheWire is what they are encoded to: other versions read it.
+var onTheWire = []string{
+	"080110011a0170221b0a0364633112026e311a016322036463322a0364633332017238042a016330013a0174",
+	"0801100318012201702a1b0a0364633112026e311a016322036463322a0364633332017238043201633a340a016612036463311a01011a01022201032a0b0a036463311201631a016b3201043a090a026e3212036463324005480652020802400b4a026e6f",
+	"08011201631a016e220172",
+	"080112016c1a0169",
+	"08011201631a1b0a0364633112026e311a016322036463322a03646333320172380420012801320174",
+	"080110031a340a016612036463311a01011a01022201032a0b0a036463311201631a016b3201043a090a026e3212036463324005480652020802",
+	"08011201611a340a016612036463311a01011a01022201032a0b0a036463311201631a016b3201043a090a026e321203646332400548065202080220072a0174",
+	"08011201721a01612001",
+	"080112036463311a0172",
+	"080112016e1a0364633120012801",
+	"08011204726f6f74",
+	"080112016b",
+	"08011203646331183c2203613a312203623a32",
+	"08011001",
+	"08011203646331",
+	"0801120364633118022203646332",
+}
+
+func TestMessages(t *testing.T) {
 	for i, m := range full() {
 		b := m.append(nil)
-		got := messages()[i]
-		if err := got.decode(b); err != nil {
-			t.Errorf("%T: %v", m, err)
-			continue
+		if got := hex.EncodeToString(b); got != onTheWire[i] {
+			t.Errorf("%T is encoded to\n%s, want\n%s", m, got, onTheWire[i])
 		}
-		if again := got.append(nil); !bytes.Equal(b, again) {
-			t.Errorf("%T: %x became %x", m, b, again)
+		got := messages()[i]
+		if err := got.decode(b); err != nil || !reflect.DeepEqual(got, m) {
+			t.Errorf("%T: decoded to %+v, %v", m, got, err)
+			continue
 		}
 		// A newer writer's fields are skipped; a newer version is refused.
 		if err := messages()[i].decode(append(bytes.Clone(b), 0xfa, 0x01, 1, 'x')); err != nil {
@@ -64,6 +103,12 @@ func TestMessagesRoundTrip(t *testing.T) {
 		}
 		if err := messages()[i].decode([]byte{8, 2}); err == nil {
 			t.Errorf("%T of version 2 accepted", m)
+		}
+		if err := messages()[i].decode(b[2:]); err == nil {
+			t.Errorf("%T without a version accepted", m)
+		}
+		for n := range b {
+			_ = messages()[i].decode(b[:n]) // an error or not, but no panic
 		}
 	}
 }

@@ -195,7 +195,7 @@ func (a *Authority) joinReverse(ctx context.Context, conn EnrollConn, addr strin
 		answerRefusal(conn, errChanged)
 		return "", endedError, errChanged
 	}
-	if err := writeFrame(conn, (&reply{version: enrollVersion, outcome: outcomeGranted, grant: g}).append); err != nil {
+	if err := writeFrame(conn, (&reply{outcome: outcomeGranted, grant: g}).append); err != nil {
 		return "", endedError, unreachable(addr, err)
 	}
 	done, err := readReply(conn)
@@ -234,7 +234,6 @@ func (a *Authority) sign(ctx context.Context, rec *store.Trust, m *signIntermedi
 func (a *Authority) hello(conn EnrollConn, rec *store.Trust, them name, exp []byte, tok *joinToken) (*hello, error) {
 	key := a.gossipKey()
 	h := &hello{
-		version:  enrollVersion,
 		facts:    a.facts(rec, them.datacenter),
 		unproven: tok == nil && (a.cfg.AllowUnauthenticated || len(key) == 0),
 	}

@@ -9,12 +9,7 @@ import (
 	"unicode"
 
 	"landbridge/store"
-	"landbridge/store/wire"
 )
-
-// enrollVersion is the version of all messages below. A reader refuses others;
-// within a version fields may be added, and unknown ones are skipped.
-const enrollVersion = 1
 
 // Bounds. Nothing before authentication is read beyond maxHello.
 const (
@@ -46,37 +41,20 @@ type facts struct {
 	others     uint64 // members of its federation besides itself and the other side
 }
 
-func (f *facts) append(b []byte) []byte {
-	b = wire.String(b, 1, f.datacenter)
-	b = wire.String(b, 2, f.node)
-	b = wire.String(b, 3, f.clusterID)
-	b = wire.String(b, 4, f.configured)
-	b = wire.String(b, 5, f.primary)
-	b = wire.Bytes(b, 6, f.root)
-	return wire.Uint(b, 7, f.others)
+func (f *facts) fields(c *codec) {
+	c.text(1, &f.datacenter)
+	c.text(2, &f.node)
+	c.text(3, &f.clusterID)
+	c.text(4, &f.configured)
+	c.text(5, &f.primary)
+	c.bytes(6, &f.root)
+	integer(c, 7, &f.others)
 }
 
-func (f *facts) decode(b []byte) error {
-	d := wire.NewDecoder(b)
-	for d.Next() {
-		switch d.Field {
-		case 1:
-			f.datacenter = d.String()
-		case 2:
-			f.node = d.String()
-		case 3:
-			f.clusterID = d.String()
-		case 4:
-			f.configured = d.String()
-		case 5:
-			f.primary = d.String()
-		case 6:
-			f.root = bytes.Clone(d.Bytes())
-		case 7:
-			f.others = d.Uint()
-		}
-	}
-	if err := d.Err(); err != nil {
+func (f *facts) AppendWire(b []byte) []byte { return encodeMessage(b, f) }
+
+func (f *facts) DecodeWire(b []byte) error {
+	if err := decodePart(b, f); err != nil {
 		return err
 	}
 	if err := validNode(f.node); err != nil {
@@ -101,66 +79,34 @@ func (f *facts) decode(b []byte) error {
 
 // hello opens an enrolment: the joiner's whole half, so that one exchange does.
 type hello struct {
-	version uint64
-	mode    mode
-	proof   []byte
-	facts   facts
-	csr     []byte // for its intermediate, should the other side win
+	mode  mode
+	proof []byte
+	facts facts
+	csr   []byte // for its intermediate, should the other side win
 	// unproven says that the joiner takes an answer without proof. An acceptor
 	// that can give none then knows beforehand whether it will be believed.
 	unproven bool
 	token    string // id of the token whose secret proof is made with
 }
 
-func (h *hello) append(b []byte) []byte {
-	b = wire.Uint(b, 1, h.version)
-	b = wire.Uint(b, 2, uint64(h.mode))
-	b = wire.Bytes(b, 3, h.proof)
-	b = wire.Message(b, 4, h.facts.append)
-	b = wire.Bytes(b, 5, h.csr)
-	b = wire.Bool(b, 6, h.unproven)
-	return wire.String(b, 7, h.token)
+func (h *hello) fields(c *codec) {
+	c.version()
+	integer(c, 2, &h.mode)
+	c.bytes(3, &h.proof)
+	c.part(4, true, &h.facts)
+	c.bytes(5, &h.csr)
+	c.flag(6, &h.unproven)
+	c.text(7, &h.token)
 }
+
+func (h *hello) append(b []byte) []byte { return encodeMessage(b, h) }
 
 func (h *hello) decode(b []byte) error {
-	d := wire.NewDecoder(b)
-	for d.Next() {
-		switch d.Field {
-		case 1:
-			h.version = d.Uint()
-			if h.version != enrollVersion {
-				return errVersion(h.version)
-			}
-		case 2:
-			h.mode = mode(d.Uint())
-		case 3:
-			h.proof = bytes.Clone(d.Bytes())
-		case 4:
-			if err := h.facts.decode(d.Bytes()); err != nil {
-				return err
-			}
-		case 5:
-			h.csr = bytes.Clone(d.Bytes())
-		case 6:
-			h.unproven = d.Bool()
-		case 7:
-			h.token = d.String()
-		}
-	}
-	if err := d.Err(); err != nil {
-		return err
-	}
-	if h.version == 0 {
-		return errVersion(0)
-	}
-	if h.facts.datacenter == "" {
+	err := decodeMessage(b, h)
+	if err == nil && h.facts.datacenter == "" {
 		return store.Errorf(store.KindInvalid, "enrolment without a datacenter name")
 	}
-	return nil
-}
-
-func errVersion(v uint64) error {
-	return store.Errorf(store.KindInvalid, "the other side speaks version %d of enrolment, this server speaks %d", v, enrollVersion)
+	return err
 }
 
 // outcome is what the accepting side answers.
@@ -176,7 +122,6 @@ const (
 
 // reply answers a hello, and the grant of a reversed enrolment.
 type reply struct {
-	version uint64
 	outcome outcome
 	mode    mode
 	proof   []byte
@@ -187,61 +132,24 @@ type reply struct {
 	text    string
 }
 
-func (r *reply) append(b []byte) []byte {
-	b = wire.Uint(b, 1, r.version)
-	b = wire.Uint(b, 2, uint64(r.outcome))
-	b = wire.Uint(b, 3, uint64(r.mode))
-	b = wire.Bytes(b, 4, r.proof)
-	if r.facts.datacenter != "" {
-		b = wire.Message(b, 5, r.facts.append)
-	}
-	b = wire.Bytes(b, 6, r.csr)
-	if r.grant != nil {
-		b = wire.Message(b, 7, r.grant.append)
-	}
-	b = wire.Uint(b, 8, uint64(r.kind))
-	return wire.String(b, 9, r.text)
+func (r *reply) fields(c *codec) {
+	c.version()
+	integer(c, 2, &r.outcome)
+	integer(c, 3, &r.mode)
+	c.bytes(4, &r.proof)
+	c.part(5, r.facts.datacenter != "", &r.facts)
+	c.bytes(6, &r.csr)
+	option(c, 7, &r.grant)
+	integer(c, 8, &r.kind)
+	c.text(9, &r.text)
 }
 
+func (r *reply) append(b []byte) []byte { return encodeMessage(b, r) }
+
 func (r *reply) decode(b []byte) error {
-	d := wire.NewDecoder(b)
-	for d.Next() {
-		switch d.Field {
-		case 1:
-			r.version = d.Uint()
-			if r.version != enrollVersion {
-				return errVersion(r.version)
-			}
-		case 2:
-			r.outcome = outcome(d.Uint())
-		case 3:
-			r.mode = mode(d.Uint())
-		case 4:
-			r.proof = bytes.Clone(d.Bytes())
-		case 5:
-			if err := r.facts.decode(d.Bytes()); err != nil {
-				return err
-			}
-		case 6:
-			r.csr = bytes.Clone(d.Bytes())
-		case 7:
-			r.grant = new(grant)
-			if err := r.grant.decode(d.Bytes()); err != nil {
-				return err
-			}
-		case 8:
-			r.kind = store.Kind(d.Uint())
-		case 9:
-			r.text = printable(d.String())
-		}
-	}
-	if err := d.Err(); err != nil {
-		return err
-	}
-	if r.version == 0 {
-		return errVersion(0)
-	}
-	return nil
+	err := decodeMessage(b, r)
+	r.text = printable(r.text)
+	return err
 }
 
 // grant is what a datacenter needs to be part of a federation.
@@ -258,78 +166,21 @@ type grant struct {
 	promotion    *store.Promotion // of primary, nil if there was none
 }
 
-func (g *grant) append(b []byte) []byte {
-	b = wire.String(b, 1, g.federationID)
-	b = wire.String(b, 2, g.primary)
-	for _, r := range g.roots {
-		b = wire.Element(b, 3, r)
-	}
-	b = wire.Bytes(b, 4, g.intermediate)
-	for i := range g.datacenters {
-		b = wire.Message(b, 5, g.datacenters[i].AppendWire)
-	}
-	for _, c := range g.crosses {
-		b = wire.Element(b, 6, c)
-	}
-	for i := range g.revoked {
-		b = wire.Message(b, 7, g.revoked[i].AppendWire)
-	}
-	b = wire.Uint(b, 8, g.revision)
-	b = wire.Uint(b, 9, g.pruned)
-	if g.promotion != nil {
-		b = wire.Message(b, 10, g.promotion.AppendWire)
-	}
-	return b
+func (g *grant) fields(c *codec) {
+	c.text(1, &g.federationID)
+	c.text(2, &g.primary)
+	list(c, 3, &g.roots, maxRoots, "roots")
+	c.bytes(4, &g.intermediate)
+	records(c, 5, &g.datacenters, 0, "")
+	list(c, 6, &g.crosses, maxRoots, "cross-signed roots")
+	records(c, 7, &g.revoked, maxRevoked, "revocations")
+	integer(c, 8, &g.revision)
+	integer(c, 9, &g.pruned)
+	option(c, 10, &g.promotion)
 }
 
-func (g *grant) decode(b []byte) error {
-	d := wire.NewDecoder(b)
-	for d.Next() {
-		switch d.Field {
-		case 1:
-			g.federationID = d.String()
-		case 2:
-			g.primary = d.String()
-		case 3:
-			if len(g.roots) == maxRoots {
-				return fmt.Errorf("%w: more than %d roots", wire.ErrTruncated, maxRoots)
-			}
-			g.roots = append(g.roots, bytes.Clone(d.Bytes()))
-		case 4:
-			g.intermediate = bytes.Clone(d.Bytes())
-		case 5:
-			var dc store.TrustDatacenter
-			if err := dc.DecodeWire(d.Bytes()); err != nil {
-				return err
-			}
-			g.datacenters = append(g.datacenters, dc)
-		case 6:
-			if len(g.crosses) == maxRoots {
-				return fmt.Errorf("%w: more than %d cross-signed roots", wire.ErrTruncated, maxRoots)
-			}
-			g.crosses = append(g.crosses, bytes.Clone(d.Bytes()))
-		case 7:
-			if len(g.revoked) == maxRevoked {
-				return fmt.Errorf("%w: more than %d revocations", wire.ErrTruncated, maxRevoked)
-			}
-			var r store.TrustRevocation
-			if err := r.DecodeWire(d.Bytes()); err != nil {
-				return err
-			}
-			g.revoked = append(g.revoked, r)
-		case 8:
-			g.revision = d.Uint()
-		case 9:
-			g.pruned = d.Uint()
-		case 10:
-			g.promotion = new(store.Promotion)
-			if err := g.promotion.DecodeWire(d.Bytes()); err != nil {
-				return err
-			}
-		}
-	}
-	return d.Err()
-}
+func (g *grant) AppendWire(b []byte) []byte { return encodeMessage(b, g) }
+func (g *grant) DecodeWire(b []byte) error  { return decodePart(b, g) }
 
 // printable makes a peer's text fit for logs and terminals.
 func printable(s string) string {

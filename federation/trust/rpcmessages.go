@@ -1,14 +1,8 @@
 package trust
 
-import (
-	"bytes"
+import "landbridge/store"
 
-	"landbridge/store"
-	"landbridge/store/wire"
-)
-
-// Bodies of the Trust methods, in the format and under the version of
-// messages.go.
+// Bodies of the Trust methods.
 
 // signServerRequest is the body of Trust.SignServer. With an empty csr it only
 // reports that node uses a certificate below root.
@@ -18,57 +12,29 @@ type signServerRequest struct {
 	root string
 }
 
-func (m *signServerRequest) append(b []byte) []byte {
-	b = wire.Uint(b, 1, enrollVersion)
-	b = wire.Bytes(b, 2, m.csr)
-	b = wire.String(b, 3, m.node)
-	return wire.String(b, 4, m.root)
+func (m *signServerRequest) fields(c *codec) {
+	c.version()
+	c.bytes(2, &m.csr)
+	c.text(3, &m.node)
+	c.text(4, &m.root)
 }
 
-func (m *signServerRequest) decode(b []byte) error {
-	version := uint64(0)
-	d := wire.NewDecoder(b)
-	for d.Next() {
-		switch d.Field {
-		case 1:
-			version = d.Uint()
-		case 2:
-			m.csr = bytes.Clone(d.Bytes())
-		case 3:
-			m.node = d.String()
-		case 4:
-			m.root = d.String()
-		}
-	}
-	return versioned(version, d.Err())
-}
+func (m *signServerRequest) append(b []byte) []byte { return encodeMessage(b, m) }
+func (m *signServerRequest) decode(b []byte) error  { return decodeMessage(b, m) }
 
 // signServerReply is a server's certificate and its issuer's.
 type signServerReply struct {
 	leaf, intermediate []byte
 }
 
-func (m *signServerReply) append(b []byte) []byte {
-	b = wire.Uint(b, 1, enrollVersion)
-	b = wire.Bytes(b, 2, m.leaf)
-	return wire.Bytes(b, 3, m.intermediate)
+func (m *signServerReply) fields(c *codec) {
+	c.version()
+	c.bytes(2, &m.leaf)
+	c.bytes(3, &m.intermediate)
 }
 
-func (m *signServerReply) decode(b []byte) error {
-	version := uint64(0)
-	d := wire.NewDecoder(b)
-	for d.Next() {
-		switch d.Field {
-		case 1:
-			version = d.Uint()
-		case 2:
-			m.leaf = bytes.Clone(d.Bytes())
-		case 3:
-			m.intermediate = bytes.Clone(d.Bytes())
-		}
-	}
-	return versioned(version, d.Err())
-}
+func (m *signServerReply) append(b []byte) []byte { return encodeMessage(b, m) }
+func (m *signServerReply) decode(b []byte) error  { return decodeMessage(b, m) }
 
 // signIntermediateRequest is the body of Trust.SignIntermediate. facts.root is
 // what the subject's own root is, for a decision between two joins at once.
@@ -81,40 +47,23 @@ type signIntermediateRequest struct {
 	token  string // id of the token that the subject proved to hold
 }
 
-func (m *signIntermediateRequest) append(b []byte) []byte {
-	b = wire.Uint(b, 1, enrollVersion)
-	b = wire.Bytes(b, 2, m.csr)
-	b = wire.Message(b, 3, m.subject.append)
-	b = wire.Bool(b, 4, m.renewal)
-	b = wire.Bool(b, 5, m.dialed)
-	return wire.String(b, 6, m.token)
+func (m *signIntermediateRequest) fields(c *codec) {
+	c.version()
+	c.bytes(2, &m.csr)
+	c.part(3, true, &m.subject)
+	c.flag(4, &m.renewal)
+	c.flag(5, &m.dialed)
+	c.text(6, &m.token)
 }
 
+func (m *signIntermediateRequest) append(b []byte) []byte { return encodeMessage(b, m) }
+
 func (m *signIntermediateRequest) decode(b []byte) error {
-	version := uint64(0)
-	d := wire.NewDecoder(b)
-	for d.Next() {
-		switch d.Field {
-		case 1:
-			version = d.Uint()
-		case 2:
-			m.csr = bytes.Clone(d.Bytes())
-		case 3:
-			if err := m.subject.decode(d.Bytes()); err != nil {
-				return err
-			}
-		case 4:
-			m.renewal = d.Bool()
-		case 5:
-			m.dialed = d.Bool()
-		case 6:
-			m.token = d.String()
-		}
-	}
-	if d.Err() == nil && m.subject.datacenter == "" {
+	err := decodeMessage(b, m)
+	if err == nil && m.subject.datacenter == "" {
 		return store.Errorf(store.KindInvalid, "request names no datacenter")
 	}
-	return versioned(version, d.Err())
+	return err
 }
 
 // signIntermediateReply grants, or says that the subject wins after all.
@@ -123,29 +72,14 @@ type signIntermediateReply struct {
 	grant   grant
 }
 
-func (m *signIntermediateReply) append(b []byte) []byte {
-	b = wire.Uint(b, 1, enrollVersion)
-	b = wire.Uint(b, 2, uint64(m.outcome))
-	return wire.Message(b, 3, m.grant.append)
+func (m *signIntermediateReply) fields(c *codec) {
+	c.version()
+	integer(c, 2, &m.outcome)
+	c.part(3, true, &m.grant)
 }
 
-func (m *signIntermediateReply) decode(b []byte) error {
-	version := uint64(0)
-	d := wire.NewDecoder(b)
-	for d.Next() {
-		switch d.Field {
-		case 1:
-			version = d.Uint()
-		case 2:
-			m.outcome = outcome(d.Uint())
-		case 3:
-			if err := m.grant.decode(d.Bytes()); err != nil {
-				return err
-			}
-		}
-	}
-	return versioned(version, d.Err())
-}
+func (m *signIntermediateReply) append(b []byte) []byte { return encodeMessage(b, m) }
+func (m *signIntermediateReply) decode(b []byte) error  { return decodeMessage(b, m) }
 
 // joinRequest is the body of Trust.Join: an address to enrol with, or a grant
 // that another server of this datacenter was given for all of it.
@@ -156,38 +90,16 @@ type joinRequest struct {
 	token   string      // as `wan token` printed it, instead of an address
 }
 
-func (m *joinRequest) append(b []byte) []byte {
-	b = wire.Uint(b, 1, enrollVersion)
-	b = wire.String(b, 2, m.address)
-	if m.adopt != nil {
-		b = wire.Message(b, 3, m.adopt.append)
-	}
-	b = wire.Uint(b, 4, uint64(m.index))
-	return wire.String(b, 5, m.token)
+func (m *joinRequest) fields(c *codec) {
+	c.version()
+	c.text(2, &m.address)
+	option(c, 3, &m.adopt)
+	integer(c, 4, &m.index)
+	c.text(5, &m.token)
 }
 
-func (m *joinRequest) decode(b []byte) error {
-	version := uint64(0)
-	d := wire.NewDecoder(b)
-	for d.Next() {
-		switch d.Field {
-		case 1:
-			version = d.Uint()
-		case 2:
-			m.address = d.String()
-		case 3:
-			m.adopt = new(grant)
-			if err := m.adopt.decode(d.Bytes()); err != nil {
-				return err
-			}
-		case 4:
-			m.index = store.Index(d.Uint())
-		case 5:
-			m.token = d.String()
-		}
-	}
-	return versioned(version, d.Err())
-}
+func (m *joinRequest) append(b []byte) []byte { return encodeMessage(b, m) }
+func (m *joinRequest) decode(b []byte) error  { return decodeMessage(b, m) }
 
 // joinReply names the root in force after a join, and the address that answered.
 type joinReply struct {
@@ -198,55 +110,27 @@ type joinReply struct {
 	notHere bool
 }
 
-func (m *joinReply) append(b []byte) []byte {
-	b = wire.Uint(b, 1, enrollVersion)
-	b = wire.String(b, 2, m.root)
-	b = wire.String(b, 3, m.address)
-	return wire.Bool(b, 4, m.notHere)
+func (m *joinReply) fields(c *codec) {
+	c.version()
+	c.text(2, &m.root)
+	c.text(3, &m.address)
+	c.flag(4, &m.notHere)
 }
 
-func (m *joinReply) decode(b []byte) error {
-	version := uint64(0)
-	d := wire.NewDecoder(b)
-	for d.Next() {
-		switch d.Field {
-		case 1:
-			version = d.Uint()
-		case 2:
-			m.root = d.String()
-		case 3:
-			m.address = d.String()
-		case 4:
-			m.notHere = d.Bool()
-		}
-	}
-	return versioned(version, d.Err())
-}
+func (m *joinReply) append(b []byte) []byte { return encodeMessage(b, m) }
+func (m *joinReply) decode(b []byte) error  { return decodeMessage(b, m) }
 
 // confirmRequest is the body of Trust.Confirm.
 type confirmRequest struct{ datacenter, root string }
 
-func (m *confirmRequest) append(b []byte) []byte {
-	b = wire.Uint(b, 1, enrollVersion)
-	b = wire.String(b, 2, m.datacenter)
-	return wire.String(b, 3, m.root)
+func (m *confirmRequest) fields(c *codec) {
+	c.version()
+	c.text(2, &m.datacenter)
+	c.text(3, &m.root)
 }
 
-func (m *confirmRequest) decode(b []byte) error {
-	version := uint64(0)
-	d := wire.NewDecoder(b)
-	for d.Next() {
-		switch d.Field {
-		case 1:
-			version = d.Uint()
-		case 2:
-			m.datacenter = d.String()
-		case 3:
-			m.root = d.String()
-		}
-	}
-	return versioned(version, d.Err())
-}
+func (m *confirmRequest) append(b []byte) []byte { return encodeMessage(b, m) }
+func (m *confirmRequest) decode(b []byte) error  { return decodeMessage(b, m) }
 
 // evictRequest is the body of Trust.Evict; node "" is the whole datacenter.
 type evictRequest struct {
@@ -255,63 +139,38 @@ type evictRequest struct {
 	forget           bool // a datacenter is evicted, and may join again at once as another cluster
 }
 
-func (m *evictRequest) append(b []byte) []byte {
-	b = wire.Uint(b, 1, enrollVersion)
-	b = wire.String(b, 2, m.node)
-	b = wire.String(b, 3, m.datacenter)
-	b = wire.Bool(b, 4, m.undo)
-	return wire.Bool(b, 5, m.forget)
+func (m *evictRequest) fields(c *codec) {
+	c.version()
+	c.text(2, &m.node)
+	c.text(3, &m.datacenter)
+	c.flag(4, &m.undo)
+	c.flag(5, &m.forget)
 }
 
-func (m *evictRequest) decode(b []byte) error {
-	version := uint64(0)
-	d := wire.NewDecoder(b)
-	for d.Next() {
-		switch d.Field {
-		case 1:
-			version = d.Uint()
-		case 2:
-			m.node = d.String()
-		case 3:
-			m.datacenter = d.String()
-		case 4:
-			m.undo = d.Bool()
-		case 5:
-			m.forget = d.Bool()
-		}
-	}
-	return versioned(version, d.Err())
+func (m *evictRequest) append(b []byte) []byte { return encodeMessage(b, m) }
+func (m *evictRequest) decode(b []byte) error  { return decodeMessage(b, m) }
+
+// rotateRequest is the body of Trust.Rotate.
+type rotateRequest struct{ what string }
+
+func (m *rotateRequest) fields(c *codec) {
+	c.version()
+	c.text(2, &m.what)
 }
 
-// rotateRequest is the body of Trust.Rotate and holderRequest that of
-// Trust.Holder: one string each.
-type (
-	rotateRequest struct{ what string }
-	holderRequest struct{ keyHash string }
-)
+func (m *rotateRequest) append(b []byte) []byte { return encodeMessage(b, m) }
+func (m *rotateRequest) decode(b []byte) error  { return decodeMessage(b, m) }
 
-func (m *rotateRequest) append(b []byte) []byte      { return appendOne(b, m.what) }
-func (m *rotateRequest) decode(b []byte) (err error) { m.what, err = decodeOne(b); return err }
-func (m *holderRequest) append(b []byte) []byte      { return appendOne(b, m.keyHash) }
-func (m *holderRequest) decode(b []byte) (err error) { m.keyHash, err = decodeOne(b); return err }
+// holderRequest is the body of Trust.Holder.
+type holderRequest struct{ keyHash string }
 
-func appendOne(b []byte, s string) []byte {
-	return wire.String(wire.Uint(b, 1, enrollVersion), 2, s)
+func (m *holderRequest) fields(c *codec) {
+	c.version()
+	c.text(2, &m.keyHash)
 }
 
-func decodeOne(b []byte) (s string, err error) {
-	version := uint64(0)
-	d := wire.NewDecoder(b)
-	for d.Next() {
-		switch d.Field {
-		case 1:
-			version = d.Uint()
-		case 2:
-			s = d.String()
-		}
-	}
-	return s, versioned(version, d.Err())
-}
+func (m *holderRequest) append(b []byte) []byte { return encodeMessage(b, m) }
+func (m *holderRequest) decode(b []byte) error  { return decodeMessage(b, m) }
 
 // tokenRequest is the body of Trust.Token.
 type tokenRequest struct {
@@ -320,65 +179,39 @@ type tokenRequest struct {
 	addresses  []string
 }
 
-func (m *tokenRequest) append(b []byte) []byte {
-	b = wire.Uint(b, 1, enrollVersion)
-	b = wire.String(b, 2, m.datacenter)
-	b = wire.Uint(b, 3, m.seconds)
-	for _, a := range m.addresses {
-		b = wire.StringElement(b, 4, a)
-	}
-	return b
+func (m *tokenRequest) fields(c *codec) {
+	c.version()
+	c.text(2, &m.datacenter)
+	integer(c, 3, &m.seconds)
+	list(c, 4, &m.addresses, maxTokenAddresses, "addresses")
 }
 
-func (m *tokenRequest) decode(b []byte) error {
-	version := uint64(0)
-	d := wire.NewDecoder(b)
-	for d.Next() {
-		switch d.Field {
-		case 1:
-			version = d.Uint()
-		case 2:
-			m.datacenter = d.String()
-		case 3:
-			m.seconds = d.Uint()
-		case 4:
-			if len(m.addresses) == maxTokenAddresses {
-				return store.Errorf(store.KindInvalid, "more than %d addresses", maxTokenAddresses)
-			}
-			m.addresses = append(m.addresses, d.String())
-		}
-	}
-	return versioned(version, d.Err())
-}
+func (m *tokenRequest) append(b []byte) []byte { return encodeMessage(b, m) }
+func (m *tokenRequest) decode(b []byte) error  { return decodeMessage(b, m) }
 
 // promoteRequest is the body of Trust.Promote.
 type promoteRequest struct {
 	force bool // although the primary answers
 }
 
-func (m *promoteRequest) append(b []byte) []byte {
-	return wire.Bool(wire.Uint(b, 1, enrollVersion), 2, m.force)
+func (m *promoteRequest) fields(c *codec) {
+	c.version()
+	c.flag(2, &m.force)
 }
 
-func (m *promoteRequest) decode(b []byte) error {
-	version := uint64(0)
-	d := wire.NewDecoder(b)
-	for d.Next() {
-		switch d.Field {
-		case 1:
-			version = d.Uint()
-		case 2:
-			m.force = d.Bool()
-		}
-	}
-	return versioned(version, d.Err())
-}
+func (m *promoteRequest) append(b []byte) []byte { return encodeMessage(b, m) }
+func (m *promoteRequest) decode(b []byte) error  { return decodeMessage(b, m) }
 
 // followRequest is the body of Trust.Follow.
 type followRequest struct{ datacenter string }
 
-func (m *followRequest) append(b []byte) []byte      { return appendOne(b, m.datacenter) }
-func (m *followRequest) decode(b []byte) (err error) { m.datacenter, err = decodeOne(b); return err }
+func (m *followRequest) fields(c *codec) {
+	c.version()
+	c.text(2, &m.datacenter)
+}
+
+func (m *followRequest) append(b []byte) []byte { return encodeMessage(b, m) }
+func (m *followRequest) decode(b []byte) error  { return decodeMessage(b, m) }
 
 // pullRequest is the body of Trust.Pull where a promotion was heard of.
 type pullRequest struct {
@@ -387,34 +220,12 @@ type pullRequest struct {
 	primary    string
 }
 
-func (m *pullRequest) append(b []byte) []byte {
-	b = wire.Uint(b, 1, enrollVersion)
-	b = wire.String(b, 2, m.datacenter)
-	b = wire.Uint(b, 3, m.term)
-	return wire.String(b, 4, m.primary)
+func (m *pullRequest) fields(c *codec) {
+	c.version()
+	c.text(2, &m.datacenter)
+	integer(c, 3, &m.term)
+	c.text(4, &m.primary)
 }
 
-func (m *pullRequest) decode(b []byte) error {
-	version := uint64(0)
-	d := wire.NewDecoder(b)
-	for d.Next() {
-		switch d.Field {
-		case 1:
-			version = d.Uint()
-		case 2:
-			m.datacenter = d.String()
-		case 3:
-			m.term = d.Uint()
-		case 4:
-			m.primary = d.String()
-		}
-	}
-	return versioned(version, d.Err())
-}
-
-func versioned(v uint64, err error) error {
-	if err == nil && v != enrollVersion {
-		return errVersion(v)
-	}
-	return err
-}
+func (m *pullRequest) append(b []byte) []byte { return encodeMessage(b, m) }
+func (m *pullRequest) decode(b []byte) error  { return decodeMessage(b, m) }

@@ -160,7 +160,7 @@ func (a *Authority) askShared(ctx context.Context, dc string, read store.Consist
 		return nil, err
 	}
 	g := new(grant)
-	if err := g.decode(resp.Body); err != nil {
+	if err := g.DecodeWire(resp.Body); err != nil {
 		return nil, invalid(err)
 	}
 	return g, nil
@@ -175,7 +175,7 @@ func follows(rec *store.Trust, g *grant, now time.Time) (*store.Trust, error) {
 	if t := term(g.promotion); t != TermOf(rec) {
 		return nil, store.Errorf(store.KindConflict, "datacenter %s is the primary of term %d, ours is of term %d", g.primary, t, TermOf(rec))
 	}
-	if now := shared(rec); now.revision == g.revision && bytes.Equal(now.append(nil), g.append(nil)) {
+	if now := shared(rec); now.revision == g.revision && bytes.Equal(now.AppendWire(nil), g.AppendWire(nil)) {
 		return nil, nil // as nearly always
 	}
 	list, err := readRoots(g.federationID, g.roots, g.crosses, now)
@@ -220,7 +220,7 @@ func (a *Authority) SyncHandler(_ context.Context, req *rpc.Request) (*rpc.Respo
 	if rec.RootKey == nil {
 		return nil, store.Errorf(store.KindConflict, "datacenter %s is not the primary, %s is", a.cfg.Datacenter, rec.Primary)
 	}
-	return &rpc.Response{Index: rec.ModifyIndex, KnownLeader: true, Effective: req.Consistency, Body: shared(rec).append(nil)}, nil
+	return &rpc.Response{Index: rec.ModifyIndex, KnownLeader: true, Effective: req.Consistency, Body: shared(rec).AppendWire(nil)}, nil
 }
 
 // report tells the primary, while a root is being replaced, that all our servers

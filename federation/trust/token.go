@@ -16,7 +16,6 @@ import (
 
 	"landbridge/forwarding/rpc"
 	"landbridge/store"
-	"landbridge/store/wire"
 )
 
 // Tokens let a datacenter join that shares no gossip key: the primary makes one,
@@ -41,16 +40,19 @@ type joinToken struct {
 	addresses   []string
 }
 
+func (t *joinToken) fields(c *codec) {
+	c.version()
+	c.text(2, &t.id)
+	c.bytes(3, &t.secret)
+	root, _ := hex.DecodeString(t.fingerprint)
+	c.bytes(4, &root)
+	t.fingerprint = hex.EncodeToString(root)
+	list(c, 5, &t.addresses, maxTokenAddresses, "addresses")
+}
+
 // String is the token as operators carry it.
 func (t *joinToken) String() string {
-	root, _ := hex.DecodeString(t.fingerprint)
-	b := wire.Uint(nil, 1, enrollVersion)
-	b = wire.String(b, 2, t.id)
-	b = wire.Bytes(b, 3, t.secret)
-	b = wire.Bytes(b, 4, root)
-	for _, a := range t.addresses {
-		b = wire.StringElement(b, 5, a)
-	}
+	b := encodeMessage(nil, t)
 	// The sum finds slips of the pen, which would otherwise look like a wrong secret.
 	sum := sha256.Sum256(b)
 	return TokenPrefix + base64.RawURLEncoding.EncodeToString(append(b, sum[:4]...))
@@ -75,25 +77,7 @@ func parseToken(s string) (*joinToken, error) {
 		return bad(errToken)
 	}
 	t := &joinToken{}
-	version := uint64(0)
-	d := wire.NewDecoder(b)
-	for d.Next() {
-		switch d.Field {
-		case 1:
-			version = d.Uint()
-		case 2:
-			t.id = d.String()
-		case 3:
-			t.secret = bytes.Clone(d.Bytes())
-		case 4:
-			t.fingerprint = hex.EncodeToString(d.Bytes())
-		case 5:
-			if len(t.addresses) < maxTokenAddresses {
-				t.addresses = append(t.addresses, d.String())
-			}
-		}
-	}
-	if err := versioned(version, d.Err()); err != nil {
+	if err := decodeMessage(b, t); err != nil {
 		return nil, invalid(err)
 	}
 	if t.id == "" || len(t.secret) != tokenSecretSize || len(t.fingerprint) != 2*sha256.Size || len(t.addresses) == 0 {
