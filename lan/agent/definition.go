@@ -155,6 +155,22 @@ func (c *CheckDefinition) validate() error {
 	if isMaintenance(c.ID) {
 		return nil
 	}
+	for _, d := range []struct {
+		field string
+		value Duration
+	}{{"Interval", c.Interval}, {"TTL", c.TTL}, {"Timeout", c.Timeout}, {"DeregisterCriticalServiceAfter", c.DeregisterCriticalServiceAfter}} {
+		if d.value < 0 {
+			return fmt.Errorf("%s must not be negative, is %s", d.field, time.Duration(d.value))
+		}
+	}
+	for _, n := range []struct {
+		field string
+		value int
+	}{{"SuccessBeforePassing", c.SuccessBeforePassing}, {"FailuresBeforeWarning", c.FailuresBeforeWarning}, {"FailuresBeforeCritical", c.FailuresBeforeCritical}} {
+		if n.value < 0 {
+			return fmt.Errorf("%s must not be negative, is %d", n.field, n.value)
+		}
+	}
 	kind := c.Type()
 	running := kind != "" && kind != "alias" && kind != "ttl"
 	switch {

@@ -32,6 +32,8 @@ func TestRegisterBodies(t *testing.T) {
 		{"port as float", `{"name":"lower","port":80.0}`, store.KindBadRequest, "Request decode failed: json: cannot unmarshal number 80.0*"},
 		{"checks no list", `{"Name":"w","Checks":{"TTL":"1s"}}`, store.KindBadRequest, "Request decode failed: json: cannot unmarshal object*"},
 		{"bad duration", `{"Name":"w","Check":{"TTL":"soon"}}`, store.KindBadRequest, `Request decode failed: time: invalid duration "soon"`},
+		{"negative timeout", `{"Name":"w2","Check":{"HTTP":"http://x","Interval":"10s","Timeout":"-1s"}}`, store.KindBadRequest, "Invalid check: Timeout must not be negative, is -1s"},
+		{"negative threshold", `{"Name":"w2","Check":{"HTTP":"http://x","Interval":"10s","SuccessBeforePassing":-2}}`, store.KindBadRequest, "Invalid check: SuccessBeforePassing must not be negative, is -2"},
 		{"no kind", `{"Name":"w2","Check":{"Interval":"10s"}}`, store.KindBadRequest, "Invalid check: TTL must be > 0 for TTL checks"},
 		{"no interval", `{"Name":"w2","Check":{"HTTP":"http://x"}}`, store.KindBadRequest, "Invalid check: Interval must be > 0 for Script, HTTP, H2PING, TCP, UDP or OSService checks"},
 		{"ttl and interval", `{"Name":"w2","Check":{"HTTP":"http://x","Interval":"1s","TTL":"1s"}}`, store.KindBadRequest, "Invalid check: Interval and TTL cannot both be specified"},

@@ -96,6 +96,9 @@ func (a *Agent) normalizeFiles(services []*ServiceDefinition, checks []*CheckDef
 			errs = append(errs, fmt.Errorf("service %q: %w", firstOf(in.ID, in.Name), err))
 			continue
 		}
+		if wantServices[d.ID] != nil {
+			a.cfg.Logger.Warn("two services of the files have the same id: the later one counts", "service_id", d.ID)
+		}
 		wantServices[d.ID] = d
 	}
 	errs = append(errs, a.addSidecars(wantServices)...)
@@ -108,6 +111,9 @@ func (a *Agent) normalizeFiles(services []*ServiceDefinition, checks []*CheckDef
 		if err != nil {
 			errs = append(errs, fmt.Errorf("check %q: %w", firstOf(in.ID, in.Name), err))
 			continue
+		}
+		if wantChecks[c.ID] != nil {
+			a.cfg.Logger.Warn("two checks of the files have the same id: the later one counts", "check_id", c.ID)
 		}
 		wantChecks[c.ID] = c
 	}
