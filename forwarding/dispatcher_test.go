@@ -87,12 +87,25 @@ func (w *world) Failed(p Peer) {
 }
 
 func (w *world) Dial(_ context.Context, p Peer) (rpc.Doer, error) {
-	if w.refused[p.Name] {
+	w.mu.Lock()
+	refused := w.refused[p.Name]
+	w.mu.Unlock()
+	if refused {
 		return nil, errors.New("connection refused")
 	}
 	return rpc.DoerFunc(func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) {
 		return w.call(ctx, p.Name, req)
 	}), nil
+}
+
+// refuse has dialing these fail, and no others.
+func (w *world) refuse(names ...string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.refused)
+	for _, name := range names {
+		w.refused[name] = true
+	}
 }
 
 type fakeWAN struct{ *world }
@@ -454,40 +467,44 @@ func TestRequestsWithoutADeadlineGetOne(t *testing.T) {
 }
 
 // A blocking query that has waited for minutes when its server dies waits on at
-// another one for what is left of its time; one that died as well is no reason to
-// give up.
+// another one for what is left of its time, here and in another datacenter; one that
+// died as well is no reason to give up.
 func TestBlockingQueriesMove(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		w.servers = []Peer{{Name: "s1"}, {Name: "s2"}, {Name: "s3"}}
+		w.remote["dc2"] = []Peer{{Name: "r1.dc2"}, {Name: "r2.dc2"}, {Name: "r3.dc2"}}
 		var waits []time.Duration
-		dies := func(after time.Duration) rpc.DoerFunc {
-			return func(_ context.Context, req *rpc.Request) (*rpc.Response, error) {
+		for _, p := range slices.Concat(w.servers, w.remote["dc2"]) {
+			w.answer[p.Name] = func(_ context.Context, req *rpc.Request) (*rpc.Response, error) {
 				waits = append(waits, req.Wait.Round(time.Second))
-				time.Sleep(after)
-				return nil, store.Errorf(store.KindUnreachable, "gone: %w", rpc.ErrLost)
+				if len(waits) < 3 {
+					time.Sleep(2 * time.Minute)
+					return nil, store.Errorf(store.KindUnreachable, "gone: %w", rpc.ErrLost)
+				}
+				time.Sleep(req.Wait)
+				return &rpc.Response{}, nil
 			}
 		}
-		w.answer["s1"], w.answer["s2"] = dies(time.Minute), dies(time.Minute)
-		w.answer["s3"] = func(_ context.Context, req *rpc.Request) (*rpc.Response, error) {
-			waits = append(waits, req.Wait.Round(time.Second))
-			time.Sleep(req.Wait)
-			return &rpc.Response{}, nil
-		}
-		req := with(read, func(r *rpc.Request) { r.MinIndex, r.Wait = 5, 5*time.Minute })
-		start := time.Now()
-		if _, err := w.dispatcher(t, false, false).Do(t.Context(), req); err != nil || w.trace() != "s1 s2 s3" {
-			t.Errorf("tried %q: %v", w.trace(), err)
-		}
-		if took := time.Since(start).Round(time.Second); took != 5*time.Minute {
-			t.Errorf("took %s, want 5m", took)
-		}
-		if want := []time.Duration{5 * time.Minute, 4 * time.Minute, 3 * time.Minute}; !slices.Equal(waits, want) {
-			t.Errorf("waits %v, want %v", waits, want)
+		for _, dc := range []string{"", "dc2"} {
+			w.calls, waits = nil, nil
+			req := with(read, func(r *rpc.Request) { r.Datacenter, r.MinIndex, r.Wait = dc, 5, 5*time.Minute })
+			start := time.Now()
+			_, err := w.dispatcher(t, dc != "", dc != "").Do(t.Context(), req)
+			if err != nil || dc == "" && w.trace() != "s1 s2 s3" {
+				t.Errorf("dc %q: tried %q: %v", dc, w.trace(), err)
+			}
+			if took := time.Since(start).Round(time.Second); took != 5*time.Minute {
+				t.Errorf("dc %q: took %s, want 5m", dc, took)
+			}
+			if want := []time.Duration{5 * time.Minute, 3 * time.Minute, time.Minute}; !slices.Equal(waits, want) {
+				t.Errorf("dc %q: waits %v, want %v", dc, waits, want)
+			}
 		}
 		// Who tries again by itself is told at once.
 		again := with(stale, func(r *rpc.Request) { r.NoHold = true })
-		w.calls, w.servers = nil, []Peer{{Name: "s1"}, {Name: "s3"}}
+		w.calls, waits = nil, nil
+		w.servers = []Peer{{Name: "s1"}, {Name: "s3"}}
 		if _, err := w.dispatcher(t, false, false).Do(t.Context(), again); err == nil || w.trace() != "s1" {
 			t.Errorf("tried %q: %v", w.trace(), err)
 		}
@@ -523,39 +540,45 @@ func TestBlockingQueriesOutliveManyDeaths(t *testing.T) {
 	}
 }
 
-// TestBlockingQueriesOutliveARollingRestart has every server of the other
-// datacenter die while the query waits there; the first one is back by then.
+// TestBlockingQueriesOutliveARollingRestart has every server of the other datacenter
+// die while the query waits there, for so long that nobody else has asked lately. The
+// others take no connections yet: they are still restarting.
 func TestBlockingQueriesOutliveARollingRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		w.remote["dc2"] = []Peer{{Name: "r1.dc2"}, {Name: "r2.dc2"}}
-		died := map[string]bool{}
+		deaths := 0
 		for _, p := range w.remote["dc2"] {
 			w.answer[p.Name] = func(context.Context, *rpc.Request) (*rpc.Response, error) {
-				time.Sleep(time.Second)
-				if died[p.Name] {
+				time.Sleep(2 * askedLately)
+				if deaths++; deaths > 4 {
 					return &rpc.Response{}, nil
 				}
-				died[p.Name] = true
-				return nil, store.Errorf(store.KindUnreachable, "gone")
+				w.refuse("r1.dc2", "r2.dc2")
+				time.AfterFunc(2*time.Second, func() { w.refuse() })
+				return nil, store.Errorf(store.KindUnreachable, "gone: %w", rpc.ErrLost)
 			}
 		}
-		req := with(read, func(r *rpc.Request) { r.Datacenter, r.MinIndex, r.Wait = "dc2", 5, time.Minute })
-		if _, err := w.dispatcher(t, true, true).Do(t.Context(), req); err != nil || len(died) != 2 || len(w.calls) < 3 {
-			t.Errorf("tried %q: %v", w.trace(), err)
+		req := with(read, func(r *rpc.Request) { r.Datacenter, r.MinIndex, r.Wait = "dc2", 5, 5*time.Minute })
+		start := time.Now()
+		if _, err := w.dispatcher(t, true, true).Do(t.Context(), req); err != nil || deaths != 5 {
+			t.Errorf("after %s and %d deaths: tried %q: %v", time.Since(start), deaths, w.trace(), err)
 		}
 		// One that has not waited yet waits for a sign of life, like any call.
 		for name := range w.answer {
 			w.answer[name] = fails(store.KindUnreachable, "gone")
 		}
 		for _, index := range []store.Index{5, 0} {
-			req.MinIndex = index
+			req.MinIndex, w.calls = index, nil
 			start := time.Now()
 			if _, err := w.dispatcher(t, true, true).Do(t.Context(), req); store.KindOf(err) != store.KindUnreachable {
 				t.Errorf("index %d: %v", index, err)
 			}
 			if took := time.Since(start); took != giveUp {
 				t.Errorf("index %d: took %s, want %s", index, took, giveUp)
+			}
+			if len(w.calls) > 60 {
+				t.Errorf("index %d: asked %d times within %s servers that only answer pings", index, len(w.calls), giveUp)
 			}
 		}
 	})

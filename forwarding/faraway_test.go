@@ -2,6 +2,7 @@ package forwarding
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -152,6 +153,16 @@ func (s *farServer) freeze(on bool) {
 	for _, l := range s.links {
 		l.Stall(on)
 	}
+}
+
+// kill ends its connections, as when its process ends; it is back at once.
+func (s *farServer) kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.links {
+		_ = l.A.CloseWithCause(errors.New("killed"))
+	}
+	s.links = nil
 }
 
 func (w *faraway) each(f func(*farServer)) {

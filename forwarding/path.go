@@ -107,7 +107,8 @@ type server struct {
 
 	// Guarded by path.mu.
 	silent  bool
-	since   time.Time
+	since   time.Time // when it went silent last
+	flaps   bool      // that was soon after the time before: pings pass, calls do not
 	probing bool
 	meeting bool // alert has it connected to
 	watch   watch
@@ -439,6 +440,7 @@ func (p *path) silence(s *server, since time.Time, why string) {
 		p.mu.Unlock()
 		return
 	}
+	s.flaps = since.Sub(s.since) < 2*probeEvery
 	s.silent, s.since = true, since
 	s.watch = watch{}
 	p.probeLocked(s)

@@ -45,6 +45,8 @@ func (p *path) probe(ctx context.Context, s *server) {
 	pause := probeEvery / 5
 	for {
 		p.mu.Lock()
+		waits := s.flaps
+		s.flaps = false
 		over := !s.silent || p.servers[s.name] != s || !p.asked(time.Now())
 		if over {
 			s.probing = false
@@ -53,11 +55,13 @@ func (p *path) probe(ctx context.Context, s *server) {
 		if over {
 			return
 		}
-		if err := p.try(ctx, s); err == nil {
-			p.back(s)
-			continue
-		} else if ctx.Err() == nil {
-			p.d.cfg.WAN.Report(s.name, err)
+		if !waits {
+			if err := p.try(ctx, s); err == nil {
+				p.back(s)
+				continue
+			} else if ctx.Err() == nil {
+				p.d.cfg.WAN.Report(s.name, err)
+			}
 		}
 		t := time.NewTimer(pause)
 		pause = min(2*pause, probeEvery)

@@ -2,6 +2,7 @@ package forwarding
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -37,6 +38,7 @@ type race struct {
 	needLeader bool
 	hedged     bool
 	mute       bool // it ended without a sign of life of any server in time
+	lost       bool // it ended with a server at which it, a blocking query, had been waiting
 	fixed      bool // it stays where it is until that connection ends
 	resent     int
 
@@ -83,7 +85,7 @@ func (d *Dispatcher) newRace(p *path, req *rpc.Request, m *rpc.Method) *race {
 	r.req.Hops++
 	r.quick = m.Repeatable && !blocks
 	r.needLeader = needsLeader(req, m)
-	r.hedged, r.mute, r.fixed, r.resent, r.n, r.said, r.changed = false, false, false, 0, 0, nil, nil
+	r.hedged, r.mute, r.lost, r.fixed, r.resent, r.n, r.said, r.changed = false, false, false, false, 0, 0, nil, nil
 	r.start, r.judge, r.leaderless = time.Now(), time.Time{}, time.Time{}
 	r.now = r.start
 	return r
@@ -323,8 +325,11 @@ func (r *race) look(ctx context.Context) error {
 		return nil
 	}
 	// The limit may be that of an outage which is just over.
-	if !r.now.Before(r.path.limit(r.start, r.now)) && !r.waiting() && (r.n == maxTries || !r.path.others(r.tried)) {
-		r.mute = true
+	late := !r.now.Before(r.path.limit(r.start, r.now))
+	switch others := r.path.others(r.tried); {
+	case r.waiting():
+	case others && r.n == maxTries, !others && late:
+		r.mute = !others
 		return r.verdict(store.Errorf(store.KindUnreachable, "rpc error making call: no server answers"))
 	}
 	return nil
@@ -461,6 +466,10 @@ func (r *race) settle(ctx context.Context, t *try, resp *rpc.Response, err error
 		return nil, err, true
 	}
 	if !retryable(&r.req, r.m, err) {
+		return nil, err, true
+	}
+	if r.m.Blocking && r.req.MinIndex > 0 && t.took > giveUp && errors.Is(err, rpc.ErrLost) {
+		r.lost = true // what was found when it came there is no news
 		return nil, err, true
 	}
 	if answered {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -195,6 +196,60 @@ func TestMomentOfSilence(t *testing.T) {
 			}
 		})
 		away.Wait()
+	})
+}
+
+// A blocking query came to its server since another one had no leader, and waits there
+// until that dies: there is a leader by now.
+func TestServerOfAWaitingQueryDies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFaraway(t, 2)
+		w.warm()
+		var asked atomic.Int32
+		for _, s := range w.servers {
+			s.mu.Lock()
+			s.answer = func(_ context.Context, req *rpc.Request) (*rpc.Response, error) {
+				if req.Method == rpc.StatusLeader {
+					return &rpc.Response{Body: []byte(`"10.0.0.1:8300"`)}, nil
+				}
+				switch asked.Add(1) {
+				case 1:
+					return nil, store.ErrNoLeader
+				case 2:
+					time.Sleep(time.Minute)
+					s.kill()
+				}
+				return &rpc.Response{}, nil
+			}
+			s.mu.Unlock()
+		}
+		req := with(read, func(r *rpc.Request) { r.MinIndex, r.Wait = 5, 5*time.Minute })
+		if _, took, err := w.call(req); err != nil || asked.Load() != 3 || took > time.Minute+10*farRTT {
+			t.Errorf("asked %d servers: %v after %s", asked.Load(), err, took)
+		}
+	})
+}
+
+// One server after the other freezes as it is asked, more than a call is under way to
+// at once: the next is asked all the same.
+func TestManyServersFreeze(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFaraway(t, maxTries+1)
+		w.warm()
+		var frozen atomic.Int32
+		w.each(func(s *farServer) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.answer = func(context.Context, *rpc.Request) (*rpc.Response, error) {
+				if frozen.Add(1) <= maxTries {
+					s.freeze(true)
+				}
+				return &rpc.Response{Body: []byte(s.name)}, nil
+			}
+		})
+		if from, took, err := w.call(&stale); err != nil || frozen.Load() != maxTries+1 {
+			t.Errorf("asked %d servers: %q, %v after %s", frozen.Load(), from, err, took)
+		}
 	})
 }
 

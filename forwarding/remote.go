@@ -64,6 +64,7 @@ func (d *Dispatcher) ask(ctx context.Context, p *path, req *rpc.Request, m *rpc.
 		return d.inTurn(ctx, p, req, m)
 	}
 	retry := d.newRetry(req, m, nil)
+	moved := false           // a blocking query, which has waited at a server
 	var leaderless time.Time // when a server first said so
 	for {
 		r := d.newRace(p, retry.next(), m)
@@ -75,24 +76,26 @@ func (d *Dispatcher) ask(ctx context.Context, p *path, req *rpc.Request, m *rpc.
 		if leaderless.IsZero() {
 			leaderless = r.leaderless
 		}
-		mute := r.mute
+		lost, mute := r.lost, r.mute
 		r.free()
+		// A blocking query outlives a rolling restart: each server in turn dies while
+		// the query waits there, and those that died first are long back.
+		if lost {
+			moved, leaderless = true, time.Time{}
+			retry.anew(d.cfg.HoldTimeout)
+			p.lastUse.Store(time.Now().UnixNano()) // it may have been the last to ask
+			p.wake()
+			continue
+		}
 		// A hand-over is no outage, and the others may have been about to stop.
 		if err != nil && !leaderless.IsZero() && retryable(req, m, err) && p.awaitLeader(ctx, req, leaderless) {
 			continue
 		}
-		if err == nil || !unanswered(err) {
+		if err == nil || !unanswered(err) || mute && !moved {
 			return resp, tried, err
 		}
-		// A blocking query outlives a rolling restart: each server in turn dies while
-		// the query waits there, and those that died first are long back. Any other call
-		// waits for one of them no longer than for a sign of life.
-		switch now := time.Now(); {
-		case retry.moves():
-			retry.hold = d.cfg.HoldTimeout
-		case mute:
-			return resp, tried, err
-		default:
+		if !moved { // no longer than for a sign of life
+			now := time.Now()
 			retry.hold = p.limit(now, now).Sub(now)
 		}
 		if !retry.again(ctx, err, p.changes()) {

@@ -68,15 +68,15 @@ func (r *retry) next() *rpc.Request {
 
 func (r *retry) waits() bool { return r.m.Blocking && r.req.MinIndex > 0 }
 
-// moves is whether a blocking query was waiting already, or is being moved.
-func (r *retry) moves() bool {
-	return r.waits() && (!r.until.IsZero() || time.Since(r.began) > giveUp)
+// anew begins the hold time-out.
+func (r *retry) anew(hold time.Duration) {
+	r.until, r.hold, r.pause = time.Now().Add(hold), hold, firstPause
 }
 
 // lived is whether a blocking query was waiting at a server that was well until then:
 // it ended, or stopped to lead.
-func (r *retry) lived(now time.Time, err error) bool {
-	lasted := now.Sub(r.began)
+func (r *retry) lived(err error) bool {
+	lasted := time.Since(r.began)
 	switch {
 	case !r.waits():
 		return false
@@ -102,8 +102,8 @@ func (r *retry) again(ctx context.Context, err error, changed <-chan struct{}) b
 	if r.req.NoHold || !retryable(r.req, r.m, err) {
 		return false
 	}
-	if now := time.Now(); r.until.IsZero() || r.lived(now, err) {
-		r.until, r.pause = now.Add(r.hold), firstPause
+	if r.until.IsZero() || r.lived(err) {
+		r.anew(r.hold)
 	}
 	if r.limited || store.KindOf(err) == store.KindBusy {
 		r.pause = max(r.pause, busyPause)
