@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -82,210 +83,216 @@ func (s *server) ready(t testing.TB) {
 }
 
 func TestDiskRestartAndRecovery(t *testing.T) {
-	dir := t.TempDir()
-	begin := time.Now()
-	s := onDisk(t, dir, true)
-	s.ready(t)
-	mustApply(t, s, "a")
-	if d := time.Since(begin); d > time.Second {
-		t.Errorf("first durable write of a new server took %v", d)
-	}
-	for i := range 50 {
-		mustApply(t, s, fmt.Sprint(i))
-	}
-	// Members nobody will ever reach: the quorum is lost.
-	for _, id := range []string{"s2", "s3"} {
-		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
-		s.AddVoter(ctx, id, "addr-"+id)
-		cancel()
-	}
-	want := s.fsm.all()
-	s.end(t)
-	copied := t.TempDir()
-	if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
-		t.Fatal(err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		begin := time.Now()
+		s := onDisk(t, dir, true)
+		s.ready(t)
+		mustApply(t, s, "a")
+		if d := time.Since(begin); d > 50*time.Millisecond {
+			t.Errorf("first durable write of a new server took %v", d)
+		}
+		for i := range 50 {
+			mustApply(t, s, fmt.Sprint(i))
+		}
+		// Members nobody will ever reach: the quorum is lost.
+		for _, id := range []string{"s2", "s3"} {
+			ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+			s.AddVoter(ctx, id, "addr-"+id)
+			cancel()
+		}
+		want := s.fsm.all()
+		s.end(t)
+		copied := t.TempDir()
+		if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
 
-	s = onDisk(t, dir, false)
-	time.Sleep(100 * time.Millisecond)
-	if s.IsLeader() {
-		t.Fatal("leads without a quorum")
-	}
-	if s.RecoveryDue() != 0 || !s.HasState() {
-		t.Errorf("RecoveryDue %d, HasState %v, want 0, true", s.RecoveryDue(), s.HasState())
-	}
-	s.end(t)
+		s = onDisk(t, dir, false)
+		time.Sleep(5 * time.Second)
+		if s.IsLeader() {
+			t.Fatal("leads without a quorum")
+		}
+		if s.RecoveryDue() != 0 || !s.HasState() {
+			t.Errorf("RecoveryDue %d, HasState %v, want 0, true", s.RecoveryDue(), s.HasState())
+		}
+		s.end(t)
 
-	path := filepath.Join(dir, "raft", "peers.json")
-	if err := os.WriteFile(path, []byte(`[{"id":"s1","address":"addr-s1","non_voter":false}]`), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s = onDisk(t, dir, false)
-	s.ready(t)
-	if due := s.RecoveryDue(); due != 5 {
-		t.Errorf("%d recoveries are due, want one more than the state's 4", due)
-	}
-	if _, err := os.Stat(path); !os.IsNotExist(err) {
-		t.Errorf("peers.json is still there: %v", err)
-	}
-	if got := s.fsm.all(); !slices.Equal(got, want) {
-		t.Errorf("after recovery %v, want %v", got, want)
-	}
-	if got := s.Servers(); len(got) != 1 || got[0].ID != "s1" {
-		t.Errorf("servers %v, want s1 alone", got)
-	}
-	mustApply(t, s, "after")
-	info, err := os.ReadFile(filepath.Join(dir, "raft", "peers.info"))
-	var peers []peer
-	if err != nil || json.Unmarshal(info, &peers) != nil || len(peers) != 1 || peers[0] != (peer{ID: "s1", Address: "addr-s1"}) {
-		t.Errorf("peers.info %s, %v", info, err)
-	}
-	s.end(t)
-	s = onDisk(t, dir, false) // and once more without the file
-	s.ready(t)
-	if got := s.fsm.all(); !slices.Equal(got, append(want, "after")) || s.RecoveryDue() != 5 {
-		t.Errorf("after a restart %v, %d recoveries due, want 5 until somebody says it is done", got, s.RecoveryDue())
-	}
-	if err := s.RecoveryDone(); err != nil || s.RecoveryDue() != 0 {
-		t.Errorf("RecoveryDone: %v, %d due", err, s.RecoveryDue())
-	}
-	s.end(t)
-	s = onDisk(t, dir, false)
-	if s.RecoveryDue() != 0 {
-		t.Errorf("%d recoveries are due after all is done", s.RecoveryDue())
-	}
-	s.end(t)
+		path := filepath.Join(dir, "raft", "peers.json")
+		if err := os.WriteFile(path, []byte(`[{"id":"s1","address":"addr-s1","non_voter":false}]`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s = onDisk(t, dir, false)
+		s.ready(t)
+		if due := s.RecoveryDue(); due != 5 {
+			t.Errorf("%d recoveries are due, want one more than the state's 4", due)
+		}
+		if _, err := os.Stat(path); !os.IsNotExist(err) {
+			t.Errorf("peers.json is still there: %v", err)
+		}
+		if got := s.fsm.all(); !slices.Equal(got, want) {
+			t.Errorf("after recovery %v, want %v", got, want)
+		}
+		if got := s.Servers(); len(got) != 1 || got[0].ID != "s1" {
+			t.Errorf("servers %v, want s1 alone", got)
+		}
+		mustApply(t, s, "after")
+		info, err := os.ReadFile(filepath.Join(dir, "raft", "peers.info"))
+		var peers []peer
+		if err != nil || json.Unmarshal(info, &peers) != nil || len(peers) != 1 || peers[0] != (peer{ID: "s1", Address: "addr-s1"}) {
+			t.Errorf("peers.info %s, %v", info, err)
+		}
+		s.end(t)
+		s = onDisk(t, dir, false) // and once more without the file
+		s.ready(t)
+		if got := s.fsm.all(); !slices.Equal(got, append(want, "after")) || s.RecoveryDue() != 5 {
+			t.Errorf("after a restart %v, %d recoveries due, want 5 until somebody says it is done", got, s.RecoveryDue())
+		}
+		if err := s.RecoveryDone(); err != nil || s.RecoveryDue() != 0 {
+			t.Errorf("RecoveryDone: %v, %d due", err, s.RecoveryDue())
+		}
+		s.end(t)
+		s = onDisk(t, dir, false)
+		if s.RecoveryDue() != 0 {
+			t.Errorf("%d recoveries are due after all is done", s.RecoveryDue())
+		}
+		s.end(t)
 
-	bad := filepath.Join(copied, "raft", "peers.json")
-	if err := os.WriteFile(bad, []byte(`[{"id":"s1"`), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	st, err := raftlog.Open(copied, raftlog.Options{RaftID: "s1", Fatal: func(error) {}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
-	_, tr := raft.NewInmemTransport("addr-s1")
-	n, err := New(Config{NodeID: "s1", FSM: &listFSM{}, Stores: st, Transport: tr, Fatal: func(error) {}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := n.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "peers.json") {
-		t.Errorf("Start with a bad peers.json: %v", err)
-	}
+		bad := filepath.Join(copied, "raft", "peers.json")
+		if err := os.WriteFile(bad, []byte(`[{"id":"s1"`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		st, err := raftlog.Open(copied, raftlog.Options{RaftID: "s1", Fatal: func(error) {}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer st.Close()
+		_, tr := raft.NewInmemTransport("addr-s1")
+		n, err := New(Config{NodeID: "s1", FSM: &listFSM{}, Stores: st, Transport: tr, Fatal: func(error) {}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "peers.json") {
+			t.Errorf("Start with a bad peers.json: %v", err)
+		}
+	})
 }
 
 // The real state machine, through a snapshot and a restart.
 func TestRealStateMachine(t *testing.T) {
-	dir := t.TempDir()
-	begin := func() (*server, *state.Store) {
-		st, err := raftlog.Open(dir, raftlog.Options{RaftID: "s1", Fatal: func(err error) { t.Errorf("fatal: %v", err) }})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, tr := raft.NewInmemTransport("addr-s1")
-		data := state.New()
-		s := &server{id: "s1", stores: st}
-		s.Node, err = New(Config{NodeID: "s1", FSM: fsm.New(data, discard()), Stores: st, Transport: tr,
-			Fatal: func(err error) { t.Errorf("fatal: %v", err) }})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Start(context.Background()); err != nil {
-			t.Fatal(err)
-		}
-		return s, data
-	}
-	kv := func(s *server, op store.KVOp, key, value string, modify store.Index) store.Result {
-		cmd := store.KVCommand{Op: op, Entry: store.KVEntry{Key: key, Value: []byte(value), ModifyIndex: modify}}
-		res, err := s.Apply(context.Background(), store.Command{Kind: store.CmdKV, Payload: cmd.AppendWire(nil)})
-		if err != nil || res.Err != nil {
-			t.Fatalf("apply: %v, %v", err, res.Err)
-		}
-		return res
-	}
-	s, _ := begin()
-	if err := s.Bootstrap([]Server{{ID: "s1", Address: "addr-s1", Voter: true}}); err != nil {
-		t.Fatal(err)
-	}
-	s.ready(t)
-	first := kv(s, store.KVSet, "a", "1", 0)
-	// One of many that compare with the same index may win, in one group or not.
-	var won atomic.Int64
-	var wg sync.WaitGroup
-	for i := range 50 {
-		wg.Go(func() {
-			if kv(s, store.KVCAS, "a", fmt.Sprint("cas ", i), first.Index).OK {
-				won.Add(1)
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		begin := func() (*server, *state.Store) {
+			st, err := raftlog.Open(dir, raftlog.Options{RaftID: "s1", Fatal: func(err error) { t.Errorf("fatal: %v", err) }})
+			if err != nil {
+				t.Fatal(err)
 			}
-		})
-	}
-	wg.Wait()
-	if won.Load() != 1 {
-		t.Errorf("%d compare-and-set won, want 1", won.Load())
-	}
-	if err := s.Raft().Snapshot().Error(); err != nil {
-		t.Fatal(err)
-	}
-	last := kv(s, store.KVSet, "b", "2", 0)
-	s.end(t)
+			_, tr := raft.NewInmemTransport("addr-s1")
+			data := state.New()
+			s := &server{id: "s1", stores: st}
+			s.Node, err = New(Config{NodeID: "s1", FSM: fsm.New(data, discard()), Stores: st, Transport: tr,
+				Fatal: func(err error) { t.Errorf("fatal: %v", err) }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Start(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			return s, data
+		}
+		kv := func(s *server, op store.KVOp, key, value string, modify store.Index) store.Result {
+			cmd := store.KVCommand{Op: op, Entry: store.KVEntry{Key: key, Value: []byte(value), ModifyIndex: modify}}
+			res, err := s.Apply(context.Background(), store.Command{Kind: store.CmdKV, Payload: cmd.AppendWire(nil)})
+			if err != nil || res.Err != nil {
+				t.Fatalf("apply: %v, %v", err, res.Err)
+			}
+			return res
+		}
+		s, _ := begin()
+		if err := s.Bootstrap([]Server{{ID: "s1", Address: "addr-s1", Voter: true}}); err != nil {
+			t.Fatal(err)
+		}
+		s.ready(t)
+		first := kv(s, store.KVSet, "a", "1", 0)
+		// One of many that compare with the same index may win, in one group or not.
+		var won atomic.Int64
+		var wg sync.WaitGroup
+		for i := range 50 {
+			wg.Go(func() {
+				if kv(s, store.KVCAS, "a", fmt.Sprint("cas ", i), first.Index).OK {
+					won.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if won.Load() != 1 {
+			t.Errorf("%d compare-and-set won, want 1", won.Load())
+		}
+		if err := s.Raft().Snapshot().Error(); err != nil {
+			t.Fatal(err)
+		}
+		last := kv(s, store.KVSet, "b", "2", 0)
+		s.end(t)
 
-	s, data := begin()
-	defer s.end(t)
-	s.ready(t)
-	if _, e := data.KVGet(nil, "b"); e == nil || string(e.Value) != "2" || e.ModifyIndex != last.Index {
-		t.Errorf("b after a restart: %+v, want 2 at %d", e, last.Index)
-	}
-	if _, e := data.KVGet(nil, "a"); e == nil || e.CreateIndex != first.Index || e.ModifyIndex == first.Index {
-		t.Errorf("a after a restart: %+v", e)
-	}
-	if res := kv(s, store.KVSet, "c", "3", 0); res.Index <= last.Index {
-		t.Errorf("index %d after a restart, was %d before", res.Index, last.Index)
-	}
+		s, data := begin()
+		defer s.end(t)
+		s.ready(t)
+		if _, e := data.KVGet(nil, "b"); e == nil || string(e.Value) != "2" || e.ModifyIndex != last.Index {
+			t.Errorf("b after a restart: %+v, want 2 at %d", e, last.Index)
+		}
+		if _, e := data.KVGet(nil, "a"); e == nil || e.CreateIndex != first.Index || e.ModifyIndex == first.Index {
+			t.Errorf("a after a restart: %+v", e)
+		}
+		if res := kv(s, store.KVSet, "c", "3", 0); res.Index <= last.Index {
+			t.Errorf("index %d after a restart, was %d before", res.Index, last.Index)
+		}
+	})
 }
 
 func TestSnapshotAndTrailingBySize(t *testing.T) {
-	s := onDisk(t, t.TempDir(), true)
-	s.ready(t)
-	big := strings.Repeat("x", 200<<10)
-	for range 8 {
-		mustApply(t, s, big)
-	}
-	if err := s.Raft().Snapshot().Error(); err != nil {
-		t.Fatal(err)
-	}
-	// 64 MB at 200 KB an entry.
-	if got := s.Raft().ReloadableConfig().TrailingLogs; got < 320 || got > 330 {
-		t.Errorf("trailing logs %d, want about 327", got)
-	}
-	s.fsm.mu.Lock()
-	s.fsm.list = nil // or the snapshot would set the limit
-	s.fsm.mu.Unlock()
-	s.Node.fsm.limit.Store(1 << 20)
-	for range 6 {
-		mustApply(t, s, big)
-	}
-	deadline := time.After(5 * time.Second)
-	for s.Node.fsm.limit.Load() != snapshotBytes { // set after the snapshot
-		select {
-		case <-deadline:
-			t.Fatal("no snapshot after 1.2 MB of entries with a limit of 1 MB")
-		case <-time.After(5 * time.Millisecond):
+	synctest.Test(t, func(t *testing.T) {
+		s := onDisk(t, t.TempDir(), true)
+		s.ready(t)
+		big := strings.Repeat("x", 200<<10)
+		for range 8 {
+			mustApply(t, s, big)
 		}
-	}
-	if metas, _ := s.stores.Snapshots.List(); len(metas) != 2 {
-		t.Errorf("%d snapshots, want 2", len(metas))
-	}
-	if err := s.ReloadSnapshots(SnapshotConfig{TrailingLogs: 200}); err != nil {
-		t.Fatal(err)
-	}
-	mustApply(t, s, "small")
-	if err := s.Raft().Snapshot().Error(); err != nil {
-		t.Fatal(err)
-	}
-	if rc := s.Raft().ReloadableConfig(); rc.TrailingLogs != 200 || rc.SnapshotThreshold != 16384 || rc.HeartbeatTimeout != 750*time.Millisecond {
-		t.Errorf("reloaded %+v", rc)
-	}
+		if err := s.Raft().Snapshot().Error(); err != nil {
+			t.Fatal(err)
+		}
+		// 64 MB at 200 KB an entry.
+		if got := s.Raft().ReloadableConfig().TrailingLogs; got < 320 || got > 330 {
+			t.Errorf("trailing logs %d, want about 327", got)
+		}
+		s.fsm.mu.Lock()
+		s.fsm.list = nil // or the snapshot would set the limit
+		s.fsm.mu.Unlock()
+		s.Node.fsm.limit.Store(1 << 20)
+		for range 6 {
+			mustApply(t, s, big)
+		}
+		deadline := time.After(5 * time.Second)
+		for s.Node.fsm.limit.Load() != snapshotBytes { // set after the snapshot
+			select {
+			case <-deadline:
+				t.Fatal("no snapshot after 1.2 MB of entries with a limit of 1 MB")
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+		if metas, _ := s.stores.Snapshots.List(); len(metas) != 2 {
+			t.Errorf("%d snapshots, want 2", len(metas))
+		}
+		if err := s.ReloadSnapshots(SnapshotConfig{TrailingLogs: 200}); err != nil {
+			t.Fatal(err)
+		}
+		mustApply(t, s, "small")
+		if err := s.Raft().Snapshot().Error(); err != nil {
+			t.Fatal(err)
+		}
+		if rc := s.Raft().ReloadableConfig(); rc.TrailingLogs != 200 || rc.SnapshotThreshold != 16384 || rc.HeartbeatTimeout != 750*time.Millisecond {
+			t.Errorf("reloaded %+v", rc)
+		}
+	})
 }
 
 func TestRaftLogger(t *testing.T) {
