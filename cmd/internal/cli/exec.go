@@ -72,7 +72,9 @@ everywhere. The exit code is 2 if the command failed on any agent.`,
 					return err
 				}
 				x.c, x.cl, x.foreign = c, cl, api.opts.Datacenter != ""
-				return x.run()
+				ctx, stop := signal.NotifyContext(c.ctx, os.Interrupt, syscall.SIGTERM)
+				defer stop()
+				return x.run(ctx)
 			}
 		},
 	}
@@ -131,10 +133,9 @@ func (x *remoteExec) logf(format string, args ...any) {
 
 func (x *remoteExec) dir() string { return x.prefix + "/" + x.session }
 
-func (x *remoteExec) run() error {
-	interrupted, stop := signal.NotifyContext(x.c.ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	ctx, cancel := context.WithCancelCause(interrupted)
+// run ends early with ctx.
+func (x *remoteExec) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if err := x.open(ctx); err != nil {
 		return err

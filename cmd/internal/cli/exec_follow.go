@@ -47,13 +47,14 @@ func (x *remoteExec) follow(ctx context.Context) error {
 		// An agent writes exit last, but its name sorts before out: only what was
 		// there when exit was is printed before it.
 		var exits []string
+		known := len(seen)
 		for _, key := range keys {
 			rest := strings.TrimPrefix(key, x.dir()+"/")
 			name, what, ok := cutNode(rest)
 			if !ok || seen[key] {
 				continue
 			}
-			seen[key], heard = true, time.Now()
+			seen[key] = true
 			n := nodes[name]
 			if n == nil {
 				n = &execNode{}
@@ -83,6 +84,9 @@ func (x *remoteExec) follow(ctx context.Context) error {
 				failed++
 			}
 			x.c.printf("==> %s: finished with exit code %s\n", printable(name), printable(string(code)))
+		}
+		if len(seen) > known {
+			heard = time.Now() // reading it all was no silence
 		}
 	}
 	for name, n := range nodes {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -25,14 +27,11 @@ type execAgent struct {
 	index    int
 	fired    []string // queries of events
 	nodes    func(write func(key, value string))
-	log      []string
+	delay    time.Duration // of the results
 }
 
-func newExecAgent(t *testing.T, nodes func(write func(key, value string))) (*execAgent, string) {
-	a := &execAgent{keys: map[string]string{}, changed: make(chan struct{}), index: 1, nodes: nodes}
-	srv := httptest.NewServer(a)
-	t.Cleanup(srv.Close)
-	return a, srv.Listener.Addr().String()
+func newExecAgent(nodes func(write func(key, value string))) *execAgent {
+	return &execAgent{keys: map[string]string{}, changed: make(chan struct{}), index: 1, nodes: nodes}
 }
 
 func (a *execAgent) write(key, value string) {
@@ -49,7 +48,6 @@ func (a *execAgent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	key, isKey := strings.CutPrefix(r.URL.Path, "/v1/kv/")
 	a.mu.Lock()
-	a.log = append(a.log, r.Method+" "+r.URL.Path)
 	switch {
 	case r.URL.Path == "/v1/session/create":
 		a.sessions++
@@ -72,6 +70,9 @@ func (a *execAgent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		io.WriteString(w, "true")
 	case isKey && q.Has("raw"):
+		a.mu.Unlock()
+		time.Sleep(a.delay)
+		a.mu.Lock()
 		io.WriteString(w, a.keys[key])
 	case isKey:
 		if q.Get("index") == fmt.Sprint(a.index) {
@@ -98,66 +99,103 @@ func (a *execAgent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mu.Unlock()
 }
 
-func runExec(ctx context.Context, addr string, stdin string, args ...string) (code int, stdout, stderr string) {
-	var out, errs bytes.Buffer
-	code = Main(ctx, append([]string{"exec", "-http-addr=" + addr, "-wait=200ms", "-wait-repl=1ms"}, args...),
-		Env{Stdin: strings.NewReader(stdin), Stdout: &out, Stderr: &errs, Getenv: func(string) string { return "" }})
-	return code, out.String(), errs.String()
+// run runs a command at the agent, in virtual time.
+func (a *execAgent) run(ctx context.Context, t *testing.T, x remoteExec, shell bool, stdin string, args ...string) (stdout string, err error) {
+	t.Helper()
+	var out bytes.Buffer
+	c := &call{ctx: t.Context(), args: args, Env: Env{Stdin: strings.NewReader(stdin), Stdout: &out, Stderr: t.Output()}}
+	x.c, x.cl, x.prefix, x.wait = c, newInProcess(t, a, ""), "_rexec", 200*time.Millisecond
+	if err := x.take(c, shell); err != nil {
+		t.Fatal(err)
+	}
+	err = x.run(ctx)
+	return out.String(), err
 }
 
 func TestExec(t *testing.T) {
-	a, addr := newExecAgent(t, func(write func(key, value string)) {
-		write("n2/ack", "")
-		write("n1/ack", "")
-		write("n1/out/00000", "one\ntw")
-		write("n2/out/00000", "\x1b[31mred")
-		write("n2/out/00001", "") // a sign of life
-		write("n1/out/00001", "o\n")
-		write("n2/exit", "3")
-		write("n1/exit", "0")
-	})
-	code, out, errs := runExec(t.Context(), addr, "", "-node=^n", "uptime", "-node", "x")
-	for _, line := range []string{"n1: one\n", "n1: two\n", "n2: \ufffd[31mred\n==> n2: finished with exit code 3\n", "==> n1: finished with exit code 0\n"} {
-		if strings.Count(out, line) != 1 {
-			t.Errorf("output has %q not once:\n%s", line, out)
+	synctest.Test(t, func(t *testing.T) {
+		a := newExecAgent(func(write func(key, value string)) {
+			write("n2/ack", "")
+			write("n1/ack", "")
+			time.Sleep(350 * time.Millisecond) // less than twice as long as agents may be silent
+			write("n1/out/00000", "one\ntw")
+			write("n2/out/00000", "\x1b[31mred")
+			write("n2/out/00001", "") // a sign of life
+			write("n1/out/00001", "o\n")
+			write("n2/exit", "3")
+			write("n1/exit", "0")
+		})
+		out, err := a.run(t.Context(), t, remoteExec{node: "^n", replicate: time.Millisecond}, true, "", "uptime", "-node", "x")
+		for _, line := range []string{"n1: one\n", "n1: two\n", "n2: \ufffd[31mred\n==> n2: finished with exit code 3\n", "==> n1: finished with exit code 0\n"} {
+			if strings.Count(out, line) != 1 {
+				t.Errorf("output has %q not once:\n%s", line, out)
+			}
 		}
-	}
-	if code != 2 || errs != "" || !strings.HasSuffix(out, "2 / 2 node(s) completed / acknowledged\n") || strings.Index(out, "n1: two") > strings.Index(out, "==> n1") {
-		t.Errorf("code %d, %q, output\n%s", code, errs, out)
-	}
-	if len(a.fired) != 1 || a.fired[0] != `node=%5En {"Prefix":"_rexec","Session":"s1"}` {
-		t.Errorf("fired %q", a.fired)
-	}
-	if a.sessions != 0 || len(a.keys) != 0 {
-		t.Errorf("%d sessions and %d keys are left", a.sessions, len(a.keys))
-	}
+		var ended *exitError
+		if !errors.As(err, &ended) || ended.code != 2 || !strings.HasSuffix(out, "2 / 2 node(s) completed / acknowledged\n") || strings.Index(out, "n1: two") > strings.Index(out, "==> n1") {
+			t.Errorf("%v, output\n%s", err, out)
+		}
+		if len(a.fired) != 1 || a.fired[0] != `node=%5En {"Prefix":"_rexec","Session":"s1"}` {
+			t.Errorf("fired %q", a.fired)
+		}
+		if a.sessions != 0 || len(a.keys) != 0 {
+			t.Errorf("%d sessions and %d keys are left", a.sessions, len(a.keys))
+		}
+	})
+}
+
+// Reading the results takes time, in which agents are not silent.
+func TestExecOverASlowNetwork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newExecAgent(func(write func(key, value string)) {
+			write("n1/ack", "")
+			for i := range 5 {
+				write(fmt.Sprintf("n1/out/%05d", i), fmt.Sprintf("line %d\n", i))
+			}
+			time.Sleep(500 * time.Millisecond)
+			write("n1/exit", "0")
+		})
+		a.delay = 450 * time.Millisecond
+		out, err := a.run(t.Context(), t, remoteExec{}, true, "", "uptime")
+		if err != nil || !strings.HasSuffix(out, "n1: line 4\n==> n1: finished with exit code 0\n1 / 1 node(s) completed / acknowledged\n") {
+			t.Errorf("%v, output\n%s", err, out)
+		}
+	})
 }
 
 func TestExecJobs(t *testing.T) {
-	for _, tt := range []struct{ stdin, args, want string }{
-		{"", "echo a b", `{"Command":"echo a b","Wait":200000000}`},
-		{"", "-shell=false echo a -x", `{"Args":["echo","a","-x"],"Wait":200000000}`},
-		{"#!/bin/sh\n", "-", `{"Script":"IyEvYmluL3NoCg==","Wait":200000000}`},
+	for _, tt := range []struct {
+		stdin string
+		shell bool
+		args  string
+		want  string
+	}{
+		{"", true, "echo a b", `{"Command":"echo a b","Wait":200000000}`},
+		{"", false, "echo a -x", `{"Args":["echo","a","-x"],"Wait":200000000}`},
+		{"#!/bin/sh\n", true, "-", `{"Script":"IyEvYmluL3NoCg==","Wait":200000000}`},
 	} {
-		job := make(chan string, 1)
-		var a *execAgent
-		a, addr := newExecAgent(t, func(func(key, value string)) {
-			a.mu.Lock()
-			defer a.mu.Unlock()
-			job <- a.keys["_rexec/s1/job"]
+		synctest.Test(t, func(t *testing.T) {
+			job := make(chan string, 1)
+			var a *execAgent
+			a = newExecAgent(func(func(key, value string)) {
+				a.mu.Lock()
+				defer a.mu.Unlock()
+				job <- a.keys["_rexec/s1/job"]
+			})
+			out, err := a.run(t.Context(), t, remoteExec{}, tt.shell, tt.stdin, strings.Fields(tt.args)...)
+			if got := <-job; got != tt.want {
+				t.Errorf("%s: %s, want %s", tt.args, got, tt.want)
+			}
+			if err != nil || out != "0 / 0 node(s) completed / acknowledged\n" {
+				t.Errorf("%s with no agents: %v %q", tt.args, err, out)
+			}
 		})
-		code, out, errs := runExec(t.Context(), addr, tt.stdin, strings.Fields(tt.args)...)
-		if got := <-job; got != tt.want {
-			t.Errorf("%s: %s, want %s", tt.args, got, tt.want)
-		}
-		if code != 0 || out != "0 / 0 node(s) completed / acknowledged\n" {
-			t.Errorf("%s with no agents: %d %q %q", tt.args, code, out, errs)
-		}
 	}
 }
 
 func TestExecErrors(t *testing.T) {
-	_, addr := newExecAgent(t, nil)
+	srv := httptest.NewServer(newExecAgent(nil))
+	defer srv.Close()
 	for args, want := range map[string]string{
 		"":                     "Must specify a command to execute",
 		"-tag=x true":          "Cannot provide tag filter without service filter.",
@@ -165,7 +203,7 @@ func TestExecErrors(t *testing.T) {
 		"-":                    "The script must have between 1 and",
 		"-datacenter=dc2 true": "Failed to find a server",
 	} {
-		code, out, errs := runExec(t.Context(), addr, "", strings.Fields(args)...)
+		code, out, errs := runMain(t, append([]string{"exec", "-http-addr=" + srv.Listener.Addr().String()}, strings.Fields(args)...)...)
 		if code != 1 || !strings.HasPrefix(errs, want) || out != "" {
 			t.Errorf("%q: %d %q %q, want %q", args, code, out, errs, want)
 		}
@@ -174,14 +212,16 @@ func TestExecErrors(t *testing.T) {
 
 // An interrupt ends the session, by which agents know, and leaves nothing behind.
 func TestExecInterrupted(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	a, addr := newExecAgent(t, func(write func(key, value string)) {
-		write("n1/ack", "")
-		time.Sleep(50 * time.Millisecond) // let the answer to the event go out first
-		cancel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		a := newExecAgent(func(write func(key, value string)) {
+			write("n1/ack", "")
+			time.Sleep(50 * time.Millisecond) // the results are awaited
+			cancel()
+		})
+		_, err := a.run(ctx, t, remoteExec{}, true, "", "sleep 100")
+		if err == nil || !strings.HasPrefix(err.Error(), "Interrupted") || a.sessions != 0 || len(a.keys) != 0 {
+			t.Errorf("%v, %d sessions and keys %v are left", err, a.sessions, a.keys)
+		}
 	})
-	code, _, errs := runExec(ctx, addr, "", "sleep 100")
-	if code != 1 || !strings.HasPrefix(errs, "Interrupted") || a.sessions != 0 || len(a.keys) != 0 {
-		t.Errorf("%d %q, %d sessions and keys %v are left", code, errs, a.sessions, a.keys)
-	}
 }

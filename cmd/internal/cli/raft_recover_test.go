@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -26,46 +27,48 @@ import (
 func serverFolder(t *testing.T, others ...string) string {
 	t.Helper()
 	dir := t.TempDir()
-	st, err := raftlog.Open(dir, raftlog.Options{RaftID: "self", Fatal: func(err error) { t.Error(err) }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, trans := raft.NewInmemTransport("10.255.0.1:8300")
-	n, err := consensus.New(consensus.Config{NodeID: "self", FSM: fsm.New(state.New(), slog.New(slog.DiscardHandler)),
-		Stores: st, Transport: trans, Fatal: func(err error) { t.Error(err) }})
-	if err == nil {
-		err = n.Start(t.Context())
-	}
-	if err == nil {
-		err = n.Bootstrap([]consensus.Server{{ID: "self", Address: "10.255.0.1:8300", Voter: true}})
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	<-n.Leadership()
-	apply := func(kind store.CommandKind, payload []byte) {
-		if res, err := n.Apply(t.Context(), store.Command{Kind: kind, Payload: payload}); err != nil || res.Err != nil {
-			t.Fatal(err, res.Err)
+	synctest.Test(t, func(t *testing.T) {
+		st, err := raftlog.Open(dir, raftlog.Options{RaftID: "self", Fatal: func(err error) { t.Error(err) }})
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	apply(store.CmdCluster, (&store.Cluster{ID: "c1", HistoryID: "h1"}).AppendWire(nil))
-	for i := range 3 {
-		apply(store.CmdKV, (&store.KVCommand{Op: store.KVSet, Entry: store.KVEntry{Key: fmt.Sprint(i)}}).AppendWire(nil))
-	}
-	if err := st.SetCluster("c1", 0); err != nil {
-		t.Fatal(err)
-	}
-	for i, addr := range others {
-		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-		_ = n.AddVoter(ctx, fmt.Sprint("other", i+1), addr) // in the log, and never committed
-		cancel()
-	}
-	if err := n.Stop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := st.Close(); err != nil {
-		t.Fatal(err)
-	}
+		_, trans := raft.NewInmemTransport("10.255.0.1:8300")
+		n, err := consensus.New(consensus.Config{NodeID: "self", FSM: fsm.New(state.New(), slog.New(slog.DiscardHandler)),
+			Stores: st, Transport: trans, Fatal: func(err error) { t.Error(err) }})
+		if err == nil {
+			err = n.Start(t.Context())
+		}
+		if err == nil {
+			err = n.Bootstrap([]consensus.Server{{ID: "self", Address: "10.255.0.1:8300", Voter: true}})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-n.Leadership()
+		apply := func(kind store.CommandKind, payload []byte) {
+			if res, err := n.Apply(t.Context(), store.Command{Kind: kind, Payload: payload}); err != nil || res.Err != nil {
+				t.Fatal(err, res.Err)
+			}
+		}
+		apply(store.CmdCluster, (&store.Cluster{ID: "c1", HistoryID: "h1"}).AppendWire(nil))
+		for i := range 3 {
+			apply(store.CmdKV, (&store.KVCommand{Op: store.KVSet, Entry: store.KVEntry{Key: fmt.Sprint(i)}}).AppendWire(nil))
+		}
+		if err := st.SetCluster("c1", 0); err != nil {
+			t.Fatal(err)
+		}
+		for i, addr := range others {
+			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			_ = n.AddVoter(ctx, fmt.Sprint("other", i+1), addr) // in the log, and never committed
+			cancel()
+		}
+		if err := n.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := st.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
 	return dir
 }
 
