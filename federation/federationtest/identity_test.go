@@ -193,6 +193,45 @@ func TestEvict(t *testing.T) {
 	}, DC("east", 2), DC("west", 3).Clients(1))
 }
 
+// The leader of a datacenter is evicted: the datacenter hears of it all the same, and
+// has a leader that others answer, also when the evicted one is made leader again. It
+// hears of the end of its eviction, too.
+func TestEvictLeader(t *testing.T) {
+	Run(t, func(f *Federation) {
+		east, west := f.DC("east"), f.DC("west")
+		f.Slow(east, west, 40*time.Millisecond)
+		fill(f, east, west)
+		f.Must(west.Server(0).Join(east.Server(0)))
+		f.Await(5*time.Second, "all read", bothWays(east, west))
+		victim := west.Leader()
+		evict := func(undo bool) {
+			t.Helper()
+			f.Must(put(east.Server(0), "/v1/internal/federation/evict", fmt.Sprintf(`{"Node":%q,"Datacenter":"west","Undo":%t}`, victim.Name, undo)))
+		}
+		another := func() error {
+			if l := west.Leader(); l == nil || l == victim {
+				return errors.New("not yet")
+			}
+			return nil
+		}
+		evict(false)
+		took := f.Await(30*time.Second, "another server of west leads", slowly(another))
+		t.Logf("another leads after %s", took)
+		west.AwaitLeader(10 * time.Second)
+		raft, err := victim.Raft()
+		f.Must(err)
+		f.Must(put2(west.Leader(), http.MethodPost, "/v1/operator/raft/transfer-leader?id="+raft[victim.Name].ID))
+		took = f.Await(30*time.Second, "another server of west leads again", slowly(another))
+		t.Logf("another leads again after %s", took)
+		if err := victim.Expect("here", "east", "dc=east"); err == nil {
+			t.Error("the evicted server reads")
+		}
+		evict(true)
+		took = f.Await(time.Minute, "it reads again", func() error { return victim.Expect("here", "east", "dc=east") })
+		t.Logf("let in again, it reads after %s", took)
+	}, DC("east", 1), DC("west", 3))
+}
+
 // Servers that keep out of the WAN, the leader among them, join and read by a
 // server of theirs that is in it; and they hear of evictions.
 func TestServersOutsideTheWAN(t *testing.T) {

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"crypto/tls"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -10,7 +11,9 @@ import (
 	"landbridge/federation"
 	"landbridge/forwarding/rpc"
 	"landbridge/lan/gossip"
+	"landbridge/lan/leader"
 	"landbridge/store"
+	"landbridge/store/consensus"
 	wangossip "landbridge/wan/gossip"
 )
 
@@ -133,9 +136,8 @@ func (s *server) joinAddresses() []string {
 	return addrs
 }
 
-// askHolder asks the server that gossip knows by a name whether it is the one that
-// wants a certificate.
-func (s *server) askHolder(ctx context.Context, node string, body []byte) error {
+// askServer sends a request to the server of our datacenter that gossip knows by a name.
+func (s *server) askServer(ctx context.Context, node string, req *rpc.Request) (*rpc.Response, error) {
 	for _, m := range s.n.lan.Members() {
 		p, ok := serverPeer(m)
 		if !ok || m.Name != node || m.Status != gossip.Alive {
@@ -145,10 +147,26 @@ func (s *server) askHolder(ctx context.Context, node string, body []byte) error 
 		defer cancel()
 		conn, err := s.n.lanView.pool.Get(ctx, p.Addr, p.Name)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		_, err = conn.Do(ctx, &rpc.Request{Method: rpc.TrustHolder, Hops: 1, Body: body})
-		return err
+		next := *req
+		next.Hops++
+		return conn.Do(ctx, &next)
 	}
-	return store.Errorf(store.KindUnreachable, "no living server of that name is known")
+	return nil, store.Errorf(store.KindUnreachable, "no living server of that name is known")
+}
+
+// handOverTo has one of these servers lead in place of this one.
+func (s *server) handOverTo(ctx context.Context, names []string) error {
+	err := error(store.Errorf(store.KindUnreachable, "none of %s votes and is alive", strings.Join(names, ", ")))
+	for _, m := range s.leaderMembers() {
+		votes := slices.ContainsFunc(s.raft.Servers(), func(srv consensus.Server) bool { return srv.ID == m.ID && srv.Voter })
+		if !votes || m.Status != leader.Alive || !slices.Contains(names, m.Name) {
+			continue
+		}
+		if err = s.raft.TransferLeadership(ctx, m.ID); err == nil || !s.raft.IsLeader() {
+			return nil
+		}
+	}
+	return err
 }

@@ -239,7 +239,7 @@ func (s *server) newTrust() (err error) {
 		State: promotable{trust.StateOf(s.state), s}, Apply: s.raft.Apply, IsLeader: s.raft.IsLeader,
 		Call:    rpc.DoerFunc(func(ctx context.Context, req *rpc.Request) (*rpc.Response, error) { return n.dispatcher.Do(ctx, req) }),
 		Dial:    s.dialEnroll,
-		Servers: s.memberServers, Addresses: s.joinAddresses, Holder: s.askHolder,
+		Servers: s.memberServers, Addresses: s.joinAddresses, Ask: s.askServer, HandOver: s.handOverTo,
 		Changed: func() {
 			if s.wan != nil {
 				// A resumed session is about the certificates it began with.

@@ -224,6 +224,12 @@ func (a *Authority) keep(ctx context.Context, rec *store.Trust, k *keeper) time.
 	}
 	now := time.Now()
 	failed := false
+	if err := a.standAside(ctx, rec); err != nil {
+		failed = true
+		if ctx.Err() == nil && k.failures%40 == 3 {
+			a.log.Warn("an evicted server goes on to lead: no other takes over", "err", err)
+		}
+	}
 	if !a.operator.on() {
 		if a.view.Load().due(rec, a.cfg.Node, a.cfg.Datacenter, now) {
 			if err := a.renew(ctx, rec); err != nil {

@@ -102,10 +102,13 @@ type Config struct {
 	// Addresses returns where servers of this datacenter accept joins, for tokens.
 	// Optional.
 	Addresses func() []string
-	// Holder asks the server of this datacenter that gossip knows by a name for
-	// Trust.Holder with that body. Optional: without it, whoever names a server is
-	// taken for it.
-	Holder func(ctx context.Context, node string, body []byte) error
+	// Ask sends a request to the server of this datacenter that gossip knows by a name.
+	// Optional: without it, whoever names a server is taken for it, and an evicted leader
+	// hears no more from other datacenters.
+	Ask func(ctx context.Context, node string, req *rpc.Request) (*rpc.Response, error)
+	// HandOver has one of the named servers of this datacenter lead in place of this one,
+	// which was evicted. Optional: without it, this one goes on.
+	HandOver func(ctx context.Context, to []string) error
 	// Consents is nil if the token with an accessor may change the primary, by the ACLs
 	// of this datacenter, and has the secret that proves accepts. Without it, where there
 	// are no ACLs, whatever a member signed is accepted.

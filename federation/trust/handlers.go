@@ -43,9 +43,10 @@ func (a *Authority) SignServer(ctx context.Context, req *rpc.Request) (*rpc.Resp
 	if revocations(rec.Revoked).now(csr.node, a.cfg.Datacenter) {
 		return nil, store.Errorf(store.KindPermissionDenied, "%s.%s was evicted from the federation; undo: landbridge wan evict -undo %s.%s", csr.node, a.cfg.Datacenter, csr.node, a.cfg.Datacenter)
 	}
-	if a.cfg.Holder != nil && !strings.EqualFold(csr.node, a.cfg.Node) {
+	if a.cfg.Ask != nil && !strings.EqualFold(csr.node, a.cfg.Node) {
 		// A server has one certificate holder: the one that gossip knows by that name.
-		if err := a.cfg.Holder(ctx, csr.node, (&holderRequest{keyHash: keyHash(csr.pub)}).append(nil)); err != nil {
+		holder := &rpc.Request{Method: rpc.TrustHolder, Body: (&holderRequest{keyHash: keyHash(csr.pub)}).append(nil)}
+		if _, err := a.cfg.Ask(ctx, csr.node, holder); err != nil {
 			return nil, store.Errorf(store.KindPermissionDenied, "certificate for %s: the server of that name did not ask for it: %w", csr.node, err)
 		}
 	}

@@ -90,6 +90,39 @@ func (rs revocations) equal(other []store.TrustRevocation) bool { return slices.
 // Revoked reports whether a server, or its datacenter, is evicted at present.
 func (a *Authority) Revoked(node, dc string) bool { return a.view.Load().revoked.now(node, dc) }
 
+// others are the other servers of this datacenter that can be asked, and that the record
+// does not evict.
+func (a *Authority) others(rec *store.Trust) (list []string) {
+	if a.cfg.Ask == nil || a.cfg.Servers == nil || rec == nil {
+		return nil
+	}
+	for _, node := range a.cfg.Servers() {
+		if !strings.EqualFold(node, a.cfg.Node) && !revocations(rec.Revoked).now(node, a.cfg.Datacenter) {
+			list = append(list, node)
+		}
+	}
+	return list
+}
+
+// standAside has another server lead if this one was evicted: the leader is the one who
+// hears for all from other datacenters, which refuse this one.
+func (a *Authority) standAside(ctx context.Context, rec *store.Trust) error {
+	if a.cfg.HandOver == nil || !a.cfg.IsLeader() || !revocations(rec.Revoked).now(a.cfg.Node, a.cfg.Datacenter) {
+		return nil
+	}
+	to := a.others(rec)
+	if len(to) == 0 {
+		return nil // all were, and somebody has to lead
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	if err := a.cfg.HandOver(ctx, to); err != nil {
+		return err
+	}
+	a.log.Warn("leadership handed over, as this server was evicted from the federation")
+	return nil
+}
+
 // keepLifted is for how long a revocation that was taken back is kept: as long as
 // there may be certificates from before it.
 func keepLifted(r *store.TrustRevocation) time.Duration {

@@ -153,9 +153,21 @@ func (a *Authority) pull(ctx context.Context) error {
 	return nil
 }
 
-// askShared asks a datacenter for what all share.
+// askShared asks a datacenter for what all share, through another server of ours if it
+// does not answer this one: that it evicted this one is among what all share.
 func (a *Authority) askShared(ctx context.Context, dc string, read store.Consistency) (*grant, error) {
-	resp, err := a.cfg.Call.Do(ctx, &rpc.Request{Method: rpc.TrustSync, Datacenter: dc, SourceDC: a.cfg.Datacenter, NoHold: true, Consistency: read})
+	req := &rpc.Request{Method: rpc.TrustSync, Datacenter: dc, SourceDC: a.cfg.Datacenter, NoHold: true, Consistency: read}
+	own, cancel := context.WithTimeout(ctx, callTime/2)
+	resp, err := a.cfg.Call.Do(own, req)
+	cancel()
+	for _, node := range a.others(a.cfg.State.Trust()) {
+		if kind := store.KindOf(err); err == nil || kind != store.KindUnreachable && kind != store.KindTimeout {
+			break
+		}
+		if by, e := a.cfg.Ask(ctx, node, req); e == nil {
+			resp, err = by, nil
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
