@@ -6,7 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
+	"testing/synctest"
 
 	"landbridge/store"
 )
@@ -106,20 +106,21 @@ func TestQueryTemplates(t *testing.T) {
 }
 
 func TestQueryBlocking(t *testing.T) {
-	n := newNode(t, nil)
-	n.createdQuery(t, "/v1/query", `{"Name":"a","Service":{"Service":"consul"}}`)
-	index := n.ask(t, "GET", "/v1/query", "").Header().Get("X-Consul-Index")
-	got := make(chan string, 1)
-	go func() { got <- n.ask(t, "GET", "/v1/query?wait=1m&index="+index, "").Body.String() }()
-	select {
-	case b := <-got:
-		t.Fatalf("the list did not wait: %s", b)
-	case <-time.After(50 * time.Millisecond):
-	}
-	n.createdQuery(t, "/v1/query", `{"Name":"b","Service":{"Service":"consul"}}`)
-	if b := <-got; strings.Count(b, `"ID":`) != 2 {
-		t.Errorf("woken with %s", b)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, nil)
+		n.createdQuery(t, "/v1/query", `{"Name":"a","Service":{"Service":"consul"}}`)
+		index := n.ask(t, "GET", "/v1/query", "").Header().Get("X-Consul-Index")
+		got := make(chan string, 1)
+		go func() { got <- n.ask(t, "GET", "/v1/query?wait=1m&index="+index, "").Body.String() }()
+		synctest.Wait()
+		if len(got) > 0 {
+			t.Fatalf("the list did not wait: %s", <-got)
+		}
+		n.createdQuery(t, "/v1/query", `{"Name":"b","Service":{"Service":"consul"}}`)
+		if b := <-got; strings.Count(b, `"ID":`) != 2 {
+			t.Errorf("woken with %s", b)
+		}
+	})
 }
 
 func TestQuerySource(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -80,27 +81,31 @@ func TestSessions(t *testing.T) {
 
 // Whoever blocks on a lock is woken when its holder's session ends.
 func TestEndOfASessionWakes(t *testing.T) {
-	n := newNode(t, nil)
-	var s struct{ ID string }
-	if err := json.Unmarshal(n.ask(t, "PUT", "/v1/session/create", `{"LockDelay":0}`).Body.Bytes(), &s); err != nil {
-		t.Fatal(err)
-	}
-	n.ask(t, "PUT", "/v1/kv/l?acquire="+s.ID, "x")
-	index := n.ask(t, "GET", "/v1/kv/l", "").Header().Get("X-Consul-Index")
-	done := make(chan string)
-	go func() { done <- n.ask(t, "GET", "/v1/kv/l?wait=1m&index="+index, "").Body.String() }()
-	for n.state.Counts().Watches == 0 {
-		time.Sleep(time.Millisecond)
-	}
-	n.ask(t, "PUT", "/v1/session/destroy/"+s.ID, "")
-	select {
-	case body := <-done:
-		if strings.Contains(body, "Session") || !strings.Contains(body, `"Key":"l"`) {
-			t.Errorf("woken with %s", body)
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, nil)
+		var s struct{ ID string }
+		if err := json.Unmarshal(n.ask(t, "PUT", "/v1/session/create", `{"LockDelay":0}`).Body.Bytes(), &s); err != nil {
+			t.Fatal(err)
 		}
-	case <-time.After(10 * time.Second):
-		t.Error("not woken")
-	}
+		n.ask(t, "PUT", "/v1/kv/l?acquire="+s.ID, "x")
+		index := n.ask(t, "GET", "/v1/kv/l", "").Header().Get("X-Consul-Index")
+		done := make(chan string, 1)
+		go func() { done <- n.ask(t, "GET", "/v1/kv/l?wait=1m&index="+index, "").Body.String() }()
+		synctest.Wait()
+		if n.state.Counts().Watches == 0 {
+			t.Error("nobody waits")
+		}
+		n.ask(t, "PUT", "/v1/session/destroy/"+s.ID, "")
+		synctest.Wait()
+		select {
+		case body := <-done:
+			if strings.Contains(body, "Session") || !strings.Contains(body, `"Key":"l"`) {
+				t.Errorf("woken with %s", body)
+			}
+		default:
+			t.Error("not woken")
+		}
+	})
 }
 
 func TestLockDelayForms(t *testing.T) {

@@ -48,10 +48,16 @@ func TestScript(t *testing.T) {
 	}
 }
 
+// forAWhile bounds what nothing else does: when a process gets to run.
+func forAWhile(yield func() bool) {
+	for began := time.Now(); time.Since(began) < time.Minute && yield(); time.Sleep(5 * time.Millisecond) {
+	}
+}
+
 // pidIn waits until a script has written its number.
 func pidIn(t *testing.T, file string) int {
 	t.Helper()
-	for range 1000 {
+	for range forAWhile {
 		if b, err := os.ReadFile(file); err == nil && bytes.HasSuffix(b, []byte("\n")) {
 			pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
 			if err != nil {
@@ -59,7 +65,6 @@ func pidIn(t *testing.T, file string) int {
 			}
 			return pid
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 	t.Fatalf("%s was not written", file)
 	return 0
@@ -76,27 +81,26 @@ func gone(pid int) bool {
 }
 
 func TestScriptEndsWithItsContext(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "pid")
+	dir := t.TempDir()
+	file, obeyed := filepath.Join(dir, "pid"), filepath.Join(dir, "obeyed")
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
 		// What the shell started ends with it.
-		done <- (&Script{Shell: "sleep 100 & echo $! > " + file + "; wait"}).Run(ctx, Value{})
+		done <- (&Script{Shell: "trap 'touch " + obeyed + "; exit' TERM; sleep 100 & echo $! > " + file + "; wait"}).Run(ctx, Value{})
 	}()
 	pid := pidIn(t, file)
-	start := time.Now()
 	cancel()
 	if err := <-done; err == nil {
 		t.Error("a program that was told to end has done its work")
 	}
-	if took := time.Since(start); took > stopGrace/2 {
-		t.Errorf("a program that obeys was waited for %s", took)
+	if _, err := os.Stat(obeyed); err != nil {
+		t.Errorf("the program was killed, not told to end: %v", err)
 	}
-	for range 400 {
+	for range forAWhile {
 		if gone(pid) {
 			return
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 	t.Errorf("process %d still runs", pid)
 }
@@ -121,6 +125,7 @@ func TestTarget(t *testing.T) {
 	srv.StartTLS()
 	defer srv.Close()
 	host := strings.TrimPrefix(srv.URL, "https://")
+	const anything = "*" // it may not even have been sent
 	for _, c := range []struct {
 		target Target
 		want   string
@@ -131,7 +136,7 @@ func TestTarget(t *testing.T) {
 			`PUT / {"x":1} index=7 x=1,2 host=h type=text/x`, ""},
 		{Target{URL: srv.URL}, "", "certificate"},
 		{Target{URL: srv.URL + "/bad", TLSSkipVerify: true}, `POST /bad {"x":1} index=7 x= host=` + host + ` type=application/json`, "Unexpected response code: 418 (no)"},
-		{Target{URL: srv.URL + "/slow", TLSSkipVerify: true, Timeout: 500 * time.Millisecond}, `POST /slow {"x":1} index=7 x= host=` + host + ` type=application/json`, "Timeout"},
+		{Target{URL: srv.URL + "/slow", TLSSkipVerify: true, Timeout: 500 * time.Millisecond}, anything, "Timeout"},
 	} {
 		mu.Lock()
 		seen = nil
@@ -145,7 +150,7 @@ func TestTarget(t *testing.T) {
 		mu.Lock()
 		got := strings.Join(seen, "\n")
 		mu.Unlock()
-		if got != c.want {
+		if got != c.want && c.want != anything {
 			t.Errorf("%s: got %q, want %q", c.target.URL, got, c.want)
 		}
 	}

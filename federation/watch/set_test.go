@@ -226,11 +226,10 @@ func TestSetRunsPrograms(t *testing.T) {
 	await := func(want string) {
 		t.Helper()
 		var got []byte
-		for range 1000 {
+		for range forAWhile {
 			if got, _ = os.ReadFile(file); string(got) == want {
 				return
 			}
-			time.Sleep(5 * time.Millisecond)
 		}
 		t.Errorf("wrote %q, want %q", got, want)
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"time"
 
 	"landbridge/forwarding/rpc"
@@ -73,75 +74,77 @@ func restoreArchive(t testing.TB, s *Set, r io.Reader) error {
 // A restore brings the rows back as they were, tells those who wait, and lets no
 // index go back.
 func TestRestoreTellsWatchers(t *testing.T) {
-	s, _ := newSet(t)
-	_, history := withSnapshots(t, s)
-	put(t, s, "k", "old")
-	file := save(t, s)
-	put(t, s, "k", "new")
-	last := put(t, s, "gone", "x")
-	get := func(req rpc.Request) *rpc.Response {
-		t.Helper()
-		resp, err := s.Do(t.Context(), &req)
-		if err != nil {
-			t.Error(err)
-			return &rpc.Response{}
-		}
-		return resp
-	}
-	answered := make(chan *rpc.Response, 3)
-	for _, req := range []rpc.Request{
-		{Method: rpc.KVGet, Query: store.Query{Name: "k"}},
-		{Method: rpc.KVGet, Query: store.Query{Name: "gone"}},
-		{Method: rpc.CatalogNodes},
-	} {
-		req.MinIndex, req.Wait = last, time.Minute
-		go func() { answered <- get(req) }()
-	}
-	time.Sleep(20 * time.Millisecond)
-	if err := restoreArchive(t, s, bytes.NewReader(file)); err != nil {
-		t.Fatal(err)
-	}
-	for range cap(answered) {
-		select {
-		case resp := <-answered:
-			if resp.Index <= last {
-				t.Errorf("a watcher was answered with index %d, it had %d", resp.Index, last)
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := newSet(t)
+		_, history := withSnapshots(t, s)
+		put(t, s, "k", "old")
+		file := save(t, s)
+		put(t, s, "k", "new")
+		last := put(t, s, "gone", "x")
+		get := func(req rpc.Request) *rpc.Response {
+			t.Helper()
+			resp, err := s.Do(t.Context(), &req)
+			if err != nil {
+				t.Error(err)
+				return &rpc.Response{}
 			}
-		case <-time.After(10 * time.Second):
-			t.Fatal("a watcher was not told")
+			return resp
 		}
-	}
-	resp := get(rpc.Request{Method: rpc.KVGet, Query: store.Query{Name: "k"}})
-	if !bytes.Contains(resp.Body, []byte(`"b2xk"`)) || resp.Index <= last {
-		t.Errorf("k is %s at %d", resp.Body, resp.Index)
-	}
-	if c := s.state.Cluster(); c.HistoryID != *history {
-		t.Errorf("history %q, want %q", c.HistoryID, *history)
-	}
-	// Nobody is told twice of one restore, and a write is seen.
-	wait := rpc.Request{Method: rpc.KVGet, Query: store.Query{Name: "k"}, MinIndex: resp.Index, Wait: time.Minute}
-	go func() { answered <- get(wait) }()
-	time.Sleep(20 * time.Millisecond)
-	put(t, s, "other", "x")
-	select {
-	case <-answered:
-		t.Error("answered without a change")
-	case <-time.After(50 * time.Millisecond):
-	}
-	at := put(t, s, "k", "newer")
-	if got := <-answered; got.Index != at {
-		t.Errorf("index %d, want %d", got.Index, at)
-	}
-	// A second restore of the same file tells again.
-	wait.MinIndex = at
-	go func() { answered <- get(wait) }()
-	time.Sleep(20 * time.Millisecond)
-	if err := restoreArchive(t, s, bytes.NewReader(file)); err != nil {
-		t.Fatal(err)
-	}
-	if got := <-answered; got.Index <= at {
-		t.Errorf("index %d after %d", got.Index, at)
-	}
+		answered := make(chan *rpc.Response, 3)
+		for _, req := range []rpc.Request{
+			{Method: rpc.KVGet, Query: store.Query{Name: "k"}},
+			{Method: rpc.KVGet, Query: store.Query{Name: "gone"}},
+			{Method: rpc.CatalogNodes},
+		} {
+			req.MinIndex, req.Wait = last, time.Minute
+			go func() { answered <- get(req) }()
+		}
+		synctest.Wait() // it waits
+		if err := restoreArchive(t, s, bytes.NewReader(file)); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		for range cap(answered) {
+			select {
+			case resp := <-answered:
+				if resp.Index <= last {
+					t.Errorf("a watcher was answered with index %d, it had %d", resp.Index, last)
+				}
+			default:
+				t.Fatal("a watcher was not told")
+			}
+		}
+		resp := get(rpc.Request{Method: rpc.KVGet, Query: store.Query{Name: "k"}})
+		if !bytes.Contains(resp.Body, []byte(`"b2xk"`)) || resp.Index <= last {
+			t.Errorf("k is %s at %d", resp.Body, resp.Index)
+		}
+		if c := s.state.Cluster(); c.HistoryID != *history {
+			t.Errorf("history %q, want %q", c.HistoryID, *history)
+		}
+		// Nobody is told twice of one restore, and a write is seen.
+		wait := rpc.Request{Method: rpc.KVGet, Query: store.Query{Name: "k"}, MinIndex: resp.Index, Wait: time.Minute}
+		go func() { answered <- get(wait) }()
+		synctest.Wait() // it waits
+		put(t, s, "other", "x")
+		synctest.Wait()
+		if len(answered) > 0 {
+			t.Fatal("answered without a change")
+		}
+		at := put(t, s, "k", "newer")
+		if got := <-answered; got.Index != at {
+			t.Errorf("index %d, want %d", got.Index, at)
+		}
+		// A second restore of the same file tells again.
+		wait.MinIndex = at
+		go func() { answered <- get(wait) }()
+		synctest.Wait() // it waits
+		if err := restoreArchive(t, s, bytes.NewReader(file)); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-answered; got.Index <= at {
+			t.Errorf("index %d after %d", got.Index, at)
+		}
+	})
 }
 
 // An archive that is not good as a whole changes nothing, whatever is wrong, and

@@ -260,35 +260,34 @@ func TestNobodyTakesTheBytes(t *testing.T) {
 }
 
 func TestStreamsOfBytesAreBounded(t *testing.T) {
-	p := newPair(t, func(context.Context, *rpc.Request) (*rpc.Response, error) {
-		return &rpc.Response{Stream: source{n: 1, piece: 1}}, nil
-	}, setup{})
-	var open []rpc.Stream
-	for {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, func(context.Context, *rpc.Request) (*rpc.Response, error) {
+			return &rpc.Response{Stream: source{n: 1, piece: 1}}, nil
+		}, setup{})
+		var open []rpc.Stream
+		for {
+			resp, err := p.Do(t.Context(), &rpc.Request{Method: rpc.SnapshotSave})
+			if err != nil {
+				if store.KindOf(err) != store.KindRateLimited {
+					t.Errorf("got %v", err)
+				}
+				break
+			}
+			if open = append(open, resp.Stream); len(open) > 10 {
+				t.Fatal("no bound")
+			}
+		}
+		if len(open) != 4 {
+			t.Errorf("%d at once", len(open))
+		}
+		for _, s := range open {
+			s.Close()
+		}
+		synctest.Wait() // the server hears of the ends
 		resp, err := p.Do(t.Context(), &rpc.Request{Method: rpc.SnapshotSave})
 		if err != nil {
-			if store.KindOf(err) != store.KindRateLimited {
-				t.Errorf("got %v", err)
-			}
-			break
+			t.Fatalf("places are not given back: %v", err)
 		}
-		if open = append(open, resp.Stream); len(open) > 10 {
-			t.Fatal("no bound")
-		}
-	}
-	if len(open) != 4 {
-		t.Errorf("%d at once", len(open))
-	}
-	for _, s := range open {
-		s.Close()
-	}
-	for range 100 { // the server hears of the ends a little later
-		resp, err := p.Do(t.Context(), &rpc.Request{Method: rpc.SnapshotSave})
-		if err == nil {
-			resp.Stream.Close()
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Error("places are not given back")
+		resp.Stream.Close()
+	})
 }
