@@ -85,12 +85,8 @@ func TestRaftRecover(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer living.Close()
-	dead, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead.Close()
-	dir := serverFolder(t, living.Addr().String(), dead.Addr().String())
+	const dead = "127.0.0.1:1" // nobody is given this port
+	dir := serverFolder(t, living.Addr().String(), dead)
 	recovery := func(wantCode int, wantErr string, args ...string) (r struct {
 		LastIndex                 uint64
 		Servers                   []recoveryServer

@@ -75,7 +75,7 @@ func healthServer(w http.ResponseWriter, r *http.Request) {
 
 func TestGRPC(t *testing.T) {
 	plain, secure := server(t, false, http.HandlerFunc(healthServer)), server(t, true, http.HandlerFunc(healthServer))
-	at, safe, nobody := plain.Listener.Addr().String(), secure.Listener.Addr().String(), closedPort(t)
+	at, safe, nobody := plain.Listener.Addr().String(), secure.Listener.Addr().String(), closedPort
 	other := server(t, false, http.NotFoundHandler()).Listener.Addr().String()
 	trusts := trusting(secure)
 	for name, c := range map[string]struct {

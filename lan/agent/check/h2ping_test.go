@@ -12,7 +12,7 @@ import (
 
 func TestH2Ping(t *testing.T) {
 	h2, secure := server(t, false, http.NotFoundHandler()), server(t, true, http.NotFoundHandler())
-	at, safe, nobody := h2.Listener.Addr().String(), secure.Listener.Addr().String(), closedPort(t)
+	at, safe, nobody := h2.Listener.Addr().String(), secure.Listener.Addr().String(), closedPort
 	trusts := trusting(secure)
 	h1 := listenTLS(t, secure.TLS.Certificates)
 	for name, c := range map[string]struct {

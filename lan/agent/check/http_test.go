@@ -48,7 +48,7 @@ func TestHTTP(t *testing.T) {
 	})
 	srv := server(t, false, mux)
 	url, host := srv.URL, strings.TrimPrefix(srv.URL, "http://")
-	nobody := closedPort(t)
+	nobody := closedPort
 	for name, c := range map[string]struct {
 		probe          HTTP
 		status, output string

@@ -9,7 +9,7 @@ import (
 
 func TestTCP(t *testing.T) {
 	plain, secure := server(t, false, http.NotFoundHandler()), server(t, true, http.NotFoundHandler())
-	open, safe, nobody := plain.Listener.Addr().String(), secure.Listener.Addr().String(), closedPort(t)
+	open, safe, nobody := plain.Listener.Addr().String(), secure.Listener.Addr().String(), closedPort
 	trusts := trusting(secure)
 	for name, c := range map[string]struct {
 		probe          TCP
