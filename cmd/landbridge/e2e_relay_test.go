@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,7 +59,7 @@ func TestRelay(t *testing.T) {
 		{"nobody relays", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWAN(t, "-sites", "dc1=1,dc2=1,dc3=1")
+			w := newWAN(t, "-sites", "dc1=1,dc2=1,dc3=1", "-mtu", "1280")
 			for dc := 1; dc <= 3; dc++ {
 				conf := map[string]any{"bootstrap_expect": 1, "bind_addr": fmt.Sprintf("10.73.%d.11", dc)}
 				if dc != 2 {
@@ -74,6 +76,19 @@ func TestRelay(t *testing.T) {
 			until(t, 40*time.Second, "dc3 reads dc1", func() bool { _, err := three.route("/v1/status/leader?dc=dc1"); return err == nil })
 			if r, err := one.route(read); err != nil || strings.Contains(r, "via=") {
 				t.Errorf("before the cut: %q, %v", r, err)
+			}
+
+			value := make([]byte, 384<<10)
+			random := rand.NewChaCha8([32]byte{1})
+			const values = 8
+			for i := range values {
+				random.Read(value)
+				if err := three.put(fmt.Sprint("/v1/kv/large/", i), string(value)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := three.put("/v1/catalog/register", `{"Node":"n1","Address":"10.9.0.1","Service":{"Service":"web","Port":80}}`); err != nil {
+				t.Fatal(err)
 			}
 
 			w.must("cut", "dc1", "dc3")
@@ -99,7 +114,21 @@ func TestRelay(t *testing.T) {
 				t.Errorf("what was written is %q, %v", v, err)
 			}
 
-			const reads = 200
+			began := time.Now()
+			if b, err := one.get("/v1/kv/large/?recurse&dc=dc3"); err != nil || len(b) < values*len(value)*4/3 {
+				t.Errorf("a large answer: %d bytes, %v", len(b), err)
+			}
+			t.Logf("%d MB through the relay in %s", values*len(value)*4/3>>20, time.Since(began).Round(time.Millisecond))
+			if _, err := exec.LookPath("dig"); err != nil {
+				lacks(t, "questions need dig")
+			}
+			for _, q := range []string{"web.service.dc3.consul", "n1.node.dc3.consul"} {
+				if got := strings.TrimSpace(w.in("dc1/1", "", "dig", "+short", "@127.0.0.1", "-p", "8600", q)); got != "10.9.0.1" {
+					t.Errorf("DNS says %q of %s", got, q)
+				}
+			}
+
+			const reads = 100
 			took := make([]time.Duration, reads)
 			for i := range took {
 				began := time.Now()

@@ -1,11 +1,14 @@
 package federationtest_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -140,6 +143,62 @@ func TestRelayOfCutPair(t *testing.T) {
 			}
 		}
 	}, DC("east", 2).Clients(1), DC("middle", 2).Edit(relay), DC("west", 2).Clients(1))
+}
+
+// What is read through a relay may be large, and the legs lossy: it comes over tunnels
+// of its own, beside which small reads find the datacenter where it was, and which end
+// when there is a direct path.
+func TestRelayOfLargeAnswers(t *testing.T) {
+	Run(t, func(f *Federation) {
+		east, middle, west, cut := three(f)
+		var value [256 << 10]byte
+		random := rand.NewChaCha8([32]byte{1})
+		const values = 12
+		for i := range values {
+			random.Read(value[:])
+			f.Must(west.Server(0).Put(fmt.Sprint("large/", i), string(value[:])))
+		}
+		large := func() error {
+			reply, err := east.Client(0).Call(context.Background(), "GET", "/v1/kv/large/?recurse&dc=west", "")
+			if err == nil && (reply.Code != 200 || len(reply.Body) < values*len(value)*4/3) {
+				err = fmt.Errorf("%d with %d bytes", reply.Code, len(reply.Body))
+			}
+			return err
+		}
+		f.Must(large()) // its connections are of no use once there is no path
+		cut()
+		f.Await(10*time.Second, "through middle", func() error { return routes(east, west, "middle") })
+		f.Lossy(east, middle, 40*time.Millisecond, 0.01)
+		f.Lossy(middle, west, 40*time.Millisecond, 0.01)
+
+		done, began, took := make(chan error), f.Now(), time.Duration(0)
+		go func() {
+			err := large()
+			took = f.Now() - began
+			done <- err
+		}()
+		small := steady(f, east.Client(0), west, 10, 10*time.Second)
+		f.Must(<-done)
+		slowest := slices.MaxFunc(small, func(a, b sample) int { return cmp.Compare(a.took, b.took) })
+		t.Logf("%d MB in %s, small reads beside it in %s at most", values*len(value)*4/3>>20, took, slowest.took)
+		for _, s := range small {
+			if s.err != nil {
+				t.Errorf("a small read %s after the large one began: %v", s.at-began, s.err)
+			}
+		}
+		tunnels := func() float64 { return metric(f, middle.Server(0), `landbridge_wan_relay_tunnels{role="relay"}`) }
+		if n := tunnels(); n < 3 {
+			t.Errorf("middle carries %v tunnels, want some for large answers", n)
+		}
+
+		f.Heal(east, west)
+		f.Await(15*time.Second, "directly", func() error { return routes(east, west, "") })
+		f.Must(large())
+		time.Sleep(15 * time.Second) // the last of the calls through middle have ended
+		if n := tunnels(); n != 0 {
+			t.Errorf("middle still carries %v tunnels", n)
+		}
+	}, DC("east", 1).Clients(1), DC("middle", 1).Edit(relay), DC("west", 1))
 }
 
 func status(f *Federation, h *Host) *federation.Status {

@@ -346,7 +346,7 @@ func (s *server) newWAN() (err error) {
 		Logger: n.logger("federation"), Registerer: cfg.Registerer,
 	})
 	w.rpc = rpc.NewPool(rpc.PoolConfig{
-		Dial:   w.ways.dial,
+		Dial: w.ways.dial, DialBulk: w.ways.dialBulk,
 		Client: rpc.ClientConfig{Lanes: wanLanes, Bulk: wanBulk, Compress: true, Metrics: n.calls},
 		Logger: n.logger("wan"),
 	})

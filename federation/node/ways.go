@@ -115,10 +115,6 @@ func (v *ways) dial(ctx context.Context, addr, name string) (rpc.Session, error)
 		return nil, err
 	}
 	_, dc, _ := wangossip.SplitName(name)
-	if via := v.via(name); via != "" {
-		// Large answers have no connections of their own: a relay is for calls.
-		return nil, store.Errorf(store.KindUnreachable, "%s is reached through %s, by one connection", name, via)
-	}
 	relays := v.relays(dc, name)
 	if v.isRelayed(dc) && len(relays) > 0 {
 		if sess, err := v.relay(ctx, relays, dc, addr, name); err == nil || ctx.Err() != nil {
@@ -163,6 +159,23 @@ func (v *ways) dial(ctx context.Context, addr, name string) (rpc.Session, error)
 		return o.result()
 	}
 	return sess, nil
+}
+
+// dialBulk is rpc.PoolConfig.DialBulk: large answers come the way that their calls go.
+func (v *ways) dialBulk(ctx context.Context, addr, name string, calls rpc.Session) (rpc.Session, error) {
+	to, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	var o outcome
+	if c, ok := calls.(*transport.Session); ok && c.Via() != "" {
+		ctx, cancel := context.WithTimeout(ctx, max(wanDialTimeout, 6*c.RTT()))
+		defer cancel()
+		o.sess, o.err = v.s.wan.endpoint.DialBeside(ctx, c)
+	} else {
+		o.sess, o.err = v.direct(ctx, to, name)
+	}
+	return o.result()
 }
 
 type outcome struct {

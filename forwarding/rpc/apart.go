@@ -185,13 +185,15 @@ type fetch struct {
 	left   int      // pieces that are not here
 	pieces [][]byte // allocated as they arrive, whatever size was announced
 	err    error
+
+	own chan struct{} // taken by who fetches over the call's own connection
 }
 
 var errWhole = fmt.Errorf("all pieces are here")
 
 // fetchAnswer gets the answer that a ticket stands for and hands it to its call.
 func (c *Client) fetchAnswer(l *clientLane, id uint32, k *call, frame []byte) {
-	f := &fetch{c: c, lane: l, id: id, k: k}
+	f := &fetch{c: c, lane: l, id: id, k: k, own: make(chan struct{}, pieceWorkers)}
 	if len(frame) != ticketSize {
 		l.deliver(id, k, Outcome{err: fmt.Errorf("a ticket of %d bytes", len(frame)), sent: true})
 		return
@@ -274,10 +276,10 @@ func (f *fetch) fetch(via *Client) {
 		}
 		from := i * pieceBytes
 		size := min(pieceBytes, f.size-from)
-		p, err := via.piece(f.ctx, f.t, from, size, f.wanted)
+		p, err := f.piece(via, from, size)
 		if err != nil && via != f.c && f.ctx.Err() == nil {
 			via = f.c // the connection ended; the call's own has not
-			p, err = via.piece(f.ctx, f.t, from, size, f.wanted)
+			p, err = f.piece(via, from, size)
 		}
 		f.mu.Lock()
 		if f.pieces[i] = p; err != nil && f.err == nil {
@@ -296,6 +298,20 @@ func (f *fetch) fetch(via *Client) {
 			return
 		}
 	}
+}
+
+// piece gets one. Over the call's own connection no more than one connection for large
+// answers would: what fills it holds up calls and pings.
+func (f *fetch) piece(via *Client, from, size int) ([]byte, error) {
+	if via == f.c {
+		select {
+		case f.own <- struct{}{}:
+			defer func() { <-f.own }()
+		case <-f.ctx.Done():
+			return nil, context.Cause(f.ctx)
+		}
+	}
+	return via.piece(f.ctx, f.t, from, size, f.wanted)
 }
 
 // wanted is called as bytes arrive; its error ends the fetching.

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"landbridge/forwarding/rpc"
+	"landbridge/forwarding/rpc/rpctest"
 	"landbridge/store"
 )
 
@@ -116,6 +117,46 @@ func TestLargeAnswersOutliveTheirConnections(t *testing.T) {
 		net.err.Store(&gone)
 		if resp, err := c.Do(t.Context(), &rpc.Request{Method: rpc.KVGet}); err != nil || !bytes.Equal(resp.Body, body) {
 			t.Errorf("without more connections: %v", err)
+		}
+	})
+}
+
+// Connections for large answers belong to the client whose calls these answer: one of
+// later has its own, and they are closed.
+func TestLargeAnswersComeTheWayOfTheirCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		body := noise(300_000)
+		net := newNetwork(t, func(context.Context, *rpc.Request) (*rpc.Response, error) {
+			return &rpc.Response{Body: body}, nil
+		})
+		var of []rpc.Session
+		var opened []*rpctest.Link
+		pool := net.pool(rpc.PoolConfig{Client: rpc.ClientConfig{Lanes: 2, Bulk: 4}, DialBulk: func(ctx context.Context, addr, name string, calls rpc.Session) (rpc.Session, error) {
+			sess, err := net.dial(ctx, addr, name)
+			net.mu.Lock()
+			defer net.mu.Unlock()
+			of, opened = append(of, calls), append(opened, net.links[len(net.links)-1])
+			return sess, err
+		}})
+		var calls []*rpctest.Link
+		for range 2 {
+			c := get(t, pool)
+			calls = append(calls, net.links[len(net.links)-1])
+			for range 2 {
+				if resp, err := c.Do(t.Context(), &rpc.Request{Method: rpc.KVGet}); err != nil || !bytes.Equal(resp.Body, body) {
+					t.Fatal(err)
+				}
+			}
+			pool.Retire("10.0.0.1:8300", "n1", time.Second)
+			synctest.Wait()
+		}
+		if len(of) != 2 || of[0] != calls[0].A || of[1] != calls[1].A {
+			t.Errorf("%d connections were opened for large answers, want one of each of two clients", len(of))
+		}
+		for i, l := range opened {
+			if l.A.Context().Err() == nil {
+				t.Errorf("connection %d of a client that is gone is open", i)
+			}
 		}
 	})
 }

@@ -17,6 +17,9 @@ type PoolConfig struct {
 	// all callers that wait for the same server; its context ends with the pool
 	// or after DialTimeout, not with a caller.
 	Dial func(ctx context.Context, addr, name string) (Session, error)
+	// DialBulk opens one more, for large answers to calls over that session; nil: Dial
+	// does.
+	DialBulk func(ctx context.Context, addr, name string, calls Session) (Session, error)
 	// Client is the configuration of each client; Name and Addr are filled in.
 	Client ClientConfig
 	Logger *slog.Logger
@@ -41,7 +44,10 @@ type Pool struct {
 
 type server struct {
 	addr, name string
-	bulk       int // 0: for calls; else the n-th connection for large answers
+	// bulk is 0 for the connection of calls, else the n-th for large answers to those
+	// of one client: another one may have come another way.
+	bulk  int
+	calls *entry
 }
 
 // entry is a client or the dial that will make one. After ready is closed, client
@@ -150,11 +156,9 @@ func (p *Pool) Each(f func(addr, name string, c *Client)) {
 // Drop ends the clients of a server that is known to have gone.
 func (p *Pool) Drop(addr, name string, cause error) {
 	p.mu.Lock()
-	for i := range p.cfg.Client.Bulk + 1 {
-		key := server{addr, name, i}
-		p.closeLocked(p.servers[key], cause)
-		delete(p.servers, key)
-	}
+	key := server{addr: addr, name: name}
+	p.closeLocked(p.servers[key], cause)
+	delete(p.servers, key)
 	p.mu.Unlock()
 }
 
@@ -180,7 +184,9 @@ func (p *Pool) Retire(addr, name string, grace time.Duration) {
 			e.client.fail(errRetired)
 		case <-p.ctx.Done():
 		}
-		e.client.Close()
+		p.mu.Lock()
+		p.closeLocked(e, nil)
+		p.mu.Unlock()
 	})
 }
 
@@ -248,7 +254,13 @@ func (p *Pool) connect(key server, e *entry) {
 	peer := peerLabel(key.name, key.addr)
 	ctx, cancel := context.WithTimeout(p.ctx, p.cfg.DialTimeout)
 	defer cancel()
-	sess, err := p.cfg.Dial(ctx, key.addr, key.name)
+	var sess Session
+	var err error
+	if key.bulk > 0 && p.cfg.DialBulk != nil {
+		sess, err = p.cfg.DialBulk(ctx, key.addr, key.name, key.calls.client.sess)
+	} else {
+		sess, err = p.cfg.Dial(ctx, key.addr, key.name)
+	}
 	if err != nil {
 		e.err = store.Errorf(store.KindUnreachable, "connecting to %s: %w", peer, err)
 		p.cfg.Logger.Debug("dial failed", "peer", peer, "err", err)
@@ -268,7 +280,7 @@ func (p *Pool) connect(key server, e *entry) {
 		cfg.Lanes = 1 // for pings
 		forBulk(sess)
 	} else if cfg.Bulk > 0 {
-		cfg.bulk = &bulkConns{p, key, cfg.Bulk}
+		cfg.bulk = &bulkConns{pool: p, of: server{key.addr, key.name, 0, e}, most: cfg.Bulk}
 	}
 	e.client = NewClient(sess, cfg)
 	if p.ctx.Err() != nil {
@@ -276,12 +288,18 @@ func (p *Pool) connect(key server, e *entry) {
 	}
 }
 
-// closeLocked ends e's client in the background; mu is held. A client whose
-// server is stopping ends by itself after its last answer. A dial under way is
-// ended by Stop alone.
+// closeLocked ends e's client in the background, and those for its large answers; mu
+// is held. A client whose server is stopping ends by itself after its last answer. A
+// dial under way is ended by Stop alone.
 func (p *Pool) closeLocked(e *entry, cause error) {
 	if e == nil {
 		return
+	}
+	for key, bulk := range p.servers {
+		if key.calls == e {
+			delete(p.servers, key)
+			p.closeLocked(bulk, cause)
+		}
 	}
 	p.work.Go(func() {
 		<-e.ready

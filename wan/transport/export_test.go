@@ -19,7 +19,7 @@ func (e *Endpoint) AskTunnel(ctx context.Context, of *HostAddr, target, origin s
 		return err
 	}
 	defer c.quic.CloseWithError(codeClosed, "")
-	return c.ask(ctx, &tunnelRequest{target, origin, hops})
+	return c.ask(ctx, &tunnelRequest{target: target, origin: origin, hops: hops})
 }
 
 // HostAddr is where a server is.

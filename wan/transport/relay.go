@@ -65,6 +65,20 @@ func NoPath(err error) bool {
 // any other: the same certificates are required of the same two ends, and the relay
 // sees how much passes and when, nothing else. Errors name the relay.
 func (e *Endpoint) DialRelayed(ctx context.Context, addr netip.AddrPort, relay, peer string) (*Session, error) {
+	return e.dialRelayed(ctx, addr, relay, &tunnelRequest{target: peer})
+}
+
+// DialBeside opens one more session through the relay of s to its peer, for large
+// answers: a relay keeps half of its room for tunnels of calls.
+func (e *Endpoint) DialBeside(ctx context.Context, s *Session) (*Session, error) {
+	if s.Via() == "" {
+		return nil, fmt.Errorf("%s is not reached through a relay", s.Peer())
+	}
+	return e.dialRelayed(ctx, s.RemoteAddr(), s.Via(), &tunnelRequest{target: s.Peer(), bulk: true})
+}
+
+func (e *Endpoint) dialRelayed(ctx context.Context, addr netip.AddrPort, relay string, req *tunnelRequest) (*Session, error) {
+	peer := req.target
 	s, err := e.tunnels()
 	if err != nil {
 		return nil, err
@@ -74,7 +88,7 @@ func (e *Endpoint) DialRelayed(ctx context.Context, addr netip.AddrPort, relay, 
 		return nil, fmt.Errorf("relay %s: %w", relay, err)
 	}
 	l := e.newLeg(c, peer)
-	if err = c.ask(ctx, &tunnelRequest{target: peer}); err == nil {
+	if err = c.ask(ctx, req); err == nil {
 		err = s.attach(l)
 	}
 	var inside *connection
@@ -174,7 +188,7 @@ func (e *Endpoint) deliverTunnel(c *connection, req *tunnelRequest) *RelayError 
 	if err != nil {
 		return refuse(RelayRefused, "%s", err)
 	}
-	if refused := e.countTunnel(roleTarget, c); refused != nil {
+	if refused := e.countTunnel(roleTarget, c, req.bulk); refused != nil {
 		return refused
 	}
 	if err := s.attach(e.newLeg(c, req.origin)); err != nil {
@@ -194,7 +208,7 @@ func (e *Endpoint) carry(ctx context.Context, c *connection, req *tunnelRequest)
 	case from == own || to == own || from == to:
 		return refuse(RelayLoop, "a tunnel of %s through %s to %s does not join three datacenters", c.peer, e.cfg.Name, req.target)
 	}
-	if refused := e.countTunnel(roleRelay, c); refused != nil {
+	if refused := e.countTunnel(roleRelay, c, req.bulk); refused != nil {
 		return refused
 	}
 	addr, ok := e.cfg.RelayTo(req.target)
@@ -207,7 +221,7 @@ func (e *Endpoint) carry(ctx context.Context, c *connection, req *tunnelRequest)
 	if err != nil {
 		return refuse(RelayUnreachable, "%s", err)
 	}
-	if err := onward.ask(ctx, &tunnelRequest{target: req.target, origin: c.peer, hops: 1}); err != nil {
+	if err := onward.ask(ctx, &tunnelRequest{target: req.target, origin: c.peer, hops: 1, bulk: req.bulk}); err != nil {
 		_ = onward.quic.CloseWithError(codeClosed, "")
 		return refuse(RelayRefused, "%s", err)
 	}
@@ -291,8 +305,12 @@ const (
 type tunnelKey struct{ role, peer string }
 
 // countTunnel counts a tunnel until the connection that asked for it ends, unless
-// there are too many.
-func (e *Endpoint) countTunnel(role string, c *connection) *RelayError {
+// there are too many: half as many for one that is for large answers.
+func (e *Endpoint) countTunnel(role string, c *connection, bulk bool) *RelayError {
+	most, mostOfPeer := e.cfg.MaxTunnels, e.cfg.MaxTunnelsPerPeer
+	if bulk {
+		most, mostOfPeer = most/2, mostOfPeer/2
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	k, all := tunnelKey{role, c.peer}, 0
@@ -301,7 +319,7 @@ func (e *Endpoint) countTunnel(role string, c *connection) *RelayError {
 			all += n
 		}
 	}
-	if all >= e.cfg.MaxTunnels || role == roleRelay && e.tunnelCount[k] >= e.cfg.MaxTunnelsPerPeer {
+	if all >= most || role == roleRelay && e.tunnelCount[k] >= mostOfPeer {
 		return refuse(RelayLimit, "%s has %d tunnels open, %d for %s", e.cfg.Name, all, e.tunnelCount[k], c.peer)
 	}
 	e.tunnelCount[k]++

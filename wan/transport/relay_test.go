@@ -146,6 +146,12 @@ func TestRelayRefuses(t *testing.T) {
 			relayed(t, origin, relay, target)
 			return origin.AskTunnel(t.Context(), far(relay), target.name, "", 0)
 		}, transport.RelayLimit, 2},
+		{"a tunnel for large answers in the room of those for calls", []option{func(c *transport.Config) { c.MaxTunnelsPerPeer = 2 }}, func(t *testing.T, w *world, origin, relay, target *host) error {
+			calls, _ := relayed(t, origin, relay, target)
+			_, err := origin.DialBeside(t.Context(), calls)
+			relayed(t, origin, relay, target)
+			return err
+		}, transport.RelayLimit, 2},
 		{"not a relay", nil, func(t *testing.T, w *world, origin, relay, target *host) error {
 			return relay.AskTunnel(t.Context(), far(target), origin.name, "", 0)
 		}, transport.RelayOff, 3},
@@ -282,8 +288,12 @@ func TestRelayBulk(t *testing.T) {
 		origin, relay, target := triangle(t, w)
 		defer stopAll(t, origin, relay, target)
 		w.net.SetLoss(0.01)
-		dialed, accepted := relayed(t, origin, relay, target)
-		go echo(t, accepted)
+		calls, _ := relayed(t, origin, relay, target)
+		dialed, err := origin.DialBeside(t.Context(), calls)
+		if err != nil || dialed.Via() != relay.name || dialed.Peer() != target.name {
+			t.Fatalf("a session for large answers: to %s via %s, %v", dialed.Peer(), dialed.Via(), err)
+		}
+		go echo(t, <-target.rpc)
 		c, err := dialed.OpenStream(t.Context())
 		if err != nil {
 			t.Fatal(err)

@@ -24,6 +24,7 @@ const (
 	fieldTarget = 1 // request: the server wanted, "<node>.<dc>"
 	fieldOrigin = 2 // request of a relay: whom it asks for
 	fieldHops   = 3 // request: relays passed so far, one byte
+	fieldBulk   = 4 // request, empty: the tunnel is for large answers
 	fieldCode   = 1 // reply: a RelayRefusal, one byte; 0 is yes
 	fieldText   = 2 // reply: why not
 )
@@ -66,6 +67,7 @@ func (e *RelayError) Error() string {
 type tunnelRequest struct {
 	target, origin string
 	hops           uint8
+	bulk           bool
 }
 
 type tunnelReply struct {
@@ -92,6 +94,9 @@ func (r *tunnelRequest) append(b []byte) []byte {
 		b = appendField(b, fieldTarget, r.target)
 		if r.origin != "" {
 			b = appendField(b, fieldOrigin, r.origin)
+		}
+		if r.bulk {
+			b = appendField(b, fieldBulk, "")
 		}
 		return appendField(b, fieldHops, string([]byte{r.hops}))
 	})
@@ -154,6 +159,8 @@ func decodeTunnelRequest(b []byte) (r tunnelRequest, err error) {
 				return fmt.Errorf("hops in %d bytes", len(v))
 			}
 			r.hops = v[0]
+		case fieldBulk:
+			r.bulk = true
 		}
 		return nil
 	})

@@ -7,7 +7,7 @@ import (
 )
 
 func TestTunnelMessages(t *testing.T) {
-	for _, want := range []tunnelRequest{{"a.east", "", 0}, {"a.b.east", "c.west", 1}} {
+	for _, want := range []tunnelRequest{{target: "a.east"}, {"a.b.east", "c.west", 1, true}} {
 		b, err := readMessage(bytes.NewReader(want.append(nil)))
 		if err != nil {
 			t.Fatal(err)
@@ -33,7 +33,7 @@ func TestTunnelMessages(t *testing.T) {
 }
 
 func FuzzTunnelMessages(f *testing.F) {
-	f.Add((&tunnelRequest{"a.east", "b.west", 1}).append(nil))
+	f.Add((&tunnelRequest{"a.east", "b.west", 1, true}).append(nil))
 	f.Add((&tunnelReply{RelayLoop, "no"}).append(nil))
 	f.Add([]byte("\x00\x04\x01\x01\xff\xff"))
 	f.Fuzz(func(t *testing.T, in []byte) {

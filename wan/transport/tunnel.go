@@ -84,7 +84,7 @@ func (l *leg) send(ctx context.Context) {
 		select {
 		case b := <-l.queue:
 			l.e.tunnelBytes.Add(-int64(len(b)))
-			if err := l.sendPacket(b); err != nil && ctx.Err() == nil {
+			if err := l.sendPacket(ctx, b); err != nil && ctx.Err() == nil {
 				l.e.metrics.relayDrops.WithLabelValues("send_failed").Inc()
 			}
 		case <-ctx.Done():
@@ -103,14 +103,15 @@ func (l *leg) send(ctx context.Context) {
 	}
 }
 
-// sendPacket waits while quic-go's queue of datagrams is full.
-func (l *leg) sendPacket(b []byte) error {
+// sendPacket waits while quic-go's queue of datagrams is full, or as many streams are
+// under way as the other side takes: what comes meanwhile waits in queue.
+func (l *leg) sendPacket(ctx context.Context, b []byte) error {
 	err := l.conn.quic.SendDatagram(b)
 	var large *quic.DatagramTooLargeError
 	if !errors.As(err, &large) {
 		return err
 	}
-	st, err := l.conn.quic.OpenUniStream() // without waiting: behind 64 others it would arrive late
+	st, err := l.conn.quic.OpenUniStreamSync(ctx)
 	if err != nil {
 		return err
 	}
