@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"runtime"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +14,7 @@ import (
 func TestMemoryIsGivenBackWhenQuiet(t *testing.T) {
 	const mb = 1 << 20
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex // what follows
 		looks := 0
 		heap := heapSample{live: 100 * mb, objects: 110 * mb}
 		var busy bool
@@ -20,20 +22,34 @@ func TestMemoryIsGivenBackWhenQuiet(t *testing.T) {
 		start := time.Now()
 		k := &memoryKeeper{
 			sample: func() heapSample {
+				mu.Lock()
+				defer mu.Unlock()
 				looks++
 				if busy {
 					heap.allocated += 10 * mb
 				}
 				return heap
 			},
-			release: func() { released = append(released, time.Since(start)); heap.objects, heap.free = heap.live, 0 },
+			release: func() {
+				mu.Lock()
+				defer mu.Unlock()
+				released = append(released, time.Since(start))
+				heap.objects, heap.free = heap.live, 0
+			},
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); k.run(ctx) }()
+		change := func(f func()) {
+			mu.Lock()
+			defer mu.Unlock()
+			f()
+		}
 		want := func(what string, at ...time.Duration) {
 			t.Helper()
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			if len(released) != len(at) {
 				t.Fatalf("%s: given back at %v, want %v", what, released, at)
 			}
@@ -45,23 +61,25 @@ func TestMemoryIsGivenBackWhenQuiet(t *testing.T) {
 		}
 		time.Sleep(10*time.Second + 100*time.Millisecond)
 		want("10 MB of 100")
-		if looks > 10 {
-			t.Errorf("%d looks in ten quiet seconds", looks)
-		}
-		heap.objects += 10 * mb
-		busy = true
-		heap.free = 20 * mb
+		change(func() {
+			if looks > 10 {
+				t.Errorf("%d looks in ten quiet seconds", looks)
+			}
+			heap.objects += 10 * mb
+			busy = true
+			heap.free = 20 * mb
+		})
 		time.Sleep(10 * time.Second)
 		want("40 MB of 100, busy")
-		busy = false
+		change(func() { busy = false })
 		time.Sleep(5 * time.Second)
 		want("quiet again", 20*time.Second+100*time.Millisecond)
-		heap.free = 25 * mb
+		change(func() { heap.free = 25 * mb })
 		time.Sleep(10 * time.Second)
 		want("25 MB more", 20*time.Second+100*time.Millisecond, 25*time.Second+100*time.Millisecond)
-		heap.free = 30 * mb
+		change(func() { heap.free = 30 * mb })
 		time.Sleep(time.Second)
-		heap.free = 30 * mb
+		change(func() { heap.free = 30 * mb })
 		time.Sleep(10 * time.Second)
 		want("at once when the last time is long ago, and not again within the pause", 20*time.Second+100*time.Millisecond, 25*time.Second+100*time.Millisecond,
 			35*time.Second+100*time.Millisecond, 40*time.Second+100*time.Millisecond)
