@@ -309,6 +309,7 @@ func TestFloodIsRefusedInWords(t *testing.T) {
 		if store.KindOf(err) != store.KindRateLimited {
 			t.Errorf("got %v", err)
 		}
+		synctest.Wait() // it is logged after the answer
 		if n := strings.Count(w.dcs["dc1"].lead().logs.String(), "enrolment refused"); n != 1 {
 			t.Errorf("%d log lines for a flood within a moment, want 1", n)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,8 +24,8 @@ func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		changes := 0
-		go l.Watch(ctx, func() { changes++ })
+		var changes atomic.Int32
+		go l.Watch(ctx, func() { changes.Add(1) })
 		synctest.Wait()
 		for _, c := range []struct {
 			name   string
@@ -52,11 +53,11 @@ func TestWatch(t *testing.T) {
 				}
 			}, 1},
 		} {
-			before := changes
+			before := changes.Load()
 			c.change()
 			time.Sleep(3 * watchEvery)
 			synctest.Wait()
-			if got := changes - before; got != c.want {
+			if got := int(changes.Load() - before); got != c.want {
 				t.Errorf("%s: %d changes, want %d", c.name, got, c.want)
 			}
 		}
