@@ -186,8 +186,12 @@ func percentile(list []time.Duration, p float64) time.Duration {
 }
 
 // TestACLReplication measures the way of tokens to another datacenter, and cuts it.
+// Elections are no part of it: with the longest time-outs of Raft, ten thousand writes
+// on a busy machine need none.
 func TestACLReplication(t *testing.T) {
-	w := newACLWAN(t, nil)
+	w := newACLWAN(t, func(*wan, int, int) map[string]any {
+		return map[string]any{"performance": map[string]any{"raft_multiplier": 10}}
+	})
 	one, two, leader := w.agents["dc1/1"], w.agents["dc2/1"], w.remote(true)
 	next := 0
 

@@ -126,7 +126,7 @@ func New(cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	n.calls = rpc.NewClientMetrics(cfg.Registerer)
-	lanPool := rpc.PoolConfig{DialTimeout: lanDialTimeout, Client: rpc.ClientConfig{Lanes: 1, Metrics: n.calls}, Logger: n.logger("rpc")}
+	lanPool := rpc.PoolConfig{DialTimeout: lanDialTimeout, Greet: true, Client: rpc.ClientConfig{Lanes: 1, Metrics: n.calls}, Logger: n.logger("rpc")}
 	n.lanView = &lanView{self: cfg.NodeName}
 	fwd := forwarding.Config{
 		Datacenter: cfg.Datacenter, LAN: n.lanView,

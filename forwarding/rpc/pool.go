@@ -23,6 +23,11 @@ type PoolConfig struct {
 	// Client is the configuration of each client; Name and Addr are filled in.
 	Client ClientConfig
 	Logger *slog.Logger
+	// Greet has a session handed out only once its server has answered a ping on it. TCP
+	// takes connections and what is sent in them also for a server that is about to close
+	// its port: whether calls were run would remain open. It costs the first caller a
+	// round trip.
+	Greet bool
 
 	DialTimeout time.Duration // default 5 s
 	IdleTimeout time.Duration // a session that nobody used for so long is closed; default 2 min, below 0: never
@@ -254,6 +259,15 @@ func (p *Pool) connect(key server, e *entry) {
 	peer := peerLabel(key.name, key.addr)
 	ctx, cancel := context.WithTimeout(p.ctx, p.cfg.DialTimeout)
 	defer cancel()
+	failed := func(err error) {
+		e.err = store.Errorf(store.KindUnreachable, "connecting to %s: %w", peer, err)
+		p.cfg.Logger.Debug("dial failed", "peer", peer, "err", err)
+		p.mu.Lock()
+		if p.servers[key] == e {
+			delete(p.servers, key)
+		}
+		p.mu.Unlock()
+	}
 	var sess Session
 	var err error
 	if key.bulk > 0 && p.cfg.DialBulk != nil {
@@ -262,13 +276,7 @@ func (p *Pool) connect(key server, e *entry) {
 		sess, err = p.cfg.Dial(ctx, key.addr, key.name)
 	}
 	if err != nil {
-		e.err = store.Errorf(store.KindUnreachable, "connecting to %s: %w", peer, err)
-		p.cfg.Logger.Debug("dial failed", "peer", peer, "err", err)
-		p.mu.Lock()
-		if p.servers[key] == e {
-			delete(p.servers, key)
-		}
-		p.mu.Unlock()
+		failed(err)
 		return
 	}
 	cfg := p.cfg.Client
@@ -282,7 +290,18 @@ func (p *Pool) connect(key server, e *entry) {
 	} else if cfg.Bulk > 0 {
 		cfg.bulk = &bulkConns{pool: p, of: server{key.addr, key.name, 0, e}, most: cfg.Bulk}
 	}
-	e.client = NewClient(sess, cfg)
+	client := NewClient(sess, cfg)
+	if p.cfg.Greet {
+		if err := client.Ping(ctx); err != nil {
+			if cause := client.Err(); cause != nil {
+				err = cause // without that a call, the ping, was lost
+			}
+			client.Close()
+			failed(err)
+			return
+		}
+	}
+	e.client = client
 	if p.ctx.Err() != nil {
 		e.client.Close()
 	}

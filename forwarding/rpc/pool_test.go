@@ -187,6 +187,39 @@ func TestPoolLeavesStoppingServer(t *testing.T) {
 	})
 }
 
+// A connection that is closed before its server has said a word is no session: who
+// wanted to make a call knows that it was not sent.
+func TestPoolGreets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t, echo)
+		n.latency = 5 * time.Millisecond
+		accepts := rpc.PoolConfig{Greet: true, Dial: func(context.Context, string, string) (rpc.Session, error) {
+			l := rpctest.NewLink(5 * time.Millisecond)
+			time.AfterFunc(7*time.Millisecond, func() { l.B.CloseWithCause(errors.New("connection reset by peer")) })
+			return l.A, nil
+		}}
+		p := rpc.NewPool(accepts)
+		c, err := p.Get(t.Context(), "10.0.0.1:8300", "n1")
+		if c != nil || store.KindOf(err) != store.KindUnreachable || !strings.Contains(err.Error(), "reset by peer") {
+			t.Errorf("a connection that nobody takes: %v", err)
+		}
+		if err := p.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+
+		begin := time.Now()
+		c = get(t, n.pool(rpc.PoolConfig{Greet: true}))
+		if _, err := c.Do(t.Context(), &rpc.Request{Method: rpc.KVApply}); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(begin); took != 20*time.Millisecond {
+			t.Errorf("the first call took %s, want two round trips", took)
+		}
+		n.stops[0]()
+		synctest.Wait()
+	})
+}
+
 // A session that is retired gets no new calls; those under way have the grace, and
 // then end like those of a server that stops.
 func TestPoolRetires(t *testing.T) {
