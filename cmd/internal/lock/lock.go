@@ -195,9 +195,11 @@ func (m *mutex) acquire(ctx context.Context) error {
 			}
 		}
 		q := url.Values{"acquire": {m.sess.id}, "flags": {strconv.FormatUint(lockFlags, 10)}}
-		ok, err := m.sess.write(ctx, http.MethodPut, m.key, q, nil)
+		// The end of ctx does not cut it off: it could be carried out after the release,
+		// and the end of the session would leave the lock with a lock-delay.
+		ok, err := m.sess.write(context.WithoutCancel(ctx), http.MethodPut, m.key, q, nil)
 		if ok {
-			return nil
+			return ctx.Err()
 		}
 		refused = err == nil
 		if err != nil {

@@ -253,6 +253,57 @@ func TestLost(t *testing.T) {
 	}
 }
 
+// late carries a request for the lock out after two seconds, or, if its caller has left
+// by then, right after the release.
+type late struct {
+	http.RoundTripper
+	left, done chan struct{}
+}
+
+func (l *late) RoundTrip(req *http.Request) (*http.Response, error) {
+	switch q := req.URL.Query(); {
+	case q.Has("acquire"):
+		select {
+		case <-time.After(2 * time.Second):
+			return l.RoundTripper.RoundTrip(req)
+		case <-req.Context().Done():
+		}
+		released := make(chan struct{})
+		l.left, l.done = released, make(chan struct{})
+		go func() {
+			defer close(l.done)
+			<-released
+			_, _ = l.RoundTripper.RoundTrip(req.WithContext(context.WithoutCancel(req.Context())))
+		}()
+		return nil, req.Context().Err()
+	case q.Has("release") && l.left != nil:
+		resp, err := l.RoundTripper.RoundTrip(req)
+		close(l.left)
+		<-l.done
+		return resp, err
+	}
+	return l.RoundTripper.RoundTrip(req)
+}
+
+// Whoever gives up while the lock is being given to it leaves it free, without a
+// lock-delay.
+func TestGivesUpTooLate(t *testing.T) {
+	tell(t, DC("east", 1), func(s *story) {
+		srv := s.dc.Server(0)
+		cfg := s.config(srv, 1)
+		var err error
+		cfg.Client, err = client.New(client.Options{Transport: &late{RoundTripper: through{srv}}})
+		s.Must(err)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if _, err := Acquire(ctx, cfg); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a lock that comes too late: %v", err)
+		}
+		s.release(s.must(srv, 1, time.Second))
+		s.nothingLeft()
+	})
+}
+
 func TestConflicts(t *testing.T) {
 	tell(t, DC("east", 1), func(s *story) {
 		srv := s.dc.Server(0)
