@@ -38,7 +38,7 @@ lint: ## gofmt, vet, staticcheck, import directions
 
 e2e: build ## real processes and real clients on loopback
 	@.ci/clients
-	LANDBRIDGE_BIN=$(CURDIR)/$(BIN) $(GO) test -tags e2e -count=1 -timeout 15m ./cmd/landbridge/... ./cmd/landbridge-bench ./cmd/wanlink/... ./cmd/internal/dashboards
+	LANDBRIDGE_BIN=$(CURDIR)/$(BIN) .ci/last-words $(GO) test -tags e2e -count=1 -timeout 15m ./cmd/landbridge/... ./cmd/landbridge-bench ./cmd/wanlink/... ./cmd/internal/dashboards
 	cd cmd/internal/apiclient && LANDBRIDGE_BIN=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 5m ./...
 
 e2e-systemd: ## the .deb in containers under systemd: three regions and their troubles (root)

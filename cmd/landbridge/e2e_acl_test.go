@@ -57,7 +57,8 @@ func newACLWAN(t *testing.T, conf func(w *wan, dc, n int) map[string]any) *wan {
 }
 
 // acl sends a request with a token, and decodes what a 200 answers into out.
-func (a *wanAgent) acl(token, method, path, body string, out any) error {
+func (a *wanAgent) acl(token, method, path, body string, out any) (err error) {
+	defer a.note(method+" "+path, &err)
 	req, err := http.NewRequest(method, "http://agent"+path, strings.NewReader(body))
 	if err != nil {
 		a.w.t.Fatal(err)

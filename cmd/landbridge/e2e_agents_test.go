@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -103,8 +104,8 @@ func (a *agentProcess) start() {
 	a.t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		<-done
-		if a.t.Failed() {
-			a.t.Logf("log of %s:\n%s", a.Name, a.logTail())
+		if a.t.Failed() && a.cmd == cmd { // once, however often it was started
+			a.t.Logf("log of %s:\n%s", a.Name, lastLines(a.logFile()))
 		}
 	})
 }
@@ -114,6 +115,30 @@ func (a *agentProcess) logFile() string { return filepath.Join(a.Dir, "log") }
 func (a *agentProcess) logTail() string {
 	b, _ := os.ReadFile(a.logFile())
 	return string(b[max(0, len(b)-4000):])
+}
+
+// lastLines are the end of a log for who reads of a failure: few lines, as there are
+// many agents.
+func lastLines(file string) string {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	lines = lines[max(0, len(lines)-12):]
+	for i, l := range lines {
+		lines[i] = l[:min(len(l), 300)]
+	}
+	return strings.Join(lines, "\n")
+}
+
+// lastBad is the last answer that was no 200, or command that failed, of all agents of
+// the running test: until tells of it when it waits in vain.
+var lastBad atomic.Pointer[string]
+
+func noteBad(agent, what string, why any) {
+	text := fmt.Sprintf("%s %s: %s: %.500v", time.Now().UTC().Format("15:04:05.000"), agent, what, why)
+	lastBad.Store(&text)
 }
 
 // kill is kill -9, and waits for the process to be gone.
@@ -161,12 +186,17 @@ func (a *agentProcess) do(method, path, body string) (int, string) {
 	}
 	resp, err := httpClient.Do(req)
 	if err != nil {
+		noteBad(a.Name, method+" "+path, err)
 		return 0, err.Error()
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
+		noteBad(a.Name, method+" "+path, err)
 		return 0, err.Error()
+	}
+	if resp.StatusCode != http.StatusOK {
+		noteBad(a.Name, method+" "+path, fmt.Sprint(resp.StatusCode, " ", string(b)))
 	}
 	return resp.StatusCode, string(b)
 }
@@ -185,7 +215,11 @@ func until(t *testing.T, within time.Duration, what string, ok func() bool) time
 	start := time.Now()
 	for !ok() {
 		if time.Since(start) > within {
-			t.Fatalf("%s: not within %s", what, within)
+			bad := "none"
+			if s := lastBad.Load(); s != nil {
+				bad = *s
+			}
+			t.Fatalf("%s: not within %s, at %s; the last bad answer was: %s", what, within, time.Now().UTC().Format("15:04:05.000"), bad)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -202,6 +236,9 @@ func (a *agentProcess) run(args ...string) (string, error) {
 	cmd := exec.Command(binary(a.t), args...)
 	cmd.Env = append(os.Environ(), "CONSUL_HTTP_ADDR="+a.IP+":8500")
 	out, err := cmd.CombinedOutput()
+	if err != nil {
+		noteBad(a.Name, strings.Join(args, " "), fmt.Sprintf("%v: %s", err, out))
+	}
 	return string(out), err
 }
 

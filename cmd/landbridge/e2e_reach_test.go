@@ -198,7 +198,8 @@ func TestSmallPacketsAndBlockedUDP(t *testing.T) {
 	// The same with retry_join_wan: the log says it, once, and it goes on.
 	a.kill()
 	a = w.start(1, 1, map[string]any{"bootstrap_expect": 1, "bind_addr": "10.73.1.11", "retry_join_wan": []string{"10.73.2.11"}})
-	until(t, 10*time.Second, "the log tells of blocked UDP", func() bool {
+	// It waits eight seconds for an answer, after its start.
+	until(t, 20*time.Second, "the log tells of blocked UDP", func() bool {
 		return strings.Contains(a.log(), "no answer from 10.73.2.11:8302 over UDP")
 	})
 	w.in("dc1", "", "nft", "flush", "ruleset")

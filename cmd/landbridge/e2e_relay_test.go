@@ -20,7 +20,8 @@ import (
 )
 
 // route reads a key of a datacenter and returns which way the answer came.
-func (a *wanAgent) route(path string) (string, error) {
+func (a *wanAgent) route(path string) (_ string, err error) {
+	defer a.note("GET "+path, &err)
 	resp, err := a.http.Get("http://agent" + path)
 	if err != nil {
 		return "", err

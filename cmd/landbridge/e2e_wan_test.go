@@ -159,16 +159,23 @@ func (w *wan) startOn(at string, dc, n int, settings map[string]any) *wanAgent {
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		<-done
-		if t.Failed() {
-			b, _ := os.ReadFile(filepath.Join(dir, "log"))
-			t.Logf("log of %s:\n%s", host, b[max(0, len(b)-4000):])
+		if t.Failed() && w.agents[host] == a {
+			t.Logf("log of %s:\n%s", host, lastLines(filepath.Join(dir, "log")))
 		}
 	})
 	return a
 }
 
+// note is deferred by what asks an agent.
+func (a *wanAgent) note(what string, err *error) {
+	if *err != nil {
+		noteBad(a.host, what, *err)
+	}
+}
+
 // get returns the body of a 200, else an error with what there was instead.
-func (a *wanAgent) get(path string) (string, error) {
+func (a *wanAgent) get(path string) (_ string, err error) {
+	defer a.note("GET "+path, &err)
 	req, err := http.NewRequest("GET", "http://agent"+path, nil)
 	if err != nil {
 		return "", err
@@ -196,11 +203,15 @@ func (a *wanAgent) run(args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, binary(a.w.t), args...)
 	cmd.Env = append(os.Environ(), "CONSUL_HTTP_ADDR=unix://"+filepath.Join(a.dir, "http"), "CONSUL_HTTP_TOKEN="+a.w.token)
 	out, err := cmd.CombinedOutput()
+	if err != nil {
+		noteBad(a.host, strings.Join(args, " "), fmt.Sprintf("%v: %s", err, out))
+	}
 	return string(out), err
 }
 
 // put makes a PUT request and returns what is wrong with its answer.
-func (a *wanAgent) put(path, body string) error {
+func (a *wanAgent) put(path, body string) (err error) {
+	defer a.note("PUT "+path, &err)
 	req, err := http.NewRequest("PUT", "http://agent"+path, strings.NewReader(body))
 	if err != nil {
 		return err
