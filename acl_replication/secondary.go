@@ -212,6 +212,8 @@ func (k *sink) Apply(ctx context.Context, rows []replica.Row, c replica.Cursor) 
 		for i := range cmd.Changes {
 			one := store.ACLCommand{Changes: cmd.Changes[i : i+1], Replicated: true, Unseen: slices.DeleteFunc(slices.Clone(cmd.Unseen), func(u store.ACLUnseen) bool {
 				return u.Kind != cmd.Changes[i].Kind || u.Key != keys[i].ID
+			}), Seen: slices.DeleteFunc(slices.Clone(cmd.Seen), func(u store.ACLChange) bool {
+				return u.Kind != cmd.Changes[i].Kind || u.Key != keys[i].ID
 			})}
 			switch err := k.apply(ctx, &one); {
 			case isRefusal(err):
@@ -226,6 +228,7 @@ func (k *sink) Apply(ctx context.Context, rows []replica.Row, c replica.Cursor) 
 		return nil
 	}
 	view := k.cfg.State.ACLView()
+	settled := k.settled()
 	for i := range rows {
 		ch, ok, err := change(view, &rows[i], k.cfg.Tokens)
 		if err != nil {
@@ -237,6 +240,9 @@ func (k *sink) Apply(ctx context.Context, rows []replica.Row, c replica.Cursor) 
 		}
 		if u := k.unseen(view, rows[i].Key, &ch); u != nil {
 			cmd.Unseen = append(cmd.Unseen, *u)
+		}
+		if settled(rows[i].Key, &ch) {
+			cmd.Seen = append(cmd.Seen, store.ACLChange{Kind: ch.Kind, Key: rows[i].ID})
 		}
 		cmd.Changes = append(cmd.Changes, ch)
 		keys = append(keys, rows[i].Key)

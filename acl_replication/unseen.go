@@ -97,6 +97,21 @@ func (k *sink) unseen(here *state.ACLView, key replica.Key, ch *store.ACLChange)
 	return nil
 }
 
+// settled are the kept secrets that a change of the primary leaves nothing to do about:
+// it has the secret, or no such token any more.
+func (k *sink) settled() func(key replica.Key, ch *store.ACLChange) bool {
+	kept := map[string]bool{}
+	for _, u := range k.cfg.State.ACLUnseen() {
+		if u.Change == store.UnseenSecret {
+			kept[u.Key] = true
+		}
+	}
+	return func(key replica.Key, ch *store.ACLChange) bool {
+		t, _ := ch.Record.(*store.ACLToken)
+		return ch.Kind == store.ACLTokens && kept[key.ID] && (ch.Op == store.ACLDelete || t != nil && t.SecretID != "")
+	}
+}
+
 // Unseen is a change that the primary never saw.
 type Unseen struct {
 	Change   string // created, changed, deleted or secret
@@ -193,8 +208,11 @@ func (s *Secondary) Reapply(ctx context.Context, ids []string, write func(ctx co
 			continue
 		}
 		ch := store.SetACL(store.ACLSet, u.Record)
-		if u.Change == store.UnseenDeleted {
+		switch u.Change {
+		case store.UnseenDeleted:
 			ch = store.DeleteACL(u.Kind, u.Key)
+		case store.UnseenSecret: // the primary takes nothing else from it
+			ch.Op = store.ACLUpdate
 		}
 		if try(ch, u.Key) {
 			seen = append(seen, store.ACLChange{Kind: u.Kind, Key: u.Key})

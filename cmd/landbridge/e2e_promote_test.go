@@ -21,10 +21,13 @@ func TestPromote(t *testing.T) {
 		if dc == "dc1" {
 			tokens["initial_management"] = root
 		}
+		acl := map[string]any{"enabled": true, "default_policy": "allow", "enable_token_replication": true, "tokens": tokens}
+		if dc == "dc2" {
+			acl["replicate_secrets"] = "hashed"
+		}
 		a := newAgent(t, dir, dc+"-s1", dc, ip, map[string]any{
 			"bootstrap_expect": 1, "encrypt": testKey, "primary_datacenter": "dc1",
-			"federation": map[string]any{"enroll_by_key": true},
-			"acl":        map[string]any{"enabled": true, "default_policy": "allow", "enable_token_replication": true, "tokens": tokens},
+			"federation": map[string]any{"enroll_by_key": true}, "acl": acl,
 		})
 		if i > 0 {
 			a.Conf["retry_join_wan"] = []string{fmt.Sprintf("127.83.%d.1", 4-i)} // dc2 and dc3 each other
@@ -100,6 +103,12 @@ func TestPromote(t *testing.T) {
 	t.Logf("dc3 follows after %s", time.Since(begin).Round(time.Millisecond))
 	create(dc3, 3)
 	has(dc2, 3)
+	for _, a := range list[1:] { // dc2 has it by its hash
+		if out, err := a.run("acl", "token", "read", "-self", "-token="+secretOf(1)); err != nil || !strings.Contains(out, secretOf(1)) {
+			t.Errorf("the holder of token 1 at %s: %v %s", a.Name, err, out)
+		}
+	}
+	says(10*time.Second, dc3, "secret  token  "+numbered(1), "federation", "unseen")
 	must(dc3, "acl", "token", "delete", "-id="+numbered(1))
 
 	// The old primary is back, with primary_datacenter of before.
@@ -114,6 +123,7 @@ func TestPromote(t *testing.T) {
 	must(dc1, "federation", "unseen", "-apply", "-all")
 	has(dc2, 2)
 	says(30*time.Second, dc1, "No unseen changes", "federation", "unseen")
+	says(30*time.Second, dc3, "No unseen changes", "federation", "unseen")
 	create(dc1, 4)
 	has(dc3, 4)
 	says(90*time.Second, dc2, "root", "wan", "ca", "status")

@@ -297,3 +297,84 @@ func TestPromoteLeaderLost(t *testing.T) {
 		f.Must(createToken(west.Server(0), 6))
 	}, DC("east", 1).Edit(withACLs), DC("west", 3).Edit(withACLs))
 }
+
+// The datacenter that is promoted knows tokens by the hash of their secret. Their holders
+// get in everywhere, secrets come from a datacenter that has them, and nothing else does:
+// what the new primary made of a token stands.
+func TestPromoteHashed(t *testing.T) {
+	hashed := func(c *node.Config) {
+		withACLs(c)
+		c.ACL.HashedSecrets = true
+	}
+	Run(t, func(f *Federation) {
+		east, west, north := f.DC("east"), f.DC("west"), f.DC("north")
+		f.Must(west.Server(0).Join(east.Server(0)))
+		f.Must(north.Server(0).Join(east.Server(0)))
+		secret := func(i int) string { return fmt.Sprintf("%08d-0000-4000-8000-00000000000b", i) }
+		for i := range 4 {
+			f.Must(asRoot(east.Leader(), http.MethodPut, "/v1/acl/token", fmt.Sprintf(`{"AccessorID":%q,"SecretID":%q,"Description":"number %d"}`, accessor(i), secret(i), i), nil))
+		}
+		self := func(h *Host, i int, description string) error {
+			r, err := h.Call(context.Background(), http.MethodGet, "/v1/acl/token/self?token="+secret(i), "")
+			if err == nil && (r.Code != http.StatusOK || !strings.Contains(r.Body, secret(i)) || !strings.Contains(r.Body, `"`+description+`"`)) {
+				err = fmt.Errorf("%s says of token %d: %d %s", h.Name, i, r.Code, r.Body)
+			}
+			return err
+		}
+		f.Await(20*time.Second, "copies", slowly(func() error {
+			return errors.Join(self(west.Leader(), 3, "number 3"), self(north.Leader(), 3, "number 3"))
+		}))
+		time.Sleep(5 * time.Second)
+		east.Server(0).Crash()
+		time.Sleep(10 * time.Second)
+		f.Must(promoteDC(west.Leader()))
+		f.Await(30*time.Second, "north follows", primaryOf(north, "west", 1))
+		unseen := func(dc *Datacenter, want ...string) {
+			t.Helper()
+			f.Await(20*time.Second, "unseen in "+dc.Name, slowly(func() error {
+				got, err := unseenOf(dc.Leader())
+				got = slices.DeleteFunc(got, func(s string) bool { return !strings.HasPrefix(s, "secret 0000000") })
+				if err != nil || !slices.Equal(got, want) {
+					return fmt.Errorf("unseen %v, want %v: %w", got, want, err)
+				}
+				return nil
+			}))
+		}
+		unseen(north, "secret 00000000", "secret 00000001", "secret 00000002", "secret 00000003")
+		f.Must(describe(west.Leader(), 1, "changed in the west"))
+		f.Must(asRoot(west.Leader(), http.MethodDelete, "/v1/acl/token/"+accessor(2), "", nil))
+		unseen(north, "secret 00000000", "secret 00000001", "secret 00000003")
+		all := func(dcs ...*Datacenter) {
+			t.Helper()
+			for _, dc := range dcs {
+				f.Await(10*time.Second, "holders get in at "+dc.Name, slowly(func() error {
+					h := dc.Leader()
+					return errors.Join(self(h, 0, "number 0"), self(h, 1, "changed in the west"), self(h, 3, "number 3"))
+				}))
+			}
+		}
+		all(west, north)
+
+		east.Server(0).Restart()
+		east.AwaitLeader(30 * time.Second)
+		f.Await(time.Minute, "east follows", primaryOf(east, "west", 1))
+		unseen(east, "secret 00000000", "secret 00000001", "secret 00000003")
+		all(east)
+		var done struct{ Errors []string }
+		f.Must(asRoot(east.Leader(), http.MethodPut, "/v1/internal/federation/unseen/settle", `{"All":true}`, &done))
+		if len(done.Errors) > 0 {
+			t.Errorf("applied: %+v", done)
+		}
+		unseen(east)
+		unseen(north)
+		all(east, west, north)
+		var shown struct{ SecretID string }
+		f.Must(asRoot(west.Leader(), http.MethodGet, "/v1/acl/token/"+accessor(1), "", &shown))
+		if shown.SecretID != secret(1) {
+			t.Errorf("the new primary shows %q of token 1", shown.SecretID)
+		}
+		if _, err := descriptionOf(west.Leader(), 2); err == nil {
+			t.Error("a token that the new primary deleted is back")
+		}
+	}, DC("east", 1).Edit(withACLs), DC("west", 1).Edit(hashed), DC("north", 1).Edit(withACLs))
+}

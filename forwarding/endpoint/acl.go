@@ -292,8 +292,18 @@ func (a *access) reapply(ctx context.Context, req *rpc.Request) (*rpc.Response, 
 		return nil, err
 	}
 	t, _ := ch.Record.(*store.ACLToken)
-	if ch.Op != store.ACLSet && ch.Op != store.ACLDelete || t != nil && t.Local {
-		return nil, store.Errorf(store.KindInvalid, "ACL.Reapply: neither a shared record nor a deletion")
+	secret := ch.Op == store.ACLUpdate && t != nil
+	if ch.Op != store.ACLSet && ch.Op != store.ACLDelete && !secret || t != nil && t.Local {
+		return nil, store.Errorf(store.KindInvalid, "ACL.Reapply: neither a shared record nor a secret or a deletion")
+	}
+	if secret { // what the token may do, or that there is one, may have changed since
+		_, now := a.set.state.ACLToken(nil, t.AccessorID)
+		if now == nil || now.Local || now.SecretHash != t.SecretHash {
+			return nil, store.Errorf(store.KindConflict, "datacenter %s has no such token any more, or one with another secret", a.set.cfg.Datacenter)
+		}
+		now = now.Clone()
+		now.SecretID = t.SecretID
+		ch.Record = now
 	}
 	if err := a.commit(ctx, ch); err != nil {
 		return nil, err

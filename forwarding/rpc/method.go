@@ -156,7 +156,7 @@ const (
 	ACLUnseen        MethodID = 197
 	ACLUnseenApply   MethodID = 198
 	ACLUnseenDiscard MethodID = 199
-	ACLReapply       MethodID = 181 // Body = store.ACLChange: the primary writes it as it is
+	ACLReapply       MethodID = 181 // Body = store.ACLChange: the primary writes it as it is; of ACLUpdate, a token, the secret
 
 	// What datacenters with a copy of keys ask their source (acl_replication/kv): Body is
 	// a question, and the answer a record, of package kv. KVFollow answers with

@@ -89,12 +89,17 @@ func (c *call) printPlan(p *client.PromotionPlan, force bool) {
 	if p.Copy == "none" {
 		c.println("ACLs:          no copy: they are off, or this datacenter has its own")
 	} else {
-		c.printf("ACLs:          copy of %s up to position %d, last heard %s, %s behind\n", printable(p.Copy), p.Position, day(p.LastSuccess), (time.Duration(p.LagSeconds * float64(time.Second))).Round(time.Second))
+		what := p.Copy
+		if what == "hashed" {
+			what = "tokens"
+		}
+		c.printf("ACLs:          copy of %s up to position %d, last heard %s, %s behind\n", printable(what), p.Position, day(p.LastSuccess), (time.Duration(p.LagSeconds * float64(time.Second))).Round(time.Second))
 		if p.Copy == "policies" {
 			c.println("               Tokens are not copied (acl.enable_token_replication): the primary's tokens stop working everywhere")
 		}
 		if p.TokensWithoutSecret > 0 {
-			c.printf("               %d tokens are here without their secrets: they go on to work, and cannot be shown again\n", p.TokensWithoutSecret)
+			c.printf("               %d tokens are here without their secrets: they go on to work, and cannot be shown, here or elsewhere,\n", p.TokensWithoutSecret)
+			c.println("               until a datacenter that has the secrets hands them over: landbridge federation unseen -apply there")
 		}
 		if p.Held > 0 {
 			c.printf("               %d deletions are held: the records stay\n", p.Held)
@@ -203,7 +208,8 @@ created  a record that only this datacenter has; it works here. Discarding all d
          it here, which "landbridge acl replication undo" takes back for a day
 changed  the primary has an older form, which is in force
 deleted  the primary has it still, and so it is here again
-secret   the primary has the token without its secret`,
+secret   the primary has the token without its secret. Applying brings that and nothing
+         else; it leaves the list once the primary has it, or deletes the token`,
 		setup: func(fs *flag.FlagSet) run {
 			apply := fs.Bool("apply", false, "Write the changes in the primary.")
 			discard := fs.Bool("discard", false, "Forget the changes.")
