@@ -186,7 +186,9 @@ func TestIdentity(t *testing.T) {
 		if victim.reads("dc3") {
 			t.Error("a restarted server has forgotten the eviction")
 		}
-		until(t, 90*time.Second, "the evicted server is off the lists", func() bool {
+		// It goes when gossip finds it dead: a round of probes, and three minutes of
+		// suspicion where few confirm it. A minute is usual.
+		until(t, 4*time.Minute, "the evicted server is off the lists", func() bool {
 			return !strings.Contains(run(dc1[0], "wan", "members"), victim.Name)
 		})
 		run(dc1[0], "wan", "evict", "-undo", victim.Name+".dc2")

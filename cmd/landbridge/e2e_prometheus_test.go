@@ -27,6 +27,7 @@ type discovery struct {
 	dir   string
 	lines chan discovered
 	now   discovered
+	log   safeBuffer
 }
 
 type discovered struct {
@@ -49,9 +50,8 @@ func startDiscovery(t *testing.T, jobs map[string]any) *discovery {
 	if err := os.WriteFile(conf, raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var log safeBuffer
 	cmd := command(t, bin, "-config", conf, "-dir", d.dir)
-	cmd.Stderr = &log
+	cmd.Stderr = &d.log
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -78,11 +78,22 @@ func startDiscovery(t *testing.T, jobs map[string]any) *discovery {
 		_ = cmd.Process.Kill()
 		reader.Wait()
 		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("the discovery says:\n%s", log.String())
+		if s := d.log.String(); t.Failed() {
+			t.Logf("the discovery says:\n%s", s[max(0, len(s)-2000):])
 		}
 	})
 	return d
+}
+
+// errors are the errors that the discovery has logged, the first few of them.
+func (d *discovery) errors() string {
+	var list []string
+	for line := range strings.Lines(d.log.String()) {
+		if strings.Contains(line, "level=ERROR") && len(list) < 5 {
+			list = append(list, line[:min(len(line), 600)])
+		}
+	}
+	return strings.Join(list, "\n")
 }
 
 // until takes in changes until the targets are as wanted.
@@ -325,6 +336,6 @@ func TestPrometheus(t *testing.T) {
 		})
 	}
 	if d.now.Failures > 0 {
-		t.Errorf("%d requests of the discovery failed", d.now.Failures)
+		t.Errorf("%d requests of the discovery failed: %s", d.now.Failures, d.errors())
 	}
 }
