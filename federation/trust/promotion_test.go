@@ -339,11 +339,13 @@ func TestRivals(t *testing.T) {
 		}
 		d2.gone()
 		d3.back()
+		before := d3.trust()
 		if err := d3.promote(false); err != nil {
 			t.Fatal(err)
 		}
 		d2.back()
 		w.announce()
+		d3.lead().complain(before, new(keeper), time.Now()) // begun with the record of before
 		time.Sleep(time.Minute)
 		d2.wantTerm(1, "dc2")
 		d3.wantTerm(1, "dc3")

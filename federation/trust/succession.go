@@ -243,7 +243,9 @@ func (a *Authority) complain(rec *store.Trust, k *keeper, now time.Time) {
 	differs := rec.Promotion != nil && a.cfg.PrimaryDatacenter != "" && a.cfg.PrimaryDatacenter != rec.Primary
 	rival := a.rival.Load()
 	if rival != nil && rival.term != TermOf(rec) {
-		a.rival.CompareAndSwap(rival, nil)
+		if rival.term != TermOf(a.cfg.State.Trust()) { // else rec is of before
+			a.rival.CompareAndSwap(rival, nil)
+		}
 		rival = nil
 	}
 	a.metrics.term.Set(float64(TermOf(rec)))
