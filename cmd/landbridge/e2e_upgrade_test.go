@@ -203,6 +203,9 @@ func TestUpgrade(t *testing.T) {
 		s.Bin = ""
 		s.start()
 		until(t, 30*time.Second, s.Name+" knows a leader", s.hasLeader)
+		if out, err := s.run("federation", "promote"); n == 0 && leaderOf(t, servers) == lead && (err == nil || !strings.Contains(out, lead.Name+" (0.0.1)") || strings.Contains(out, s.Name)) {
+			t.Errorf("a promotion with servers of two releases: %v\n%s", err, out)
+		}
 		// Both releases at once: every server takes writes of every kind.
 		for _, at := range servers {
 			until(t, 15*time.Second, at.Name+" writes", func() bool { _, b := at.do("PUT", "/v1/kv/mixed/"+at.Name, fmt.Sprint(n)); return b == "true" })

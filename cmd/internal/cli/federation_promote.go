@@ -1,7 +1,10 @@
 package cli
 
 import (
+	"errors"
 	"flag"
+	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,6 +53,9 @@ recorded promotion holds until then.`,
 				}
 				var plan client.PromotionPlan
 				if err := cl.Get(c.ctx, "/v1/internal/federation/promotion", nil, &plan); err != nil {
+					if old := c.otherReleases(cl, err); len(old) > 0 {
+						return failf("Nothing can be promoted before all servers here have release %s; upgrade these first: %s", release, printable(strings.Join(old, ", ")))
+					}
 					return failf("Error looking at the federation: %w", err)
 				}
 				if !*yes {
@@ -72,6 +78,26 @@ recorded promotion holds until then.`,
 			}
 		},
 	}
+}
+
+// otherReleases are the servers of the asked agent's datacenter that have another
+// release than this command, if err is what one says that does not know a request.
+func (c *call) otherReleases(cl *client.Client, err error) (list []string) {
+	var status *client.StatusError
+	if !errors.As(err, &status) || status.Code != http.StatusNotFound && !strings.Contains(status.Body, "the caller is newer") {
+		return nil
+	}
+	var members []client.Member
+	if cl.Get(c.ctx, "/v1/agent/members", nil, &members) != nil {
+		return nil
+	}
+	for _, m := range members {
+		if _, r, _ := strings.Cut(m.Tags["build"], ":"); m.Tags["role"] == "consul" && r != release {
+			list = append(list, m.Name+" ("+r+")")
+		}
+	}
+	slices.Sort(list)
+	return list
 }
 
 func (c *call) printPlan(p *client.PromotionPlan, force bool) {
