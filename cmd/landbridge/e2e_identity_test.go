@@ -5,6 +5,9 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -138,6 +141,15 @@ func TestIdentity(t *testing.T) {
 	reads(map[*agentProcess]string{dc3[0]: "dc1", dc1[0]: "dc3"})
 
 	t.Run("rotation", func(t *testing.T) {
+		// One that is killed before it has written down whom it met is found by the
+		// others, half a minute later.
+		until(t, 20*time.Second, "dc3 has written down the servers of dc1", func() bool {
+			files, _ := filepath.Glob(filepath.Join(dc3[0].data(), "serf", "remote.snapshot*"))
+			return slices.ContainsFunc(files, func(file string) bool {
+				b, err := os.ReadFile(file)
+				return err == nil && strings.Contains(string(b), "alive: dc1-s1.dc1 ")
+			})
+		})
 		dc3[0].kill()
 		load := read(both)
 		before := dc1[0].ca().Roots
