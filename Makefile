@@ -6,7 +6,7 @@ RELEASE  ?= 0.1.0
 LDFLAGS  := -s -w -X landbridge/cmd/internal/cli.release=$(RELEASE)
 # What the race detector runs on in CI: all but the whole datacenters of
 # federation/federationtest, which take minutes under it (RACE=./... adds them).
-RACE     ?= $(filter-out %/federationtest,$(shell $(GO) list ./store/... ./forwarding/... ./lan/... ./wan/... ./federation/...))
+RACE     ?= $(filter-out %/federationtest,$(shell $(GO) list ./...))
 
 .DEFAULT_GOAL := help
 .PHONY: help build test race lint fmt e2e e2e-systemd fuzz bench demo generate package package-check cover ci clean $(BIN)
