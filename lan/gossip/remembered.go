@@ -2,11 +2,9 @@ package gossip
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 )
@@ -131,16 +129,12 @@ func (r *remembered) text() ([]byte, bool) {
 
 // store replaces the file.
 func (r *remembered) store(text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(r.file), filepath.Base(r.file)+"-")
-	if err != nil {
+	next := r.file + ".new"
+	if err := os.WriteFile(next, text, 0o600); err != nil {
+		_ = os.Remove(next) // a part of it, on a full disk
 		return err
 	}
-	defer os.Remove(f.Name()) // a no-op after the rename
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), r.file)
+	return os.Rename(next, r.file)
 }
 
 // remember keeps the snapshot until ctx ends, and writes what is left then.
